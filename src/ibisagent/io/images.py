@@ -1,0 +1,61 @@
+"""One door for every image file: :func:`read_image` looks at the bytes and calls the reader for them."""
+
+from __future__ import annotations
+
+import os
+
+from ibisagent.errors import InputError
+from ibisagent.io.files import display_name, sniff
+from ibisagent.types import Image
+
+__all__ = ["read_image"]
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    slice_spec: str | None = None,
+    window: str | None = None,
+    modality: str | None = None,
+) -> Image:
+    """Read an image: PNG, JPEG, TIFF, one DICOM file, or one slice of a NIfTI volume.
+
+    The content decides, not the name's ending.
+
+    Parameters
+    ----------
+    path
+        The file.
+    slice_spec
+        For volumes: ``"axial:57"``, ``"coronal:10"``, ``"sagittal"`` (the middle one); None is the middle axial
+        slice. The number counts voxels from 0 along the source axis nearest to the plane's normal.
+    window
+        Display window: ``"lung"``, ``"soft-tissue"``, ``"brain"``, ``"bone"``, ``"percentile"``, ``"header"`` (DICOM)
+        or ``"LOW,HIGH"``; None chooses by modality. The choice is recorded in ``Image.window``.
+    modality
+        What it is, where the file does not say (PNG, NIfTI …) or says it wrongly.
+
+    Returns
+    -------
+    Image
+        Pixels ``uint8`` (H, W, 3), with geometry, window, modality and source.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong with the file or the options, in one line.
+    """
+    kind = sniff(path)
+    if kind == "NIfTI":
+        from ibisagent.io.nifti import read_nifti
+
+        return read_nifti(path, slice_spec=slice_spec, window=window, modality=modality)
+    if slice_spec is not None:
+        raise InputError(f"{display_name(path)}: {kind} has no slices to choose from (NIfTI has); leave --slice out")
+    if kind == "DICOM":
+        from ibisagent.io.dicom import read_dicom
+
+        return read_dicom(path, window=window, modality=modality)
+    from ibisagent.io.raster import read_raster
+
+    return read_raster(path, kind, window=window, modality=modality)

@@ -1,0 +1,192 @@
+"""Masks in and out: PNG on a 2-D image's grid, NIfTI on a volume's whole grid.
+
+Reading: any nonzero value is foreground. Writing is atomic, and what is written reads back bit for bit.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.errors import InputError
+from ibisagent.io.files import atomic_write, display_name, sniff
+from ibisagent.io.nifti import CHUNK_BYTES, open_nifti, read_plane, slice_axes, to_source
+from ibisagent.io.raster import decode_raster
+from ibisagent.types import Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["mask_filename", "read_mask", "write_mask"]
+
+
+def mask_filename(image: Image) -> str:
+    """Name of an image's mask in an output folder: ``"mask.nii.gz"`` for a volume's slice, else ``"mask.png"``."""
+    return "mask.png" if image.geometry.volume_shape is None else "mask.nii.gz"
+
+
+def write_mask(mask: NDArray[np.bool_], image: Image, path: str | os.PathLike[str]) -> None:
+    """Write a mask next to its image's source, atomically; the name's ending decides the format.
+
+    Parameters
+    ----------
+    mask
+        ``bool`` (H, W) on the image's grid.
+    image
+        The image it belongs to.
+    path
+        ``.png``: 8-bit gray, 0 and 255, the image's grid (any image). ``.nii`` or ``.nii.gz``: ``uint8`` 0 and 1 on the
+        grid of the volume that the image is a slice of, zeros outside the slice, with the source's own shape, affine,
+        qform and sform. That header is read again from ``image.source``; if the file is gone or has another grid by
+        now, the affine in the image's geometry is written as its sform (code 2).
+
+    Raises
+    ------
+    InputError
+        If the ending is another, the image is no slice of a volume but NIfTI is asked for, or writing fails.
+    ValueError
+        If the mask is not ``bool`` of the image's shape.
+    """
+    shape = image.pixels.shape[:2]
+    if mask.dtype != np.bool_ or mask.shape != shape:
+        raise ValueError(f"mask must be bool {shape}, not {mask.dtype} {mask.shape}")
+    name = os.fspath(path).lower()
+    if name.endswith(".png"):
+        _write_png(mask, path)
+    elif name.endswith((".nii", ".nii.gz")):
+        _write_nifti(mask, image, path)
+    else:
+        raise InputError(f"{display_name(path)}: a mask is written as .png, .nii or .nii.gz; rename it")
+
+
+def _write_png(mask: NDArray[np.bool_], path: str | os.PathLike[str]) -> None:
+    import PIL.Image
+
+    with atomic_write(path) as f:
+        PIL.Image.fromarray(mask.astype(np.uint8) * 255).save(f, format="PNG")
+
+
+def _write_nifti(mask: NDArray[np.bool_], image: Image, path: str | os.PathLike[str]) -> None:
+    geometry = image.geometry
+    if geometry.volume_shape is None or geometry.affine is None or geometry.slice_index is None:
+        raise InputError(f"{display_name(path)}: the image is not a slice of a volume; write its mask as .png")
+    header = _mask_header(image)
+    ni, nj, nk = geometry.volume_shape
+    axis, index = slice_axes(geometry)[0], geometry.slice_index
+    source = to_source(mask, geometry).astype(np.uint8)
+    step = max(1, CHUNK_BYTES // (ni * nj))
+    with atomic_write(path) as raw:
+        compress = os.fspath(path).lower().endswith(".gz")
+        # no name and no time in the gzip header: equal masks are equal files
+        f: Any = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0, compresslevel=6) if compress else raw
+        header.write_to(f)
+        f.write(bytes(header.single_vox_offset - header.sizeof_hdr))  # "no extensions"
+        for k in range(0, nk, step):
+            n = min(step, nk - k)
+            block = np.zeros((ni, nj, n), np.uint8, order="F")
+            if axis == 0:
+                block[index] = source[:, k : k + n]
+            elif axis == 1:
+                block[:, index] = source[:, k : k + n]
+            elif k <= index < k + n:
+                block[:, :, index - k] = source
+            f.write(block.tobytes(order="F"))
+        if compress:
+            f.close()
+
+
+def _mask_header(image: Image) -> Any:
+    """Header of the source volume, made a mask's; rebuilt from the geometry where the source is gone."""
+    import nibabel
+
+    geometry = image.geometry
+    try:
+        volume = open_nifti(image.source)
+        same = volume.shape == geometry.volume_shape and np.array_equal(volume.affine, np.asarray(geometry.affine))
+    except InputError:
+        same = False
+    if same:
+        header = volume.header.copy()
+    else:
+        make: Any = nibabel.Nifti1Header if max(geometry.volume_shape or (0,)) < 2**15 else nibabel.Nifti2Header
+        header = make()
+        header.set_data_shape(geometry.volume_shape)
+        header.set_sform(np.asarray(geometry.affine), code=2)
+        header.set_xyzt_units("mm")
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["magic"] = header.single_magic
+    header["vox_offset"] = header.single_vox_offset
+    header["cal_min"], header["cal_max"] = 0, 1
+    header["intent_code"], header["intent_name"], header["aux_file"] = 0, b"", b""
+    header["descrip"] = b"ibisagent mask"
+    return header
+
+
+def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
+    """Read a mask onto an image's grid.
+
+    Parameters
+    ----------
+    path
+        PNG or TIFF of the image's size (colour: any channel nonzero; transparent pixels are background), or, for
+        a slice of a volume, a NIfTI mask of the volume's shape and affine, of which the same slice is taken.
+    image
+        The image it belongs to.
+
+    Returns
+    -------
+    NDArray of bool
+        (H, W); True where the stored value is not zero.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is JPEG (lossy) or DICOM, has another size or grid, or holds values that are not finite.
+    """
+    name = display_name(path)
+    kind = sniff(path)
+    if kind == "NIfTI":
+        values: NDArray[Any] = _read_nifti_mask(path, image)
+        mask = values != 0
+    elif kind in ("PNG", "TIFF"):
+        raster = decode_raster(path, kind)
+        values = raster.values
+        mask = values != 0 if values.ndim == 2 else (values != 0).any(axis=2)
+        if raster.alpha is not None:
+            mask &= raster.alpha != 0
+    else:
+        why = "JPEG blurs masks" if kind == "JPEG" else "DICOM masks are not supported"
+        raise InputError(f"{name}: {why}; save the mask as PNG, TIFF or NIfTI")
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: the mask holds values that are not finite; save it with 0 and 1 only")
+    if mask.shape != (image.height, image.width):
+        raise InputError(
+            f"{name}: the mask is {mask.shape[1]} x {mask.shape[0]} pixels, but the image is "
+            f"{image.width} x {image.height}; give a mask of the image's size"
+        )
+    return np.ascontiguousarray(mask)
+
+
+def _read_nifti_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.float64]:
+    geometry = image.geometry
+    name = display_name(path)
+    volume = open_nifti(path)
+    if geometry.volume_shape is None:
+        raise InputError(f"{name}: a NIfTI mask needs a NIfTI image, but this image is 2-D; give the mask as PNG")
+    if volume.shape != geometry.volume_shape:
+        raise InputError(
+            f"{name}: the mask's shape is {volume.shape}, but the image's is {geometry.volume_shape}; "
+            "resample the mask onto the image's grid"
+        )
+    affine = np.asarray(geometry.affine)
+    # headers rewritten by other tools differ in the last float32 digits; a thousandth of a voxel is the same grid
+    tolerance = 1e-3 * np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).min()
+    if np.abs(volume.affine[:3, :3] - affine[:3, :3]).max() * max(volume.shape) > 50 * tolerance or (
+        np.abs(volume.affine[:3, 3] - affine[:3, 3]).max() > 10 * tolerance
+    ):
+        raise InputError(f"{name}: the mask's affine differs from the image's; resample the mask onto the image's grid")
+    return read_plane(volume, geometry)
