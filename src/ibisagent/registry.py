@@ -1,0 +1,79 @@
+"""Names of policies and segmenters, and where each is made. Nothing is imported before it is asked for.
+
+A spec is ``kind`` or ``kind:argument``, for example ``nano``, ``vlm:/models/qwen`` or
+``sam:facebook/sam-vit-base``. Every factory is ``make(argument: str | None, **options)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from ibisagent.errors import InputError
+
+
+
+__all__ = ["POLICIES", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec"]
+
+POLICIES: dict[str, str] = {
+    "nano": "ibisagent.policies.nano:make",
+    "vlm": "ibisagent.policies.vlm:make",
+    "api": "ibisagent.policies.api:make",
+    "scripted": "ibisagent.policies.scripted:make",
+    "oracle": "ibisagent.policies.oracle:make",
+}
+"""Import string of every policy's factory."""
+
+SEGMENTERS: dict[str, str] = {
+    "litemedsam": "ibisagent.segmenters.litemedsam:make",
+    "sam": "ibisagent.segmenters.sam:make",
+    "sam2": "ibisagent.segmenters.sam2:make",
+    "medsam2": "ibisagent.segmenters.medsam2:make",
+    "rules": "ibisagent.segmenters.rules:make",
+}
+"""Import string of every segmenter's factory."""
+
+
+def parse_spec(spec: str) -> tuple[str, str | None]:
+    """Split ``kind:argument`` at the first colon; the argument is None if there is none.
+
+    Raises
+    ------
+    InputError
+        If the kind or the argument after a colon is empty.
+    """
+    kind, colon, argument = spec.partition(":")
+    if not kind or (colon and not argument):
+        raise InputError(f"{spec!r} is not a name: write NAME or NAME:ARGUMENT")
+    return kind, argument if colon else None
+
+
+def make_policy(spec: str, **options: Any) -> Any:
+    """Make the policy that a spec names (see :class:`ibisagent.policies.protocol.Policy`).
+
+    Raises
+    ------
+    InputError
+        If there is no such policy, or its factory cannot use the argument.
+    """
+    return _make("policy", POLICIES, spec, options)
+
+
+def make_segmenter(spec: str, device: str = "cpu", **options: Any) -> Any:
+    """Make the segmenter that a spec names (see :class:`ibisagent.segmenters.protocol.Segmenter`).
+
+    Raises
+    ------
+    InputError
+        If there is no such segmenter, or its factory cannot use the argument.
+    """
+    return _make("segmenter", SEGMENTERS, spec, {"device": device, **options})
+
+
+def _make(noun: str, table: Mapping[str, str], spec: str, options: dict[str, Any]) -> Any:
+    kind, argument = parse_spec(spec)
+    if kind not in table:
+        raise InputError(f"there is no {noun} '{kind}'; there are {', '.join(table)}")
+    module, _, function = table[kind].partition(":")
+    return getattr(import_module(module), function)(argument, **options)
