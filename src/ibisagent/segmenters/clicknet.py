@@ -60,8 +60,8 @@ def letterbox(array: NDArray, size: int = SIZE, *, nearest: bool = False) -> tup
 def normalise(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """Map the 0.5-99.5 percentile of the square's filled part to [0, 1]: (S, S, 3) in and out."""
     part = rgb[:height, :width]
-    low, high = np.percentile(part[::2, ::2], (0.5, 99.5))
-    out = np.clip((rgb.astype(np.float32) - low) / max(float(high - low), 8.0), -0.1, 1.1)
+    low, high = (float(v) for v in np.percentile(part[::2, ::2], (0.5, 99.5)))
+    out = np.clip((rgb.astype(np.float32) - low) / max(high - low, 8.0), -0.1, 1.1)
     out[height:] = 0
     out[:, width:] = 0
     return out
