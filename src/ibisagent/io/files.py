@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "atomic_write",
     "check_pixels",
     "display_name",
+    "muted_decoders",
     "one_line",
     "open_binary",
     "read_bytes",
@@ -114,6 +116,27 @@ def reading(path: PathLike, what: str) -> Iterator[None]:
         pydicom_log.disabled = was_disabled
 
 
+_MUTED = threading.Lock()
+
+
+@contextlib.contextmanager
+def muted_decoders() -> Iterator[None]:
+    """Keep C libraries from writing to file descriptor 2 (libtiff prints a line for every damaged strip).
+
+    The descriptor belongs to the whole process, so this is for short decoding calls only; a lock keeps two
+    threads from restoring each other's silence.
+    """
+    with _MUTED, contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):  # without a stderr there is nothing to mute
+            saved = os.dup(2)
+            undo.callback(os.close, saved)
+            sink = os.open(os.devnull, os.O_WRONLY)
+            undo.callback(os.close, sink)
+            os.dup2(sink, 2)
+            undo.callback(os.dup2, saved, 2)
+        yield
+
+
 def open_binary(path: PathLike) -> IO[bytes]:
     """Open a regular file for reading.
 
@@ -157,7 +180,7 @@ def read_bytes(path: PathLike) -> bytes:
                 f"{display_name(path)}: {size / 2**30:.1f} GiB, over the limit of {MAX_FILE_BYTES / 2**30:g} GiB; "
                 "give a smaller file"
             )
-        return f.read(MAX_FILE_BYTES + 1)
+        return f.read(size)  # reading "up to the limit" would allocate the limit
 
 
 def check_pixels(path: PathLike, width: int, height: int) -> None:

@@ -82,7 +82,7 @@ def _write_nifti(mask: NDArray[np.bool_], image: Image, path: str | os.PathLike[
         compress = os.fspath(path).lower().endswith(".gz")
         # no name and no time in the gzip header: equal masks are equal files
         f: Any = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0, compresslevel=6) if compress else raw
-        header.write_to(f)
+        f.write(header.binaryblock)
         f.write(bytes(header.single_vox_offset - header.sizeof_hdr))  # "no extensions"
         for k in range(0, nk, step):
             n = min(step, nk - k)

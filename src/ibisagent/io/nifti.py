@@ -277,9 +277,9 @@ def read_plane(volume: NiftiVolume, geometry: Geometry) -> NDArray[np.float64]:
     with open_binary(volume.path) as f, reading(volume.path, _NOUN):
         stored = _stream_plane(_decompressed(f, volume.gzipped), volume, normal, int(geometry.slice_index or 0))
         slope, inter = volume.header.get_slope_inter()
-    values = to_display(stored, geometry).astype(np.float64)
-    if slope is not None:
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # what overflows is not finite, and is handled as such
+        values = to_display(stored, geometry).astype(np.float64)
+        if slope is not None:
             values = values * slope + inter
     return np.ascontiguousarray(values)
 

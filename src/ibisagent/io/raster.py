@@ -19,7 +19,7 @@ import numpy as np
 
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
-from ibisagent.io.files import check_pixels, display_name, read_bytes, reading
+from ibisagent.io.files import check_pixels, display_name, muted_decoders, read_bytes, reading
 from ibisagent.io.windows import apply_window, canonical_modality, choose_window, parse_window
 from ibisagent.types import Image, Window
 
@@ -125,7 +125,8 @@ def decode_raster(path: str | os.PathLike[str], kind: str) -> Raster:
         if _is_deep_colour(img, data):
             return _decode_deep_colour(img, data)
         inverted = img.mode.startswith("I;16") and getattr(img, "tag_v2", {}).get(_TAG_PHOTOMETRIC) == 0
-        img.load()
+        with muted_decoders():
+            img.load()
         img = PIL.ImageOps.exif_transpose(img)
         return _from_pillow(img, inverted)
 
@@ -156,7 +157,8 @@ def _decode_deep_colour(img: Any, data: bytes) -> Raster:
     """16-bit colour through OpenCV; dark 12-bit data in 16-bit files would come out black otherwise."""
     import cv2
 
-    values: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    with muted_decoders():
+        values: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.ndim != 3 or values.shape[2] not in (3, 4):
         raise ValueError("16-bit colour that cannot be decoded; save it with 8 bits a channel")
     alpha = None
