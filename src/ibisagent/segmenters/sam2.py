@@ -1,0 +1,96 @@
+"""SAM2 and SAM2.1 through transformers' ``Sam2Model``, as image models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ibisagent.errors import InputError
+from ibisagent.segmenters.preprocess import IMAGENET
+from ibisagent.segmenters.pretrained import (
+    load_model,
+    model_folder,
+    pick_device,
+    read_normalisation,
+    require,
+    weights_hash,
+)
+from ibisagent.segmenters.prompting import PromptedSegmenter
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Sam2Segmenter", "check_backbone", "make"]
+
+
+class Sam2Segmenter(PromptedSegmenter):
+    """A ``Sam2Model``: Hiera encoder with three feature levels, prompt encoder, mask decoder."""
+
+    max_state_logit = 32.0  # SAM2 was trained on priors clipped to this range
+
+    def _encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self._model.get_image_embeddings(pixel_values))
+
+    def _arrange(self, features: tuple[torch.Tensor, ...]) -> Any:
+        return list(features)
+
+
+def check_backbone(config: Any, source: str) -> None:
+    """Refuse a Hiera whose stage begins with a global-attention block where it also pools.
+
+    transformers derives the pooled window from that block's window, which is zero there, and would
+    divide by it at the first image.
+
+    Parameters
+    ----------
+    config
+        ``Sam2Config``.
+    source
+        Path or id, for the message.
+
+    Raises
+    ------
+    ibisagent.errors.InputError
+        If the configuration has this fault.
+    """
+    backbone = config.vision_config.backbone_config
+    first = 0
+    for stage, blocks in enumerate(backbone.blocks_per_stage):
+        if 0 < stage <= backbone.num_query_pool_stages and first in backbone.global_attention_blocks:
+            raise InputError(f"{source}: block {first} opens stage {stage} with global attention, which cannot run")
+        first += blocks
+
+
+def make(arg: str, device: str = "cpu", batch_size: int = 16) -> Sam2Segmenter:
+    """Load SAM2 or SAM2.1.
+
+    Parameters
+    ----------
+    arg
+        Folder written by transformers, or hub id (``facebook/sam2.1-hiera-tiny``). The video
+        models' folders hold the image model and work too.
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+    batch_size
+        Most prompts decoded at once.
+
+    Raises
+    ------
+    ibisagent.errors.MissingExtraError
+        If torch or transformers is not installed.
+    ibisagent.errors.InputError
+        If the model or the device cannot be used.
+    """
+    require("sam2")
+    chosen = pick_device(device)
+    folder = model_folder(arg, "sam2")
+    model = load_model("Sam2Model", folder, frozenset({"sam2", "sam2_video"}))
+    check_backbone(model.config, arg)
+    return Sam2Segmenter(
+        model,
+        name=f"sam2:{arg}",
+        weights_sha256=weights_hash(folder),
+        layout="stretch",
+        normalisation=read_normalisation(folder, IMAGENET),
+        device=chosen,
+        batch_size=batch_size,
+    )
