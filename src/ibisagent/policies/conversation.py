@@ -1,0 +1,133 @@
+"""The request that a language-model policy makes for a view: its messages, its seed, its record."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.actions import DIALECTS, Dialect
+from ibisagent.errors import InputError
+from ibisagent.messages import build_messages, default_system_prompt, messages_for_record
+from ibisagent.policies.protocol import View
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image as PilImage
+
+__all__ = ["Conversation", "known_options", "one_line", "to_pil", "view_seed"]
+
+Message = dict[str, Any]
+
+
+class Conversation:
+    """How a policy talks: its dialect, its system prompt and how much of the past it is shown.
+
+    Parameters
+    ----------
+    dialect
+        A dialect or its name.
+    system_prompt
+        The fixed prompt that the policy was trained with; None writes one from the dialect and from the
+        actions that the episode allows.
+    history
+        Whether earlier turns are shown; None does as the episode says.
+    max_images
+        Show at most this many images, the newest; None shows all.
+
+    Raises
+    ------
+    InputError
+        If the dialect is unknown or `max_images` is below 1.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect | str = "plain",
+        system_prompt: str | None = None,
+        history: bool | None = None,
+        max_images: int | None = None,
+    ) -> None:
+        if isinstance(dialect, str):
+            if dialect not in DIALECTS:
+                raise InputError(f"no dialect is called '{dialect}'; there are {', '.join(DIALECTS)}")
+            dialect = DIALECTS[dialect]
+        if max_images is not None and max_images < 1:
+            raise InputError(f"max_images must be at least 1, not {max_images}")
+        self.dialect = dialect
+        self.system_prompt = system_prompt
+        self.history = history
+        self.max_images = max_images
+
+    def prompt(self, view: View) -> str:
+        """The system prompt for a view."""
+        if self.system_prompt is not None:
+            return self.system_prompt
+        kinds = view.episode.policy.action_kinds
+        return default_system_prompt(self.dialect if kinds is None else self.dialect.restrict(kinds))
+
+    def messages(self, view: View) -> list[Message]:
+        """The whole conversation of a view, images as ``uint8`` (H, W, 3) arrays."""
+        history = view.episode.history if self.history is None else self.history
+        return build_messages(view, self.prompt(view), history=history, max_images=self.max_images)
+
+    def record(self, view: View, messages: list[Message]) -> list[Message]:
+        """What is new in `messages` since the episode's last step, images by hash.
+
+        Replies of the model are steps of the episode already, and the system prompt stands in the first.
+        """
+        new = messages
+        if view.episode.steps:
+            last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
+            new = [m for m in messages[last + 1 :] if m["role"] != "system"]
+        return messages_for_record(new)
+
+
+def view_seed(seed: int, view: View) -> int:
+    """A seed in [0, 2^31) for the next reply of a view.
+
+    It depends on `seed`, on the episode's own seed, on the case and on the step, and on nothing else: a
+    reply does not change with the batch that it is sampled in, and sibling episodes differ.
+    """
+    episode = view.episode
+    text = f"{seed}|{episode.seed}|{episode.case_id}|{episode.instruction}|{len(episode.steps)}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
+
+
+def to_pil(pixels: NDArray[np.uint8], max_pixels: int | None = None) -> PilImage:
+    """A PIL image of ``uint8`` (H, W, 3) pixels, shrunk to at most `max_pixels` pixels, aspect kept.
+
+    Text carries coordinates as fractions, so that shrinking leaves them as they are.
+    """
+    from PIL import Image as pil
+
+    image = pil.fromarray(np.ascontiguousarray(pixels))
+    area = image.width * image.height
+    if max_pixels is not None and area > max_pixels:
+        scale = (max_pixels / area) ** 0.5
+        size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+        image = image.resize(size, pil.Resampling.BICUBIC)
+    return image
+
+
+def one_line(text: object, limit: int = 240) -> str:
+    """`text` as one line of at most `limit` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def known_options(policy: str, cls: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are set, for the constructor of a policy.
+
+    Raises
+    ------
+    InputError
+        If the constructor takes no such option.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - set(inspect.signature(cls).parameters))
+    if unknown:
+        raise InputError(f"the policy {policy} takes no {', '.join(unknown)}")
+    return given

@@ -1,0 +1,264 @@
+"""A policy that is a vision-language model on this machine, through transformers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ibisagent.actions import Dialect
+from ibisagent.errors import IbisError, InputError, PolicyError
+from ibisagent.policies.checkpoints import load_checkpoint
+from ibisagent.policies.conversation import Conversation, known_options, one_line, to_pil, view_seed
+from ibisagent.policies.protocol import Reply, View
+
+__all__ = ["VlmPolicy", "make"]
+
+
+class VlmPolicy:
+    """Any transformers image-text-to-text model, from a folder or from the Hugging Face hub.
+
+    Greedy decoding by default. Where `temperature` is above 0, the noise of each reply comes from a seed of
+    its own (:func:`~ibisagent.policies.conversation.view_seed`). So a reply does not depend on the views
+    that it is batched with, up to the rounding of the device: exactly in practice in float32, not always
+    in bfloat16.
+
+    Parameters
+    ----------
+    path_or_id
+        Folder of a model, folder of a LoRA adapter (its base is found through ``adapter_config.json``), or
+        a hub id such as ``"Qwen/Qwen2.5-VL-3B-Instruct"``. Code in a repository is never run.
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; None or ``"auto"`` takes CUDA where there is one.
+    dtype
+        ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"`` (as stored); None is ``"auto"`` on a GPU
+        and ``"float32"`` on a CPU.
+    adapter
+        Folder of a LoRA adapter to put on the model.
+    dialect, system_prompt, history, max_images
+        See :class:`~ibisagent.policies.conversation.Conversation`.
+    max_new_tokens
+        Most tokens of a reply; a reply cut off there breaks the grammar, and the model is told so.
+    temperature
+        0 is greedy.
+    batch_size
+        Most views in one forward pass.
+    max_pixels
+        Images with more pixels are shown smaller; None leaves the size to the model's own processor.
+    local_files_only
+        Take hub models from the local cache only, as ``HF_HUB_OFFLINE=1`` also does.
+    name
+        Name in records; ``"vlm:…"`` by default.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, it takes no images, or an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        path_or_id: str | Path,
+        device: str | None = None,
+        dtype: str | None = None,
+        adapter: str | Path | None = None,
+        dialect: Dialect | str = "plain",
+        system_prompt: str | None = None,
+        *,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        batch_size: int = 8,
+        max_images: int | None = None,
+        history: bool | None = None,
+        max_pixels: int | None = None,
+        local_files_only: bool = False,
+        name: str | None = None,
+    ) -> None:
+        if max_new_tokens < 1 or batch_size < 1 or temperature < 0:
+            raise InputError("max_new_tokens and batch_size must be at least 1, and temperature not negative")
+        self.name = name or f"vlm:{path_or_id}"
+        self.conversation = Conversation(dialect, system_prompt, history, max_images)
+        self.dialect = self.conversation.dialect
+        self.system_prompt = system_prompt
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.batch_size = batch_size
+        self.max_pixels = max_pixels
+        checkpoint = load_checkpoint(path_or_id, device, dtype, adapter, local_files_only)
+        self.device = checkpoint.device
+        self.model = checkpoint.model
+        self.processor = checkpoint.processor
+        self.weights_sha256: str | None = checkpoint.weights_sha256
+        self._fold_system = _check_template(self.processor, self.name)
+
+    def act(self, views: Sequence[View], seed: int) -> list[Reply]:
+        """Write the next reply of every view, ``batch_size`` at a time.
+
+        Raises
+        ------
+        PolicyError
+            If the model fails, or its processor loses an image.
+        """
+        replies: dict[int, Reply] = {}
+        # Conversations of like length share a batch, or most of it would be padding.
+        order = sorted(range(len(views)), key=lambda i: len(views[i].episode.steps))
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            try:
+                replies.update(zip(part, self._generate([views[i] for i in part], seed), strict=True))
+            except IbisError:
+                raise
+            except Exception as error:  # torch and transformers raise whatever they like
+                raise PolicyError(f"{self.name}: {type(error).__name__}: {one_line(error)}") from error
+        return [replies[i] for i in range(len(views))]
+
+    def _generate(self, views: list[View], seed: int) -> list[Reply]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        conversations = [self.conversation.messages(view) for view in views]
+        inputs = self.encode(conversations)
+        width = inputs["input_ids"].shape[1]
+        tokenizer = self.processor.tokenizer
+        ends = self.model.generation_config.eos_token_id
+        ends = [e for e in (ends if isinstance(ends, list) else [ends]) if e is not None] or [tokenizer.eos_token_id]
+        config = GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        noise = LogitsProcessorList()
+        if self.temperature > 0:
+            noise.append(_sampler(self.temperature, [view_seed(seed, view) for view in views]))
+        with torch.inference_mode():
+            output = self.model.generate(**inputs, generation_config=config, logits_processor=noise)
+        replies = []
+        for i, view in enumerate(views):
+            tokens = output[i, width:].tolist()
+            end = next((k + 1 for k, token in enumerate(tokens) if token in ends), len(tokens))
+            text = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            replies.append(
+                Reply(
+                    text=text,
+                    num_prompt_tokens=int(inputs["attention_mask"][i].sum()),
+                    num_tokens=end,
+                    messages=self.conversation.record(view, conversations[i]),
+                )
+            )
+        return replies
+
+    def encode(self, conversations: list[list[dict[str, Any]]]) -> dict[str, Any]:
+        """Conversations as the model's inputs, padded on the left, on its device.
+
+        Raises
+        ------
+        PolicyError
+            If image tokens and image features do not agree.
+        """
+        chats = [self._chat(messages) for messages in conversations]
+        inputs = self.processor.apply_chat_template(
+            chats,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
+        counts = [sum(part["type"] == "image" for m in chat for part in m["content"]) for chat in chats]
+        self._check_images(inputs, counts)
+        inputs = inputs.to(self.device, dtype=self.model.dtype)  # casts floating tensors only
+        known = inspect.signature(self.model.forward).parameters
+        # Llama-like tokenizers write token_type_ids that their models refuse.
+        return {k: v for k, v in inputs.items() if k != "token_type_ids" or k in known}
+
+    def _chat(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Messages as a processor wants them: PIL images, and text without the tokenizer's control words."""
+        words = {*self.processor.tokenizer.all_special_tokens, getattr(self.processor, "image_token", None)}
+        control = sorted(w for w in words if isinstance(w, str) and len(w) > 2)
+        chat: list[dict[str, Any]] = []
+        for message in messages:
+            content: list[dict[str, Any]] = []
+            for part in message["content"]:
+                if part["type"] == "image":
+                    content.append({"type": "image", "image": to_pil(part["image"], self.max_pixels)})
+                else:
+                    content.append({"type": "text", "text": _defuse(part["text"], control)})
+            chat.append({"role": message["role"], "content": content})
+        if self._fold_system and chat and chat[0]["role"] == "system":
+            system = chat.pop(0)
+            chat[0]["content"] = [{"type": "text", "text": system["content"][0]["text"] + "\n\n"}, *chat[0]["content"]]
+        return chat
+
+    def _check_images(self, inputs: Any, counts: list[int]) -> None:
+        """Every image must have reached the model: some stacks drop images without a word."""
+        if sum(counts) and not any(key.startswith("pixel_values") for key in inputs):
+            raise PolicyError(f"{self.name}: the processor dropped the images of the conversation")
+        token = getattr(self.model.config, "image_token_id", None)
+        grid = inputs.get("image_grid_thw")
+        if token is None or grid is None:
+            return
+        if len(grid) != sum(counts):
+            raise PolicyError(f"{self.name}: {sum(counts)} images were given, {len(grid)} were processed")
+        features = (grid.prod(dim=1) // self.processor.image_processor.merge_size**2).tolist()
+        tokens = (inputs["input_ids"] == token).sum(dim=1).tolist()
+        start = 0
+        for row, count in enumerate(counts):
+            wanted = int(sum(features[start : start + count]))
+            start += count
+            if tokens[row] != wanted:
+                raise PolicyError(f"{self.name}: {tokens[row]} image tokens for {wanted} image features")
+
+
+def make(arg: str | None, **options: Any) -> VlmPolicy:
+    """``--policy vlm:PATH_OR_ID``; `options` are those of :class:`VlmPolicy`, None meaning the default."""
+    if not arg:
+        raise InputError("the policy vlm needs a folder or a hub id: vlm:PATH_OR_ID")
+    return VlmPolicy(arg, **known_options("vlm", VlmPolicy, options))
+
+
+def _check_template(processor: Any, name: str) -> bool:
+    """Try the chat template once; whether the system prompt must go into the first user message.
+
+    Some templates reject a system message, others drop it without a word.
+    """
+    user = {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image"}]}
+    system = {"role": "system", "content": [{"type": "text", "text": "ibis-probe"}]}
+    try:
+        plain = processor.apply_chat_template([user], add_generation_prompt=True)
+    except Exception as error:
+        raise InputError(f"the chat template of {name} fails: {one_line(error)}") from error
+    token = getattr(processor, "image_token", None)
+    if isinstance(token, str) and token not in plain:
+        raise InputError(f"the chat template of {name} leaves images out")
+    try:
+        return "ibis-probe" not in processor.apply_chat_template([system, user], add_generation_prompt=True)
+    except Exception:  # jinja's TemplateError, raised by the template itself
+        return True
+
+
+def _defuse(text: str, words: list[str]) -> str:
+    """Break up control words in a text, so that a sentence cannot pose as an image or as another speaker."""
+    for word in words:
+        text = text.replace(word, f"{word[0]} {word[1:]}")
+    return text
+
+
+def _sampler(temperature: float, seeds: list[int]) -> Any:
+    """Sampling as an argmax: logits / temperature + Gumbel noise, each row with a generator of its own."""
+    import torch
+    from transformers import LogitsProcessor
+
+    class Sampler(LogitsProcessor):
+        def __init__(self) -> None:
+            self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            # Drawn on the CPU: the same seed gives the same noise on every device.
+            rows = [torch.empty(scores.shape[1]).exponential_(generator=g).log().neg() for g in self.generators]
+            return scores.float() / temperature + torch.stack(rows).to(scores.device)
+
+    return Sampler()
