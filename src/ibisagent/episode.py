@@ -106,6 +106,11 @@ class Step(_Record):
         """Whether the step counts against ``max_steps``: all but a Terminate that was carried out."""
         return not (self.action is not None and self.action.kind == "terminate" and self.invalid is None)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the segmenter failed while it carried the action out."""
+        return self.counts and self.action is not None and self.invalid is None and self.changed_pixels is None
+
 
 class WindowRecord(_Record):
     """Display window that made the pixels."""

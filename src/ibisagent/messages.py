@@ -78,8 +78,8 @@ def system_prompt_for_weights() -> str:
             "You are a medical image segmentation expert who steers an interactive segmentation tool.",
             "First step: no mask is shown. Find the target in the image and place a positive point inside it.",
             "Refinement step: the current mask is shown in half-transparent green. Compare it with the target: place a "
-            "positive point where it misses the target, a negative point where it covers too much, or terminate when it "
-            "fits.",
+            "positive point where it misses the target, a negative point where it covers too much, or terminate when "
+            "it fits.",
             DIALECTS["ibis-paper"].describe(),
         ]
     )
@@ -139,10 +139,7 @@ def build_messages(
     messages.append({"role": "user", "content": [_text(instruction_text(view.case)), _image(pixels, _initial(view))]})
     for step in steps:
         messages.append({"role": "assistant", "content": [_text(step.raw_text)]})
-        content = [_text(observation_text(step))]
-        if step.invalid is None:
-            content.append(_image(pixels, step.mask))
-        messages.append({"role": "user", "content": content})
+        messages.append(_observation(pixels, step))
     if max_images is not None:
         _drop_old_images(messages, max_images)
     return messages
@@ -150,16 +147,22 @@ def build_messages(
 
 def new_messages(view: RunSoFar, system_prompt: str, history: bool = True) -> list[Message]:
     """The messages that this request adds to the one before: all at first, then the newest observation."""
-    messages = build_messages(view, system_prompt, history)
-    if not view.episode.steps:
-        return messages
-    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-    return [message for message in messages[last + 1 :] if message["role"] != "system"]
+    steps = view.episode.steps
+    if not steps:
+        return build_messages(view, system_prompt, history)
+    return [_observation(view.case.image.pixels, steps[-1])] if history else build_messages(view, "", history=False)
 
 
 def messages_for_record(messages: Sequence[Message]) -> list[Message]:
     """The same messages with every image replaced by ``{"type": "image", "sha256": …}``."""
     return [{**message, "content": [_recorded(part) for part in message["content"]]} for message in messages]
+
+
+def _observation(pixels: NDArray[np.uint8], step: Step) -> Message:
+    content = [_text(observation_text(step))]
+    if step.invalid is None:
+        content.append(_image(pixels, step.mask))
+    return {"role": "user", "content": content}
 
 
 def _recorded(part: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from typing import Any
 
 from ibisagent.errors import InputError
 
-
-
 __all__ = ["POLICIES", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec"]
 
 POLICIES: dict[str, str] = {
@@ -34,6 +32,16 @@ SEGMENTERS: dict[str, str] = {
 }
 """Import string of every segmenter's factory."""
 
+NEEDS_ARGUMENT: dict[str, str] = {
+    "vlm": "vlm:PATH_OR_ID",
+    "api": "api:MODEL",
+    "scripted": "scripted:FILE",
+    "sam": "sam:PATH_OR_ID",
+    "sam2": "sam2:PATH_OR_ID",
+    "medsam2": "medsam2:PATH_OR_ID",
+}
+"""The kinds that cannot be made without an argument, as a user writes them."""
+
 
 def parse_spec(spec: str) -> tuple[str, str | None]:
     """Split ``kind:argument`` at the first colon; the argument is None if there is none.
@@ -51,6 +59,8 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
 
 def make_policy(spec: str, **options: Any) -> Any:
     """Make the policy that a spec names (see :class:`ibisagent.policies.protocol.Policy`).
+
+    Options that are None count as not given; the others go to the factory.
 
     Raises
     ------
@@ -74,6 +84,10 @@ def make_segmenter(spec: str, device: str = "cpu", **options: Any) -> Any:
 def _make(noun: str, table: Mapping[str, str], spec: str, options: dict[str, Any]) -> Any:
     kind, argument = parse_spec(spec)
     if kind not in table:
-        raise InputError(f"there is no {noun} '{kind}'; there are {', '.join(table)}")
+        names = ", ".join(NEEDS_ARGUMENT.get(name, name) for name in table)
+        raise InputError(f"there is no {noun} '{kind}'; there are {names}")
+    if argument is None and kind in NEEDS_ARGUMENT:
+        raise InputError(f"the {noun} '{kind}' needs an argument: {NEEDS_ARGUMENT[kind]}")
+    given = {name: value for name, value in options.items() if value is not None}
     module, _, function = table[kind].partition(":")
-    return getattr(import_module(module), function)(argument, **options)
+    return getattr(import_module(module), function)(argument, **given)

@@ -137,7 +137,7 @@ class Dialect:
         """Reject what the syntax could say but this dialect does not allow."""
         if action.kind not in self.kinds:
             allowed = ", ".join(k for k in KINDS if k in self.kinds)
-            raise ActionError("action_not_allowed", f"the action '{action.kind}' is not available; available: {allowed}")
+            raise ActionError("action_not_allowed", f"the action '{action.kind}' is not available, only {allowed}")
         if isinstance(action, ClickAction) and len(action.clicks) > self.max_clicks:
             raise ActionError(
                 "too_many_clicks", f"{len(action.clicks)} clicks in one action, at most {self.max_clicks} are allowed"
@@ -187,7 +187,7 @@ def _tag_error(found: tuple[str, ...]) -> ActionError:
     for tag in _ORDER:
         if found.count(tag) > 1:
             return ActionError("repeated_tag", f"the tag {tag} occurs more than once")
-    return ActionError("tag_order", "the tags must be <think>…</think><action>…</action>, then <answer>…</answer> if any")
+    return ActionError("tag_order", "the order is <think>…</think><action>…</action>, then <answer>…</answer> if any")
 
 
 def _first_message(error: ValidationError) -> str:

@@ -148,9 +148,7 @@ class TerminateAction(_Frozen):
     answer: Annotated[str, Field(max_length=MAX_ANSWER_CHARS), AfterValidator(_clean)] = ""
 
 
-Action = Annotated[
-    ClickAction | BoxAction | UndoAction | DiscardAction | TerminateAction, Field(discriminator="kind")
-]
+Action = Annotated[ClickAction | BoxAction | UndoAction | DiscardAction | TerminateAction, Field(discriminator="kind")]
 
 
 class Turn(_Frozen):

@@ -46,7 +46,7 @@ def _coordinate(text: str) -> float:
     if text.startswith("-"):
         raise ActionError("coordinate_range", f"the coordinate {text[:20]} is outside [0, 1]")
     if not _COORDINATE.fullmatch(text):
-        raise ActionError("coordinate_format", f"a coordinate is written with four decimals, like 0.5000, not {text[:20]!r}")
+        raise ActionError("coordinate_format", f"a coordinate has four decimals, like 0.5000, not {text[:20]!r}")
     value = float(text)
     if value > 1.0:
         raise ActionError("coordinate_range", f"the coordinate {text[:20]} is outside [0, 1]")
