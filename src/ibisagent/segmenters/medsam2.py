@@ -166,7 +166,7 @@ def load_checkpoint(path: Path, config: Any = None) -> Any:
     return model.float()
 
 
-def make(arg: str, device: str = "cpu", config: Any = None, batch_size: int = 16) -> Sam2Segmenter:
+def make(arg: str | None, device: str = "cpu", config: Any = None, batch_size: int = 16) -> Sam2Segmenter:
     """Load MedSAM2.
 
     Parameters
@@ -189,6 +189,7 @@ def make(arg: str, device: str = "cpu", config: Any = None, batch_size: int = 16
         If the file or the device cannot be used.
     """
     require("medsam2")
+    arg = arg or ""  # a spec without a colon, for which the search below has a message
     chosen = pick_device(device)
     path = _find(arg)
     if path.is_dir():

@@ -34,7 +34,7 @@ class SamSegmenter(PromptedSegmenter):
 
 
 def make(
-    arg: str,
+    arg: str | None,
     device: str = "cpu",
     preprocessing: Literal["auto", "sam", "medsam"] = "auto",
     batch_size: int = 16,
@@ -62,6 +62,7 @@ def make(
         If the model, the device or an option cannot be used.
     """
     require("sam")
+    arg = arg or ""  # a spec without a colon, for which the search below has a message
     if preprocessing not in ("auto", "sam", "medsam"):
         raise InputError(f"preprocessing must be auto, sam or medsam, not {preprocessing!r}")
     chosen = pick_device(device)

@@ -60,7 +60,7 @@ def check_backbone(config: Any, source: str) -> None:
         first += blocks
 
 
-def make(arg: str, device: str = "cpu", batch_size: int = 16) -> Sam2Segmenter:
+def make(arg: str | None, device: str = "cpu", batch_size: int = 16) -> Sam2Segmenter:
     """Load SAM2 or SAM2.1.
 
     Parameters
@@ -81,6 +81,7 @@ def make(arg: str, device: str = "cpu", batch_size: int = 16) -> Sam2Segmenter:
         If the model or the device cannot be used.
     """
     require("sam2")
+    arg = arg or ""  # a spec without a colon, for which the search below has a message
     chosen = pick_device(device)
     folder = model_folder(arg, "sam2")
     model = load_model("Sam2Model", folder, frozenset({"sam2", "sam2_video"}))

@@ -300,4 +300,4 @@ def test_crashes_are_findings_and_not_crashes() -> None:
 
 def test_the_rule_based_segmenter_conforms() -> None:
     rules = pytest.importorskip("ibisagent.segmenters.rules")
-    assert check_segmenter(rules.make("")) == []
+    assert check_segmenter(rules.make()) == []

@@ -259,7 +259,7 @@ def test_where_the_file_is_looked_for(
     (checkpoint.parent / "second.pt").write_bytes(b"")
     nowhere = checkpoint.parent / "nowhere"
     nowhere.mkdir()
-    for arg in ("", "missing.pt", "wanglab/MedSAM2", str(checkpoint.parent), str(nowhere), str(nowhere / "x.pt")):
+    for arg in (None, "", "missing.pt", "wanglab/MedSAM2", str(checkpoint.parent), str(nowhere), str(nowhere / "x.pt")):
         with pytest.raises(InputError) as error:
             medsam2.make(arg)
         assert "\n" not in str(error.value)

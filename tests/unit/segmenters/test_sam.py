@@ -224,9 +224,10 @@ def test_the_folder_may_bring_its_own_normalisation(tiny_sam_folder: Path, tmp_p
 
 
 def test_bad_folders_are_one_line(tiny_sam_folder: Path, tiny_sam2_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError) as error:
-        sam.make("")
-    one_line(error)
+    for nothing in ("", None):
+        with pytest.raises(InputError) as error:
+            sam.make(nothing)
+        assert "needs a folder or a hub id" in one_line(error)
     with pytest.raises(InputError) as error:
         sam.make(str(tmp_path / "nowhere"))
     assert "no such folder" in one_line(error)

@@ -136,7 +136,7 @@ def test_a_stage_that_opens_with_global_attention_is_refused(tiny_sam2_config: C
 
 
 def test_bad_folders(tiny_sam_folder: Path, tmp_path: Path) -> None:
-    for arg in ("", str(tmp_path), str(tmp_path / "nowhere"), str(tiny_sam_folder)):
+    for arg in (None, "", str(tmp_path), str(tmp_path / "nowhere"), str(tiny_sam_folder)):
         with pytest.raises(InputError) as error:
             sam2.make(arg)
         assert "\n" not in str(error.value)
