@@ -129,11 +129,28 @@ class ApiPolicy:
         PolicyError
             If the server fails for any view, after all requests have ended.
         """
+        replies = []
+        for result in self.act_each(views, seed):
+            if isinstance(result, PolicyError):
+                raise result
+            replies.append(result)
+        return replies
+
+    def act_each(self, views: Sequence[View], seed: int) -> list[Reply | PolicyError]:
+        """As :meth:`act`, with an error in place of the reply of every view that the server failed for.
+
+        A rollout asks this way: one lost request then costs one episode, and no request is made twice.
+        """
         if not views:
             return []
         with ThreadPoolExecutor(min(self.concurrency, len(views))) as pool:
-            futures = [pool.submit(self._reply, view, seed) for view in views]
-        return [future.result() for future in futures]
+            return list(pool.map(lambda view: self._try(view, seed), views))
+
+    def _try(self, view: View, seed: int) -> Reply | PolicyError:
+        try:
+            return self._reply(view, seed)
+        except PolicyError as error:
+            return error
 
     def _reply(self, view: View, seed: int) -> Reply:
         messages = self.conversation.messages(view)
