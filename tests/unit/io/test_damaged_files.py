@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import random
@@ -18,9 +19,8 @@ import pytest
 from io_samples import gray_ramp, make_dicom, make_nifti, save_png
 
 from ibisagent.errors import InputError
-from ibisagent.io import read_image, read_mask
 from ibisagent.io import files as io_files
-from ibisagent.types import Image
+from ibisagent.io import read_image, read_mask
 
 MUTATIONS = 120
 
@@ -122,11 +122,9 @@ def test_every_truncation_is_noticed(tmp_path: Path, name: str, capfd: pytest.Ca
     expected = read_image(path).sha256
     for length in sorted({*range(1, len(good), max(1, len(good) // 40)), len(good) - 1}):
         path.write_bytes(good[:length])
-        try:
-            # a file may lose bytes that carry no picture (PNG's end mark, TIFF's tags at the end may not)
+        with contextlib.suppress(InputError):
+            # a file may lose bytes that carry no picture (PNG's end mark), but never a part of the picture
             assert read_image(path).sha256 == expected
-        except InputError:
-            pass
     path.write_bytes(good[: len(good) // 2])
     assert attempt(lambda: read_image(path), capfd) is not None
 
@@ -204,7 +202,7 @@ def test_huge_claims_are_refused_before_allocating(tmp_path: Path, name: str) ->
     path.write_bytes(HUGE[name])
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="pixels|limit|truncated|damaged"):
+        with pytest.raises(InputError, match=r"pixels|limit|truncated|damaged"):
             read_image(path)
         assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
     finally:
@@ -215,16 +213,16 @@ def test_huge_dicom(tmp_path: Path) -> None:
     path = make_dicom(tmp_path / "a.dcm", gray_ramp(), Rows=65535, Columns=65535)
     with pytest.raises(InputError, match="over the limit"):
         read_image(path)
-    data = bytearray(make_dicom(tmp_path / "b.dcm", gray_ramp()).read_bytes())
-    where = data.index(b"\xe0\x7f\x10\x00OB") if b"\xe0\x7f\x10\x00OB" in data else data.index(b"\xe0\x7f\x10\x00OW")
-    data[where + 8 : where + 12] = b"\xfe\xff\xff\xff"  # pixel data of 4 GiB, says the element
+    # pixel data of 4 GiB, says the element: what is there is read, nothing of that size is allocated
+    data = bytearray(make_dicom(tmp_path / "b.dcm", gray_ramp().astype(np.uint16), Modality="MR").read_bytes())
+    data[-gray_ramp().size * 2 - 4 : -gray_ramp().size * 2] = b"\xfe\xff\xff\xff"
     path.write_bytes(data)
-    attempted = None
+    tracemalloc.start()
     try:
-        attempted = read_image(path)
-    except InputError:
-        pass
-    assert attempted is None or isinstance(attempted, Image)
+        read_image(path)
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_gzip_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,3 +109,12 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     path = write_list(tmp_path, row())
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")
     assert [type(r) for r in read_cases(path)] == [CaseRow]
+
+
+def test_importing_the_readers_loads_no_decoder() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, ibisagent.io; print(sorted({'PIL', 'nibabel', 'pydicom', 'cv2', 'torch', 'scipy'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

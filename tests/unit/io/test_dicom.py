@@ -104,7 +104,7 @@ def test_without_preamble(tmp_path: Path) -> None:
     assert with_it.sha256 == without.sha256
 
 
-def test_lossless_and_lossy_compression(tmp_path: Path) -> None:
+def test_run_length_compression(tmp_path: Path) -> None:
     import pydicom
     from pydicom.uid import RLELossless
 
@@ -112,6 +112,25 @@ def test_lossless_and_lossy_compression(tmp_path: Path) -> None:
     ds.compress(RLELossless, generate_instance_uid=False)
     ds.save_as(tmp_path / "rle.dcm")
     assert read_image(tmp_path / "rle.dcm").sha256 == read_image(tmp_path / "a.dcm").sha256
+
+
+def test_jpeg_compression(tmp_path: Path) -> None:
+    import io
+
+    import PIL.Image
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    smooth = np.repeat(np.arange(100, 180, 4, dtype=np.uint8)[:, None], 30, axis=1)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(smooth).save(buffer, format="JPEG", quality=95)
+    ds = pydicom.dcmread(make_dicom(tmp_path / "a.dcm", smooth, Modality="US"))
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    ds.PixelData = encapsulate([buffer.getvalue()])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(tmp_path / "jpeg.dcm")
+    assert np.abs(read_image(tmp_path / "jpeg.dcm").pixels[..., 0].astype(int) - smooth).max() <= 4
 
 
 def test_compression_without_decoder_is_named(tmp_path: Path) -> None:
@@ -124,7 +143,7 @@ def test_compression_without_decoder_is_named(tmp_path: Path) -> None:
     ds.PixelData = encapsulate([b"\xff\xd8\xff\xf7" + bytes(60)])
     ds["PixelData"].is_undefined_length = True
     ds.save_as(tmp_path / "jls.dcm")
-    with pytest.raises(InputError, match="JPEG-LS.*decompress"):
+    with pytest.raises(InputError, match=r"JPEG-LS.*decompress"):
         read_image(tmp_path / "jls.dcm")
 
 

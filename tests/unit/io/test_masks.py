@@ -68,7 +68,7 @@ def test_any_nonzero_is_foreground(tmp_path: Path, image: Image, kind: str) -> N
 
 
 def test_size_must_match_and_both_are_named(tmp_path: Path, image: Image) -> None:
-    with pytest.raises(InputError, match="20 x 30 pixels.*30 x 20"):
+    with pytest.raises(InputError, match=r"20 x 30 pixels.*30 x 20"):
         read_mask(save_png(tmp_path / "m.png", TRUTH.T), image)
 
 

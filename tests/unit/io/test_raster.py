@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-
 from io_samples import gray_ramp, save_png
 
 from ibisagent.errors import InputError
@@ -54,7 +53,7 @@ def test_transparency_is_composited_on_black(tmp_path: Path) -> None:
 
 
 def test_palette_and_bilevel(tmp_path: Path) -> None:
-    palette = PIL.Image.fromarray((gray_ramp() % 2).astype(np.uint8), mode="L").convert("P")
+    palette = PIL.Image.fromarray((gray_ramp() % 2).astype(np.uint8)).convert("P")
     palette.putpalette([10, 20, 30, 250, 240, 230])
     palette.save(tmp_path / "p.png")
     pixels = read_image(tmp_path / "p.png").pixels
