@@ -1,0 +1,1 @@
+"""The data engine: from masks to trajectories worth learning from."""

@@ -1,0 +1,146 @@
+"""How a target and a modality are said in a sentence: article, number, synonyms.
+
+A target is a name as case lists carry it (``"left lung"``, ``"cell nuclei"``); a phrase is what a sentence
+makes of it (``"the left lung"`` … *is*, ``"the cell nuclei"`` … *are*).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SYNONYMS", "Phrase", "is_plural", "modality_phrase", "target_phrases"]
+
+
+_NO_ARTICLE = ("both ", "all ", "each ", "every ", "any ", "this ", "these ")
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A noun phrase without its article, and its grammatical number."""
+
+    text: str
+    plural: bool
+
+    @property
+    def definite(self) -> str:
+        """With the definite article: ``"the left lung"``; ``"both lungs"`` takes none."""
+        return self.text if self.text.lower().startswith(_NO_ARTICLE) else f"the {self.text}"
+
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "body": ("patient's body", "whole body"),
+    "bone": ("bones", "bony structures", "skeleton"),
+    "brain": ("whole brain", "brain tissue"),
+    "brain tumor": ("brain tumour", "tumor in the brain", "tumor"),
+    "breast lesion": ("lesion in the breast", "breast mass", "lesion"),
+    "cell nuclei": ("nuclei", "nuclei of the cells", "cell nuclei in this field"),
+    "cerebrospinal fluid": ("CSF", "cerebrospinal fluid spaces"),
+    "gray matter": ("grey matter", "cortical and deep gray matter"),
+    "largest nucleus": ("biggest nucleus", "largest cell nucleus"),
+    "left lung": ("lung on the patient's left", "patient's left lung"),
+    "leftmost nucleus": ("nucleus farthest to the left", "leftmost cell nucleus"),
+    "lung tumor": ("lung tumour", "tumor in the lung", "pulmonary tumor"),
+    "lungs": ("both lungs", "left and right lungs", "lung fields"),
+    "right lung": ("lung on the patient's right", "patient's right lung"),
+    "stratum corneum": ("horny layer of the skin", "cornified layer"),
+    "uppermost nucleus": ("topmost nucleus", "uppermost cell nucleus"),
+    "white matter": ("white matter of the brain", "cerebral white matter"),
+}
+"""Other ways to say the targets of the mini data set; each is equally right on any image of it."""
+
+# Words whose ending misleads: the first look plural and are not, the second are plural without an s.
+_SINGULAR_IN_S = frozenset(
+    "abscess ascites atlas axis biceps diabetes iris lens mass os pancreas pelvis penis plexus pons process "
+    "psoas pus sinus stenosis thrombus thymus triceps uterus anus bronchus calculus corpus fundus hippocampus "
+    "hypothalamus thalamus humerus meniscus nucleus radius rectus sarcoidosis virus".split()
+)
+_PLURAL_ELSE = frozenset(
+    "alveoli atria bronchi bacteria calculi diverticula feet foci fungi gyri hippocampi lacunae "
+    "larvae menisci metastases mitochondria nuclei ova septa sulci teeth thalami vertebrae villi viscera".split()
+)
+# The noun that carries the number stands before these words: "nuclei of the cells", "tumor in the lung".
+_LINKS = (" of ", " in ", " on ", " at ", " from ", " with ", " farthest ", " near ", " within ", " around ")
+
+
+def is_plural(name: str) -> bool:
+    """Whether a noun phrase takes *are*: judged by its head noun, the last word before ``of``, ``in`` and the like.
+
+    Examples
+    --------
+    >>> is_plural("lungs"), is_plural("tumor in the lungs"), is_plural("largest nucleus"), is_plural("cell nuclei")
+    (True, False, False, True)
+    """
+    text = f" {name.strip().lower()} "
+    for link in _LINKS:
+        text = text.split(link, 1)[0] + " "
+    words = text.split()
+    if not words:
+        return False
+    if "and" in words[1:-1] and not words[-1].endswith("matter"):
+        return True
+    head = words[-1].strip(".,;:()")
+    if head in _PLURAL_ELSE:
+        return True
+    if head in _SINGULAR_IN_S or head.endswith(("ss", "us", "is")):
+        return False
+    return head.endswith("s")
+
+
+def _without_article(name: str) -> str:
+    text = " ".join(name.split())
+    for article in ("the ", "a ", "an "):
+        if text.lower().startswith(article) and len(text) > len(article):
+            return text[len(article) :]
+    return text
+
+
+def target_phrases(target: str) -> tuple[Phrase, ...]:
+    """All ways to say a target, its own name first.
+
+    Parameters
+    ----------
+    target
+        Name as a case list carries it; a leading article is dropped. Names that the table does not know have
+        one phrase, themselves.
+
+    Raises
+    ------
+    ValueError
+        If `target` is empty.
+    """
+    name = _without_article(target)
+    if not name:
+        raise ValueError("a target needs a name")
+    return tuple(Phrase(text, is_plural(text)) for text in (name, *SYNONYMS.get(name.lower(), ())))
+
+
+_MODALITIES: dict[str, str] = {
+    "ct": "CT scan",
+    "mr": "MR image",
+    "mri": "MRI scan",
+    "pet": "PET scan",
+    "us": "ultrasound image",
+    "ultrasound": "ultrasound image",
+    "xray": "X-ray image",
+    "cr": "X-ray image",
+    "dx": "X-ray image",
+    "oct": "OCT image",
+    "histology": "histology image",
+    "pathology": "pathology image",
+    "dermoscopy": "dermoscopy image",
+    "endoscopy": "endoscopy image",
+    "fundus": "fundus photograph",
+    "fluorescencemicroscopy": "fluorescence microscopy image",
+}
+
+
+def modality_phrase(modality: str | None) -> str:
+    """What kind of picture it is, without an article: ``"CT scan"``; ``"image"`` where it is not known."""
+    if modality is None or not modality.strip():
+        return "image"
+    key = "".join(c for c in modality.lower() if c.isalnum())
+    known = _MODALITIES.get(key)
+    if known is not None:
+        return known
+    text = " ".join(modality.split())
+    return text if text.lower().endswith(("image", "scan", "photograph", "slide")) else f"{text} image"
