@@ -16,7 +16,7 @@ import numpy as np
 from ibisagent.engine.naming import Phrase, modality_phrase, target_phrases
 from ibisagent.engine.templates import REFINE_CATEGORIES, START_CATEGORIES, TEMPLATES
 
-__all__ = ["CATEGORIES", "Instruction", "all_templates", "draw_instruction", "fill"]
+__all__ = ["CATEGORIES", "Instruction", "Split", "Stage", "all_templates", "draw_instruction", "fill"]
 
 Stage = Literal["start", "refine"]
 Split = Literal["train", "test"]

@@ -84,7 +84,8 @@ def test_number_and_articles() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lungs", "cell nuclei", "nuclei of the cell", "left and right lungs", "vertebrae", "lymph nodes in the neck"]
+    "name",
+    ["lungs", "cell nuclei", "nuclei of the cell", "left and right lungs", "vertebrae", "lymph nodes in the neck"],
 )
 def test_plural(name: str) -> None:
     assert is_plural(name)
@@ -92,8 +93,10 @@ def test_plural(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["left lung", "pancreas", "largest nucleus", "uterus", "tumor in the lungs", "breast mass", "gray matter", "pelvis", "CSF",
-     "white and gray matter", ""],
+    [
+        *("left lung", "pancreas", "largest nucleus", "uterus", "tumor in the lungs", "breast mass", "gray matter"),
+        *("pelvis", "CSF", "white and gray matter", ""),
+    ],
 )
 def test_singular(name: str) -> None:
     assert not is_plural(name)

@@ -1,0 +1,9 @@
+"""Evaluation: play a case list, score it, say how sure the figures are."""
+
+from __future__ import annotations
+
+from ibisagent.evaluate.run import CaseResult, evaluate
+from ibisagent.evaluate.statistics import bootstrap_ci95
+from ibisagent.evaluate.summary import summarise
+
+__all__ = ["CaseResult", "bootstrap_ci95", "evaluate", "summarise"]

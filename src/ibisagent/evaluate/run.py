@@ -1,0 +1,201 @@
+"""Play every case of a list and score it; a bad row or a failing case never stops the others.
+
+Ground truth goes two ways only: to the scores, and to the oracle where that is the policy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ibisagent.config import RolloutConfig
+from ibisagent.engine.instructions import Stage, draw_instruction
+from ibisagent.episode import Episode
+from ibisagent.errors import InputError
+from ibisagent.io import CaseRow, RowError, load_case
+from ibisagent.rollout import MAX_LIVE, iter_episodes
+from ibisagent.scoring import Scores, score_episode
+from ibisagent.types import Case
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ibisagent.policies.protocol import Policy
+    from ibisagent.segmenters.protocol import Segmenter
+
+__all__ = ["CaseResult", "Targets", "evaluate", "instruction_seed"]
+
+Targets = dict[str, "NDArray[np.bool_] | None"]
+"""Target masks by case id; holds the cases that are being played, and no others."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What one row of the list came to.
+
+    Parameters
+    ----------
+    case_id, group, target, modality, split
+        From the row; None where it could not be read.
+    absent
+        Whether the target is absent (null or empty mask); None where that is not known.
+    instruction, category
+        What the agent was told, and the template's category if it was drawn.
+    scores
+        None where there was no run.
+    episode
+        The run without its scores; None where there was none.
+    error
+        One line: why the row could not be read or the run failed; empty if all went well.
+    """
+
+    case_id: str | None
+    group: str | None = None
+    target: str | None = None
+    modality: str | None = None
+    split: str | None = None
+    absent: bool | None = None
+    instruction: str = ""
+    category: str = ""
+    scores: Scores | None = None
+    episode: Episode | None = field(default=None, repr=False)
+    error: str = ""
+
+    @property
+    def iou(self) -> float | None:
+        """IoU of the result: 0.0 after an error, None only for an absent target."""
+        return self._overlap("iou")
+
+    @property
+    def dice(self) -> float | None:
+        """Dice of the result: 0.0 after an error, None only for an absent target."""
+        return self._overlap("dice")
+
+    def _overlap(self, name: str) -> float | None:
+        if self.absent:
+            return None
+        return 0.0 if self.scores is None or self.error else getattr(self.scores, name)
+
+
+def instruction_seed(seed: int, case_id: str) -> int:
+    """Seed of a case's drawn instruction: by run and case, so that neither order nor --limit changes it."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{case_id}".encode()).digest()[:8], "big")
+
+
+def evaluate(
+    rows: Sequence[CaseRow | RowError],
+    root: str | os.PathLike[str],
+    policy: Policy,
+    segmenter: Segmenter,
+    config: RolloutConfig | None = None,
+    *,
+    targets: Targets | None = None,
+    on_case: Callable[[CaseResult], None] | None = None,
+    max_live: int = MAX_LIVE,
+) -> list[CaseResult]:
+    """Play and score a case list.
+
+    Parameters
+    ----------
+    rows, root
+        From :func:`ibisagent.io.read_cases`, and the folder that its paths are relative to.
+    policy, segmenter
+        Who plays with what; loaded once, used for all.
+    config
+        Budgets and seed. The seed also draws the instructions of rows without one, from the templates that are
+        kept out of training.
+    targets
+        The mapping that an oracle was made with; it is filled and emptied as cases come and go. None keeps the
+        targets from every policy.
+    on_case
+        Called with every result as it comes.
+    max_live
+        Most cases played at the same time.
+
+    Returns
+    -------
+    list of CaseResult
+        One per row, in the rows' order.
+
+    Raises
+    ------
+    InputError
+        If policy and segmenter have no action in common.
+    """
+    return _Evaluation(rows, Path(root), config or RolloutConfig(), targets, on_case).play(policy, segmenter, max_live)
+
+
+@dataclass(frozen=True, eq=False)
+class _Live:
+    """What is remembered of a case while it is played."""
+
+    position: int
+    facts: CaseResult
+    target: NDArray[np.bool_] | None
+
+
+class _Evaluation:
+    def __init__(
+        self,
+        rows: Sequence[CaseRow | RowError],
+        root: Path,
+        config: RolloutConfig,
+        targets: Targets | None,
+        on_case: Callable[[CaseResult], None] | None,
+    ) -> None:
+        self.rows, self.root, self.config, self.on_case = rows, root, config, on_case
+        self.targets = targets
+        self.live: dict[int, _Live] = {}
+        self.results: dict[int, CaseResult] = {}
+
+    def play(self, policy: Policy, segmenter: Segmenter, max_live: int) -> list[CaseResult]:
+        for number, episode in iter_episodes(self._cases(), policy, segmenter, self.config, max_live=max_live):
+            live = self.live.pop(number)
+            if self.targets is not None:
+                self.targets.pop(episode.case_id, None)
+            scores = score_episode(episode, live.target)
+            error = (episode.error or "failed without a message") if scores.is_error else ""
+            self._keep(live.position, replace(live.facts, scores=scores, episode=episode, error=error))
+        return [self.results[position] for position in range(len(self.rows))]
+
+    def _cases(self) -> Iterator[Case]:
+        """Read rows as places become free; rows that cannot be used go straight to the results."""
+        number = 0
+        for position, row in enumerate(self.rows):
+            if isinstance(row, RowError):
+                self._keep(position, CaseResult(case_id=row.case_id, error=row.message))
+                continue
+            facts = CaseResult(row.case_id, row.group, row.target, row.modality, row.split)
+            try:
+                image, target, initial = load_case(row, self.root)
+            except InputError as error:
+                # Whether an existing mask file is empty stays unknown then; a null one is known to say absent.
+                self._keep(position, replace(facts, absent=row.mask is None, error=str(error)))
+                continue
+            instruction, category = self._instruction(row, refine=initial is not None)
+            case = Case(image, instruction, initial, case_id=row.case_id, target=row.target, group=row.group)
+            absent = target is None or not bool(target.any())
+            known = replace(facts, absent=absent, instruction=instruction, category=category)
+            self.live[number] = _Live(position, known, target)
+            if self.targets is not None:
+                self.targets[row.case_id] = target
+            number += 1
+            yield case
+
+    def _instruction(self, row: CaseRow, *, refine: bool) -> tuple[str, str]:
+        if row.instruction is not None and row.instruction.strip():
+            return row.instruction, ""
+        seed = instruction_seed(self.config.seed, row.case_id)
+        stage: Stage = "refine" if refine else "start"
+        drawn = draw_instruction(row.target, row.modality, seed, stage=stage, split="test")
+        return drawn.text, drawn.category
+
+    def _keep(self, position: int, result: CaseResult) -> None:
+        self.results[position] = result
+        if self.on_case is not None:
+            self.on_case(result)
