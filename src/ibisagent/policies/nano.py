@@ -1,0 +1,40 @@
+"""The embedded default policy: NanoVLM, loaded and run by the same code as any other local model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ibisagent.errors import InputError
+from ibisagent.policies.vlm import VlmPolicy
+
+__all__ = ["WEIGHTS_DIR", "make"]
+
+WEIGHTS_DIR = Path(__file__).parents[1] / "weights" / "nano"
+"""Folder of the embedded weights, their processor, system prompt and model card."""
+
+_MAX_NEW_TOKENS = 96
+
+
+def make(arg: str | None = None, **options: Any) -> VlmPolicy:
+    """The policy ``nano``; ``arg`` may name another folder that ``ibisagent train nano`` wrote.
+
+    Options are those of :class:`~ibisagent.policies.vlm.VlmPolicy`; the system prompt that the weights
+    were trained with comes from ``system_prompt.txt`` unless one is given.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no such model.
+    """
+    folder = Path(arg) if arg else WEIGHTS_DIR
+    if options.get("system_prompt") is None:
+        try:
+            options["system_prompt"] = (folder / "system_prompt.txt").read_text(encoding="utf-8").strip()
+        except OSError:
+            raise InputError(f"{folder} holds no nano model: system_prompt.txt is missing") from None
+    options = {k: v for k, v in options.items() if v is not None}
+    options.setdefault("max_new_tokens", _MAX_NEW_TOKENS)
+    options.setdefault("name", f"nano:{arg}" if arg else "nano")
+    options.setdefault("local_files_only", True)
+    return VlmPolicy(folder, **options)

@@ -1,0 +1,181 @@
+"""From stored trajectories to nano's training batches: warp, reword, render, and say where to look.
+
+Every time a trajectory is drawn it is warped a little and its intensities change; the masks, clicks
+and texts follow, so what the model reads is what it would have met at inference. The conversation
+itself comes from :mod:`ibisagent.messages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ibisagent.actions import DIALECTS, Click, ClickAction, Turn
+from ibisagent.engine.instructions import draw_instruction
+from ibisagent.engine.reasoning import thought_text, where_text
+from ibisagent.engine.trajectories import Trajectory
+from ibisagent.episode import encode_mask
+from ibisagent.geometry import Geometry
+from ibisagent.messages import build_messages
+from ibisagent.policies.protocol import View
+from ibisagent.train.augment import change_intensity, draw_warp
+from ibisagent.train.tokens import render
+from ibisagent.types import Case, Image
+
+__all__ = ["NanoSample", "NanoSamples", "collate", "soft_cells"]
+
+
+def soft_cells(before: NDArray[np.bool_] | None, target: NDArray[np.bool_], positive: bool, grid: int) -> NDArray[np.float32] | None:
+    """Where a click of this sign would have been right: (grid * grid,) weights that sum to 1.
+
+    The weight of a cell is the cube of its centre's depth inside the error region, so the expert's
+    choice (the deepest point) has the most and equally good places have as much.
+    """
+    current = np.zeros_like(target) if before is None else before
+    region = target & ~current if positive else current & ~target
+    if not region.any():
+        return None
+    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    h, w = target.shape
+    ys = ((np.arange(grid) + 0.5) * h / grid).astype(int)
+    xs = ((np.arange(grid) + 0.5) * w / grid).astype(int)
+    cells = depth[np.ix_(ys, xs)] ** 3
+    total = float(cells.sum())
+    return (cells / total).ravel().astype(np.float32) if total > 0 else None
+
+
+@dataclass(eq=False)
+class NanoSample:
+    """One conversation as tensors."""
+
+    ids: NDArray[np.int64]
+    loss_mask: NDArray[np.bool_]
+    images: NDArray[np.uint8]
+    cell_at: NDArray[np.int64]
+    cell_weights: NDArray[np.float32]
+
+
+class NanoSamples(Dataset):
+    """Endless seeded draws from trajectories; sample ``i`` is a pure function of (seed, i)."""
+
+    def __init__(
+        self, trajectories: Sequence[Trajectory], processor: Any, system_prompt: str, *, seed: int, length: int,
+        start: int = 0, augment: bool = True, max_images: int | None = None,
+    ) -> None:
+        self.trajectories, self.processor, self.system_prompt = list(trajectories), processor, system_prompt
+        self.seed, self.length, self.start, self.augment = seed, length, start, augment
+        self.max_images = max_images
+        self.vocab = len(processor.tokenizer) - 64 * 64
+        keys = sorted({t.kind_of_case for t in self.trajectories})
+        self.by_kind = {k: [i for i, t in enumerate(self.trajectories) if t.kind_of_case == k] for k in keys}
+        counts = np.array([len(self.by_kind[k]) for k in keys], float) ** 0.6
+        self.kinds, self.kind_p = keys, counts / counts.sum()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> NanoSample:
+        rng = np.random.default_rng([self.seed, 7, self.start + index])
+        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.kind_p))]
+        members = self.by_kind[kind]
+        return self.build(self.trajectories[members[int(rng.integers(len(members)))]], rng)
+
+    def build(self, item: Trajectory, rng: np.random.Generator) -> NanoSample:
+        """Warp, reword and render one trajectory."""
+        pixels, masks, target, clicks = item.pixels, item.masks, item.target, item.clicks
+        initial = item.initial_mask
+        if self.augment:
+            size = pixels.shape[0]
+            warp = draw_warp(rng, pixels.shape[:2], size, turn=item.turn, flip=False, zoom=(0.92, 1.1),
+                             elastic=0.25, shift=0.05)
+            moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in clicks]
+            if all(m is not None for m, c in zip(moved, clicks, strict=True) if c is not None):
+                pixels = warp.image(pixels)
+                masks = [None if m is None else warp.mask(m) for m in masks]
+                target = None if target is None else warp.mask(target)
+                initial = None if initial is None else warp.mask(initial)
+                clicks = moved
+            pixels = change_intensity(rng, pixels, strength=0.7)
+        image = Image(pixels, Geometry.plane_2d(), modality=item.modality)
+        draw = draw_instruction(item.target_name, item.modality, rng, stage="refine" if initial is not None else "start")
+        while target is None and item.target_name.lower() not in draw.text.lower():
+            # A synonym ("the tumor") may well name something that is there.
+            draw = draw_instruction(item.target_name, item.modality, rng)
+        case = Case(image, draw.text, initial)
+        episode = item.episode.model_copy(deep=True)
+        episode.instruction = draw.text
+        dialect = DIALECTS["plain"]
+        turns: list[NDArray[np.float32] | None] = []
+        before = initial
+        for i, step in enumerate(episode.steps):
+            click = clicks[i]
+            weights = None
+            if click is not None:
+                x, y, positive = click
+                gx, gy = min(63, int(x * 64 / pixels.shape[1])), min(63, int(y * 64 / pixels.shape[0]))
+                action = ClickAction(clicks=(Click(x=round((gx + 0.5) / 64, 4), y=round((gy + 0.5) / 64, 4), positive=positive),))
+                kind = "start" if before is None else "missed" if positive else "excess"
+                thought = thought_text(kind, item.target_name, where_text((gx + 0.5) / 64, (gy + 0.5) / 64))
+                step.action = action
+                step.raw_text = dialect.format(Turn(thought=thought, action=action))
+                if target is not None:
+                    weights = soft_cells(before, target, positive, 64)
+                hard = np.zeros(64 * 64, np.float32)
+                hard[gy * 64 + gx] = 1
+                weights = hard if weights is None else 0.8 * weights + 0.2 * hard
+            turns.append(weights)
+            before = masks[i]
+            step.mask = None if before is None else encode_mask(before)
+        last = episode.steps[-1]
+        shown = episode.model_copy(update={"steps": episode.steps[:-1]})
+        messages = build_messages(View(case, shown, None), self.system_prompt, max_images=self.max_images)
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": last.raw_text}]})
+        rendered = render(messages, self.processor, learn=item.learn)
+        at = np.flatnonzero((rendered.ids >= self.vocab) & rendered.loss_mask)
+        weights = [turns[int(rendered.turn[p])] for p in at]
+        cell_weights = np.stack(weights) if weights else np.zeros((0, 64 * 64), np.float32)
+        return NanoSample(rendered.ids, rendered.loss_mask, np.stack(rendered.images), at, cell_weights)
+
+
+def _forward(map_x: NDArray[np.float32], map_y: NDArray[np.float32], click: tuple[float, float, bool]) -> tuple[float, float, bool] | None:
+    """Where an input pixel went: the output pixel that reads nearest to it, or None if it left the frame."""
+    distance = (map_x - click[0]) ** 2 + (map_y - click[1]) ** 2
+    at = int(distance.argmin())
+    if distance.flat[at] > 4:
+        return None
+    return float(at % map_x.shape[1]), float(at // map_x.shape[1]), click[2]
+
+
+def collate(samples: Sequence[NanoSample], pad_id: int) -> dict[str, Tensor]:
+    """Pad on the right and put the images of all rows one after another.
+
+    Returns
+    -------
+    dict
+        ``input_ids``, ``attention_mask``, ``loss_mask`` (B, T); ``pixel_values`` (N, 3, S, S) in [-1, 1]
+        (what :class:`~ibisagent.policies.nano_model.NanoImageProcessor` yields at its own size);
+        ``cell_row``, ``cell_at`` (M,) and ``cell_weights`` (M, cells) of the coordinates to predict.
+    """
+    longest = max(len(s.ids) for s in samples)
+    ids = torch.full((len(samples), longest), pad_id, dtype=torch.long)
+    attention = torch.zeros(len(samples), longest, dtype=torch.long)
+    loss_mask = torch.zeros(len(samples), longest, dtype=torch.bool)
+    for b, s in enumerate(samples):
+        ids[b, : len(s.ids)] = torch.from_numpy(s.ids)
+        attention[b, : len(s.ids)] = 1
+        loss_mask[b, : len(s.ids)] = torch.from_numpy(s.loss_mask)
+    images = torch.from_numpy(np.concatenate([s.images for s in samples]))
+    return {
+        "input_ids": ids, "attention_mask": attention, "loss_mask": loss_mask, "pixel_values": images,
+        "cell_row": torch.cat([torch.full((len(s.cell_at),), b, dtype=torch.long) for b, s in enumerate(samples)]),
+        "cell_at": torch.cat([torch.from_numpy(s.cell_at) for s in samples]),
+        "cell_weights": torch.cat([torch.from_numpy(s.cell_weights) for s in samples]),
+    }
