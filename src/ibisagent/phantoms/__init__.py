@@ -15,6 +15,7 @@ Shapes without names, for click training, are in :mod:`ibisagent.phantoms.shapes
 """
 
 from ibisagent.phantoms.catalog import KINDS, MIN_PIXELS, MODALITIES, generate
+from ibisagent.phantoms.contact import contact_sheet
 from ibisagent.phantoms.phantom import Phantom
 
-__all__ = ["KINDS", "MIN_PIXELS", "MODALITIES", "Phantom", "generate"]
+__all__ = ["KINDS", "MIN_PIXELS", "MODALITIES", "Phantom", "contact_sheet", "generate"]

@@ -35,7 +35,16 @@ _LOOKS: dict[str, tuple[float, ...]] = {
 # canonical outlines in [-1, 1], x right, y down
 _SAGITTAL = np.array(
     [(-0.96, 0.05), (-0.90, -0.28), (-0.68, -0.58), (-0.32, -0.76), (0.08, -0.80), (0.48, -0.68), (0.80, -0.40)]
-    + [(0.95, -0.05), (0.92, 0.22), (0.72, 0.33), (0.42, 0.34), (0.16, 0.30), (-0.15, 0.34), (-0.50, 0.42), (-0.82, 0.36)]
+    + [
+        (0.95, -0.05),
+        (0.92, 0.22),
+        (0.72, 0.33),
+        (0.42, 0.34),
+        (0.16, 0.30),
+        (-0.15, 0.34),
+        (-0.50, 0.42),
+        (-0.82, 0.36),
+    ]
 )
 _CORONAL = np.array(
     [(0.0, -0.80), (0.22, -0.86), (0.52, -0.74), (0.78, -0.46), (0.90, -0.10), (0.86, 0.22), (0.72, 0.50)]
@@ -47,7 +56,9 @@ def paint_brain_mri(rng: np.random.Generator, size: int) -> Drawing:
     """Draw one slice; half of them skull-stripped on black, as the template in ``data/mini`` is."""
     view = str(rng.choice(["axial", "coronal", "sagittal"], p=[0.5, 0.28, 0.22]))
     stripped = rng.random() < 0.5
-    look = str(rng.choice(list(_LOOKS), p=[0.62, 0.08, 0.14, 0.08, 0.08] if stripped else [0.3, 0.35, 0.15, 0.12, 0.08]))
+    look = str(
+        rng.choice(list(_LOOKS), p=[0.62, 0.08, 0.14, 0.08, 0.08] if stripped else [0.3, 0.35, 0.15, 0.12, 0.08])
+    )
     sick = rng.random() < (0.15 if stripped else 0.45)
     half = rng.uniform(0.34, 0.45) if stripped else rng.uniform(0.34, 0.40)
     if stripped and rng.random() < 0.15:
@@ -85,7 +96,11 @@ def _outlines(rng: np.random.Generator, view: str) -> list[NDArray[np.float64]]:
         return [spline(np.concatenate([points, mirrored]))]
     t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     egg = 1.0 + rng.uniform(0.03, 0.12) * np.sin(t)  # wider towards the back (image bottom)
-    notch = 1.0 - 0.05 * np.exp(-((np.sin(t / 2 - np.pi / 4) / 0.05) ** 2)) - 0.05 * np.exp(-((np.cos(t / 2 - np.pi / 4) / 0.05) ** 2))
+    notch = (
+        1.0
+        - 0.05 * np.exp(-((np.sin(t / 2 - np.pi / 4) / 0.05) ** 2))
+        - 0.05 * np.exp(-((np.cos(t / 2 - np.pi / 4) / 0.05) ** 2))
+    )
     return [np.stack([np.cos(t) * egg * 0.97, np.sin(t) * notch * 0.98], 1)]
 
 
@@ -189,7 +204,18 @@ def _paint_below(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, v
         stem = ellipse(0.0, 0.72, 0.14, 0.34)
     else:
         lobes = [blob(rng, -0.42, 0.60, 0.34, 0.25, 0.2, rough=0.04)]
-        stem = spline([(-0.06, 0.2), (0.12, 0.22), (0.16, 0.5), (0.02, 0.80), (-0.10, 1.1), (-0.22, 1.08), (-0.12, 0.7), (-0.10, 0.45)])
+        stem = spline(
+            [
+                (-0.06, 0.2),
+                (0.12, 0.22),
+                (0.16, 0.5),
+                (0.02, 0.80),
+                (-0.10, 1.1),
+                (-0.22, 1.08),
+                (-0.12, 0.7),
+                (-0.10, 0.45),
+            ]
+        )
     for lobe in lobes:
         fill(part, warp(lobe), 1)
     new = (part > 0) & ((lab == _AIR) | (lab >= _SKULL) | (lab == _CSF))
@@ -212,7 +238,9 @@ def _paint_below(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, v
     return below | stalk_new
 
 
-def _paint_centre(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, view: str, brain: NDArray[np.bool_]) -> None:
+def _paint_centre(
+    rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, view: str, brain: NDArray[np.bool_]
+) -> None:
     """Deep gray nuclei, callosum, ventricles; only inside the brain."""
     layer = np.zeros_like(lab)
     big = float(np.exp(rng.normal(0.0, 0.3)))
@@ -228,10 +256,20 @@ def _paint_centre(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, 
             gap = rng.uniform(0.03, 0.06)
             w = rng.uniform(0.035, 0.075) * big
             for s in (-1, 1):
-                front = [(s * gap, -0.1), (s * (gap + 0.02), -0.25), (s * (gap + 0.16), -0.40), (s * (gap + 0.14 + w), -0.32)]
+                front = [
+                    (s * gap, -0.1),
+                    (s * (gap + 0.02), -0.25),
+                    (s * (gap + 0.16), -0.40),
+                    (s * (gap + 0.14 + w), -0.32),
+                ]
                 back = [(s * (gap + 0.05 + w), -0.1), (s * (gap + 0.05), 0.05)]
                 if rng.random() < 0.8:
-                    back = [(s * (gap + 0.04 + w), -0.12), (s * (gap + 0.10 + w), 0.16), (s * (0.26 + w), 0.42), (s * 0.24, 0.44)]
+                    back = [
+                        (s * (gap + 0.04 + w), -0.12),
+                        (s * (gap + 0.10 + w), 0.16),
+                        (s * (0.26 + w), 0.42),
+                        (s * 0.24, 0.44),
+                    ]
                     back += [(s * (gap + 0.07), 0.18)]
                 points = np.array(front + back) + rng.normal(0, 0.008, (len(front + back), 2))
                 fill(layer, warp(spline(points)), _VENTRICLE)
@@ -244,8 +282,13 @@ def _paint_centre(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, 
             fill(layer, warp(blob(rng, s * 0.36, 0.04, 0.08, 0.14, s * 0.2, 0.06)), _GM)
             w = rng.uniform(0.8, 1.3) * big
             top = -0.14
-            points = [(s * 0.02, top), (s * (0.04 + 0.22 * w), top - 0.08), (s * (0.05 + 0.20 * w), top + 0.02), (s * 0.05, top + 0.07 * w)]
-            fill(layer, warp(spline(np.array(points) + rng.normal(0, 0.006, (4, 2)))), _VENTRICLE)
+            horn = [
+                (s * 0.02, top),
+                (s * (0.04 + 0.22 * w), top - 0.08),
+                (s * (0.05 + 0.20 * w), top + 0.02),
+                (s * 0.05, top + 0.07 * w),
+            ]
+            fill(layer, warp(spline(np.array(horn) + rng.normal(0, 0.006, (4, 2)))), _VENTRICLE)
         fill(layer, warp(ellipse(0.0, 0.14, rng.uniform(0.012, 0.03) * big, 0.09)), _VENTRICLE)
     else:
         if rng.random() < 0.45:  # beside the midline: deep white matter, putamen, a horn of the ventricle
@@ -277,7 +320,16 @@ def _paint_tumor(rng: np.random.Generator, lab: NDArray[np.uint8], brain: NDArra
         return False
     at = int(rng.integers(len(xs)))
     r = rng.uniform(0.018, 0.085)
-    curve = blob(rng, xs[at] / size, ys[at] / size, r, r * rng.uniform(0.6, 1.0), rng.uniform(0, np.pi), rng.uniform(0.08, 0.2), harmonics=8)
+    curve = blob(
+        rng,
+        xs[at] / size,
+        ys[at] / size,
+        r,
+        r * rng.uniform(0.6, 1.0),
+        rng.uniform(0, np.pi),
+        rng.uniform(0.08, 0.2),
+        harmonics=8,
+    )
     one = np.zeros_like(lab)
     fill(one, curve, 1)
     one[~brain] = 0

@@ -28,12 +28,24 @@ def paint_breast_mri(rng: np.random.Generator, size: int) -> Drawing:
         image += (gland - fat) * np.clip(gland_field - rng.uniform(-0.2, 0.8), 0, 1.2)
         if rng.random() < 0.6:
             # skin or chest wall crosses one edge of the crop
-            top = [(-0.1, -0.1), (1.1, -0.1), (1.1, rng.uniform(0, 0.15)), (0.5, rng.uniform(-0.05, 0.1)), (-0.1, rng.uniform(0, 0.2))]
+            top = [
+                (-0.1, -0.1),
+                (1.1, -0.1),
+                (1.1, rng.uniform(0, 0.15)),
+                (0.5, rng.uniform(-0.05, 0.1)),
+                (-0.1, rng.uniform(0, 0.2)),
+            ]
             _spot(image, spline(top), rng.uniform(150, 235))
     else:
         tissue[:] = 0
         cx, r = rng.uniform(0.42, 0.58), rng.uniform(0.30, 0.42)
-        points = [(cx - r * 1.25, 0.92), (cx - r, 0.60), (cx - r * 0.6, 0.28), (cx, rng.uniform(0.1, 0.18)), (cx + r * 0.6, 0.28)]
+        points = [
+            (cx - r * 1.25, 0.92),
+            (cx - r, 0.60),
+            (cx - r * 0.6, 0.28),
+            (cx, rng.uniform(0.1, 0.18)),
+            (cx + r * 0.6, 0.28),
+        ]
         points += [(cx + r, 0.60), (cx + r * 1.25, 0.92)]
         fill(tissue, spline(np.array(points) + rng.normal(0, 0.012, (7, 2))), 1)
         image[tissue == 0] = 3.0
@@ -82,7 +94,17 @@ def _lesion(
     ys, xs = np.nonzero(depth >= min(1.1 * r * size, 0.8 * depth.max()))
     at = int(rng.integers(len(xs)))
     spiky = rng.random() < 0.4
-    curve = blob(rng, xs[at] / size, ys[at] / size, r, r * rng.uniform(0.55, 1.0), rng.uniform(0, np.pi), 0.13 if spiky else 0.07, n=96, harmonics=9 if spiky else 4)
+    curve = blob(
+        rng,
+        xs[at] / size,
+        ys[at] / size,
+        r,
+        r * rng.uniform(0.55, 1.0),
+        rng.uniform(0, np.pi),
+        0.13 if spiky else 0.07,
+        n=96,
+        harmonics=9 if spiky else 4,
+    )
     one = np.zeros((size, size), np.uint8)
     fill(one, curve, 1)
     one[tissue == 0] = 0

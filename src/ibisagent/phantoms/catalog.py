@@ -11,8 +11,12 @@ from ibisagent.errors import InputError
 from ibisagent.phantoms.brain import paint_brain_mri
 from ibisagent.phantoms.breast import paint_breast_mri
 from ibisagent.phantoms.chest import paint_chest_ct
+from ibisagent.phantoms.eye import paint_fundus, paint_oct
 from ibisagent.phantoms.nuclei import paint_nuclei
 from ibisagent.phantoms.phantom import Drawing, Phantom
+from ibisagent.phantoms.scopes import paint_endoscopy, paint_ultrasound
+from ibisagent.phantoms.skin import paint_dermoscopy, paint_histology
+from ibisagent.phantoms.xray import paint_xray
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +35,13 @@ _PAINTERS: dict[str, tuple[Painter, str]] = {
     "chest_ct": (paint_chest_ct, "CT"),
     "brain_mri": (paint_brain_mri, "MRI"),
     "breast_mri": (paint_breast_mri, "MRI"),
+    "histology": (paint_histology, "Histology"),
+    "ultrasound": (paint_ultrasound, "Ultrasound"),
+    "dermoscopy": (paint_dermoscopy, "Dermoscopy"),
+    "fundus": (paint_fundus, "Fundus photography"),
+    "endoscopy": (paint_endoscopy, "Endoscopy"),
+    "xray": (paint_xray, "X-ray"),
+    "oct": (paint_oct, "OCT"),
 }
 
 KINDS: list[str] = list(_PAINTERS)

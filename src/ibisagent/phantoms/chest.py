@@ -3,7 +3,8 @@
 Canonical anatomy in [-1, 1] (x to the image's right, y down, body centre at the origin), bent by a random
 smooth warp, painted back to front into a label image. Window -1000 to 400 HU as in ``data/mini``
 (lung1): gray = (HU + 1000) * 255 / 1400. As there, lungs are filled (vessels and a tumour inside belong
-to them), the airway does not belong to them, and the patient's left is on the image's right.
+to them), the airway does not belong to them, and the patient's left is on the image's right. Heart and aorta are named only where their
+edge can be seen.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ibisagent.phantoms.draw import Warp, blob, blur, ellipse, fill, noise, smooth_field, spline, stroke
+from ibisagent.phantoms.draw import Warp, blob, blur, ellipse, fill, main_pieces, noise, smooth_field, spline, stroke
 from ibisagent.phantoms.phantom import Drawing
 
 __all__ = ["paint_chest_ct"]
 
-_AIR, _TABLE, _FAT, _MUSCLE, _LUNG_R, _LUNG_L, _SOFT, _HEART, _AORTA, _AIRWAY, _BONE, _TUMOR, _CAVITY, _LIVER = range(14)
+_AIR, _TABLE, _FAT, _MUSCLE, _LUNG_R, _LUNG_L, _SOFT, _HEART, _AORTA, _AIRWAY, _BONE, _TUMOR, _LIVER = range(13)
 
 # patient's right lung, which is on the image's left; the other one mirrors it
 _LUNG = np.array(
@@ -46,10 +47,11 @@ def paint_chest_ct(rng: np.random.Generator, size: int) -> Drawing:
     _paint_bones(rng, lab, warp, z, cage)
     lab[~body] = outside  # whatever a strong warp pushed through the skin
     has_tumor = rng.random() < 0.4 and _paint_tumor(rng, lab)
-    image = _expose(rng, lab, size)
+    hu = _tissues(rng)
+    image = _expose(rng, lab, hu)
 
-    right = _main_pieces((lab == _LUNG_R))
-    left = _main_pieces((lab == _LUNG_L))
+    right = main_pieces(lab == _LUNG_R)
+    left = main_pieces(lab == _LUNG_L)
     tumor = lab == _TUMOR
     if has_tumor:
         near = cv2.dilate(tumor.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -60,19 +62,10 @@ def paint_chest_ct(rng: np.random.Generator, size: int) -> Drawing:
     masks = {"body": body, "bone": lab == _BONE, "lungs": left | right, "left lung": left, "right lung": right}
     if has_tumor:
         masks["lung tumor"] = tumor
-    masks["heart"] = lab == _HEART
-    masks["aorta"] = lab == _AORTA
+    for name, label in (("heart", _HEART), ("aorta", _AORTA)):
+        if _stands_out(lab, label, hu):
+            masks[name] = lab == label
     return Drawing(image, masks, "axial")
-
-
-def _main_pieces(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Drop slivers under 3% of the mask: what organs leave of a lung may be a few stray pixels."""
-    n, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    if n <= 2:
-        return mask
-    keep = stats[:, cv2.CC_STAT_AREA] >= 0.03 * mask.sum()
-    keep[0] = False
-    return keep[parts]
 
 
 def _paint_outside(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp) -> None:
@@ -125,7 +118,9 @@ def _paint_body(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, z:
         t = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(0.1, 0.5), 8)
         k = rng.uniform(0.78, 0.97) + rng.normal(0, 0.01, 8)
         line = np.zeros_like(skin)
-        stroke(line, warp(np.stack([0.85 * k * np.cos(t), 0.02 + 0.57 * k * np.sin(t)], 1)), 1, rng.uniform(0.004, 0.012))
+        stroke(
+            line, warp(np.stack([0.85 * k * np.cos(t), 0.02 + 0.57 * k * np.sin(t)], 1)), 1, rng.uniform(0.004, 0.012)
+        )
         lab[(line > 0) & (lab == _MUSCLE)] = _FAT
     return inside
 
@@ -144,8 +139,8 @@ def _paint_inside(rng: np.random.Generator, lab: NDArray[np.uint8], warp: Warp, 
     # between the lungs: a column of fat and soft tissue from the sternum to the spine
     w = rng.uniform(0.05, 0.10) + 0.03 * (z > 0.75)
     top = float(cage[:, 1].min()) + 0.01
-    column = [(-w, top), (w, top), (w * 1.1, -0.25), (w * 1.3, 0.1), (0.14, 0.4), (-0.14, 0.4), (-w * 1.2, 0.1)]
-    column = np.array(column) + rng.normal(0, 0.02, (7, 2)) * (1.0, 0.3)
+    edge = [(-w, top), (w, top), (w * 1.1, -0.25), (w * 1.3, 0.1), (0.14, 0.4), (-0.14, 0.4), (-w * 1.2, 0.1)]
+    column = np.array(edge) + rng.normal(0, 0.02, (7, 2)) * (1.0, 0.3)
     fill(lab, warp(spline(column)), _SOFT if rng.random() < 0.7 else _FAT)
     if z < 0.5:
         _paint_heart(rng, lab, warp, z)
@@ -226,10 +221,16 @@ def _paint_bones(
     y, r = 0.34 + rng.normal(0, 0.01), rng.uniform(0.105, 0.135)
     fill(lab, warp(blob(rng, 0.0, y + 0.10, 0.21, 0.24, rough=0.04)), _MUSCLE)
     for sign in (-1, 1):
-        line = spline([(sign * 0.05, y + 0.12), (sign * 0.15, y + 0.13), (sign * rng.uniform(0.2, 0.27), y + 0.17)], 6, closed=False)
+        line = spline(
+            [(sign * 0.05, y + 0.12), (sign * 0.15, y + 0.13), (sign * rng.uniform(0.2, 0.27), y + 0.17)],
+            6,
+            closed=False,
+        )
         _bone(rng, lab, warp(_thick(line, 0.028)))
     _bone(rng, lab, warp(ellipse(0, y + 0.155, 0.085, 0.08)))
-    _bone(rng, lab, warp(_thick(np.linspace([0, y + 0.18], [rng.normal(0, 0.01), y + rng.uniform(0.26, 0.34)], 8), 0.025)))
+    _bone(
+        rng, lab, warp(_thick(np.linspace([0, y + 0.18], [rng.normal(0, 0.01), y + rng.uniform(0.26, 0.34)], 8), 0.025))
+    )
     _bone(rng, lab, warp(blob(rng, 0, y, r, r * 0.82, rough=0.03)))
     fill(lab, warp(ellipse(0, y + 0.14, 0.05, 0.045)), _SOFT)
     # sternum or the ends of the clavicles
@@ -237,10 +238,18 @@ def _paint_bones(
     if z > 0.85:
         for sign in (-1, 1):
             a = rng.uniform(0.12, 0.2)
-            line = np.linspace([sign * a, top - 0.02], [sign * (a + rng.uniform(0.05, 0.35)), top - rng.uniform(0.0, 0.1)], 8)
+            line = np.linspace(
+                [sign * a, top - 0.02], [sign * (a + rng.uniform(0.05, 0.35)), top - rng.uniform(0.0, 0.1)], 8
+            )
             _bone(rng, lab, warp(_thick(line, 0.04)))
     else:
-        _bone(rng, lab, warp(ellipse(rng.normal(0, 0.02), top - 0.025, rng.uniform(0.08, 0.13), 0.032, rng.normal(0, 0.05), power=3)))
+        _bone(
+            rng,
+            lab,
+            warp(
+                ellipse(rng.normal(0, 0.02), top - 0.025, rng.uniform(0.08, 0.13), 0.032, rng.normal(0, 0.05), power=3)
+            ),
+        )
     # ribs: arcs along the cage
     centre = cage.mean(0)
     angle = np.arctan2(cage[:, 1] - centre[1], cage[:, 0] - centre[0])
@@ -251,9 +260,9 @@ def _paint_bones(
         while t < 1.35:
             span = rng.uniform(0.12, 0.42)
             if rng.random() < 0.85:
-                a = np.linspace(t, t + span, 10) if side == 0 else np.pi - np.linspace(t, t + span, 10)
-                a = (a + np.pi) % (2 * np.pi) - np.pi
-                p = np.stack([np.interp(a, angle, ring[:, i], period=2 * np.pi) for i in (0, 1)], 1)
+                around = np.linspace(t, t + span, 10) if side == 0 else np.pi - np.linspace(t, t + span, 10)
+                around = (around + np.pi) % (2 * np.pi) - np.pi
+                p = np.stack([np.interp(around, angle, ring[:, i], period=2 * np.pi) for i in (0, 1)], 1)
                 tilt = np.linspace(-1, 1, 10)[:, None] * rng.uniform(-0.02, 0.02)
                 _bone(rng, lab, warp(_thick(centre + p * (1.03 + tilt), rng.uniform(0.02, 0.032))))
             t += span + rng.uniform(0.1, 0.3)
@@ -276,7 +285,16 @@ def _paint_tumor(rng: np.random.Generator, lab: NDArray[np.uint8]) -> bool:
         return False
     at = int(rng.integers(len(xs)))
     r = float(np.exp(rng.uniform(np.log(0.016), np.log(0.06))))
-    curve = blob(rng, xs[at] / size, ys[at] / size, r, r * rng.uniform(0.7, 1.0), rng.uniform(0, np.pi), rng.uniform(0.05, 0.16), harmonics=8)
+    curve = blob(
+        rng,
+        xs[at] / size,
+        ys[at] / size,
+        r,
+        r * rng.uniform(0.7, 1.0),
+        rng.uniform(0, np.pi),
+        rng.uniform(0.05, 0.16),
+        harmonics=8,
+    )
     one = np.zeros_like(lab)
     fill(one, curve, 1)
     spot = (one > 0) & (lab == side)
@@ -290,9 +308,8 @@ def _paint_tumor(rng: np.random.Generator, lab: NDArray[np.uint8]) -> bool:
     return True
 
 
-def _expose(rng: np.random.Generator, lab: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """Labels to Hounsfield units to gray, with vessels, trabeculae, partial volume and noise."""
-    px = size / 256.0
+def _tissues(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Hounsfield units of each label; half of the scans are after contrast."""
     hu = np.zeros(16)
     blood = rng.uniform(30, 55) if rng.random() < 0.5 else rng.uniform(80, 220)
     hu[[_AIR, _TABLE, _FAT, _MUSCLE]] = -1000, rng.uniform(-950, -750), rng.uniform(-120, -90), rng.uniform(35, 65)
@@ -300,10 +317,25 @@ def _expose(rng: np.random.Generator, lab: NDArray[np.uint8], size: int) -> NDAr
     hu[[_SOFT, _LIVER]] = rng.uniform(20, 60), rng.uniform(50, 110)
     hu[[_HEART, _AORTA]] = blood * rng.uniform(0.8, 1.0), blood
     hu[[_AIRWAY, _BONE, _TUMOR]] = -990, rng.uniform(170, 340), rng.uniform(10, 70)
+    return hu
+
+
+def _stands_out(lab: NDArray[np.uint8], label: int, hu: NDArray[np.float64]) -> bool:
+    """Whether at least 60% of a structure's edge borders on something 35 HU away or more: without contrast
+    an aorta beside muscle is there but cannot be seen, and nobody should be asked to outline it."""
+    one = (lab == label).astype(np.uint8)
+    ring = (cv2.dilate(one, np.ones((3, 3), np.uint8)) > 0) & (one == 0)
+    return bool(ring.any()) and bool(np.mean(np.abs(hu[lab[ring]] - hu[label]) >= 35.0) >= 0.6)
+
+
+def _expose(rng: np.random.Generator, lab: NDArray[np.uint8], hu: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Labels to Hounsfield units to gray, with vessels, trabeculae, partial volume and noise."""
+    size = lab.shape[0]
+    px = size / 256.0
     image = hu[lab].astype(np.float32)
     # cortex is bright, the inside of a bone is dimmer and speckled
     bone = (lab == _BONE).astype(np.uint8)
-    core = cv2.erode(bone, np.ones((3, 3), np.uint8), iterations=max(1, int(round(px)))) > 0
+    core = cv2.erode(bone, np.ones((3, 3), np.uint8), iterations=max(1, round(px))) > 0
     image[(bone > 0) & ~core] += rng.uniform(150, 450)
     spongy = smooth_field(rng, size, size // 3)
     image[core] += 70.0 * spongy[core]
@@ -318,7 +350,7 @@ def _expose(rng: np.random.Generator, lab: NDArray[np.uint8], size: int) -> NDAr
     if rng.random() < 0.15:
         # a few photons short: streaks from side to side
         grain += cv2.resize(noise(rng, size)[:, :8].copy(), (size, size)) * rng.uniform(5, 20)
-    return (image + grain + 1000.0) * np.float32(255.0 / 1400.0)
+    return ((image + grain + 1000.0) * (255.0 / 1400.0)).astype(np.float32)
 
 
 def _vessels(

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
     Points = NDArray[np.float64]
 
-__all__ = ["Warp", "blob", "blur", "ellipse", "fill", "noise", "smooth_field", "spline", "stroke", "to_fixed"]
+__all__ = [
+    "Warp",
+    "blob",
+    "blur",
+    "ellipse",
+    "fill",
+    "main_pieces",
+    "noise",
+    "smooth_field",
+    "spline",
+    "stroke",
+    "to_fixed",
+]
 
 _SHIFT = 4  # fractional bits that OpenCV takes
 
@@ -30,13 +42,13 @@ def to_fixed(points: ArrayLike, size: int) -> NDArray[np.int32]:
     return np.round(np.clip(p * size - 0.5, -size * 4, size * 5) * (1 << _SHIFT)).astype(np.int32)
 
 
-def fill(image: NDArray[np.generic], points: ArrayLike, value: float) -> None:
+def fill(image: NDArray[np.uint8], points: ArrayLike, value: float) -> None:
     """Fill a closed curve of unit points in place, without antialiasing."""
     cv2.fillPoly(image, [to_fixed(points, image.shape[0])], _colour(value), cv2.LINE_8, _SHIFT)
 
 
 def stroke(
-    image: NDArray[np.generic],
+    image: NDArray[np.uint8],
     points: ArrayLike,
     value: float | Sequence[float],
     width: float,
@@ -48,13 +60,13 @@ def stroke(
 
     ``smooth`` antialiases, which is for pictures (``uint8``) and never for labels.
     """
-    px = max(1, int(round(width * image.shape[0])))
+    px = max(1, round(width * image.shape[0]))
     line = cv2.LINE_AA if smooth else cv2.LINE_8
     cv2.polylines(image, [to_fixed(points, image.shape[0])], closed, _colour(value), px, line, _SHIFT)
 
 
 def _colour(value: float | Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(v) for v in value) if isinstance(value, (tuple, list, np.ndarray)) else (float(value),)  # type: ignore[union-attr]
+    return tuple(float(v) for v in np.atleast_1d(value))
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, n: int = 48, power: float = 2.0) -> Points:
@@ -114,13 +126,25 @@ def noise(rng: np.random.Generator, size: int, sigma: float = 1.0) -> NDArray[np
 def smooth_field(rng: np.random.Generator, size: int, cells: int, cells_y: int | None = None) -> NDArray[np.float32]:
     """Smooth random field of about unit variance with ``cells`` bumps across, ``float32`` (size, size)."""
     grid = rng.standard_normal((max(2, cells_y or cells), max(2, cells)), dtype=np.float32)
-    return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def blur(image: NDArray[np.generic], sigma: float) -> NDArray[np.float32]:
     """Gaussian blur with ``sigma`` in pixels; ``float32``. No blur at all below 0.2."""
     f = np.asarray(image, dtype=np.float32)
-    return f if sigma < 0.2 else cv2.GaussianBlur(f, (0, 0), float(sigma), borderType=cv2.BORDER_REFLECT_101)
+    if sigma < 0.2:
+        return f
+    return np.asarray(cv2.GaussianBlur(f, (0, 0), float(sigma), borderType=cv2.BORDER_REFLECT_101), dtype=np.float32)
+
+
+def main_pieces(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drop slivers under 3% of the mask: what organs leave of a lung may be a few stray pixels."""
+    n, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    if n <= 2:
+        return mask
+    keep = stats[:, cv2.CC_STAT_AREA] >= 0.03 * mask.sum()
+    keep[0] = False
+    return keep[parts]
 
 
 class Warp:

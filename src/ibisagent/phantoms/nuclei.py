@@ -9,7 +9,8 @@ What the names mean is measured on the train masks of ``data/mini`` (group dsb20
 - For leftmost and the like, mini's masks do not tell the smallest centroid from the smallest extreme pixel:
   both give the same nucleus in every train image. A name is given here only where both agree.
 - A name is left out where the runner-up is too close to call by eye (area within 10%, place within
-  2.5% of the side, brightness within 15%), and where a nucleus cut by the border beats the choice in area or brightness.
+  2.5% of the side, brightness within 15%), and where a nucleus cut by the border beats the choice in area
+  or brightness.
 """
 
 from __future__ import annotations
@@ -59,7 +60,16 @@ def paint_nuclei(rng: np.random.Generator, size: int) -> Drawing:
         if any((x - ox) ** 2 + (y - oy) ** 2 < (gap * (r + orad)) ** 2 for ox, oy, orad in centres):
             continue
         squash = rng.uniform(0.55, 1.0)
-        curve = blob(rng, x, y, r / np.sqrt(squash), r * np.sqrt(squash), rng.uniform(0, np.pi), rng.uniform(0.0, 0.06), harmonics=3)
+        curve = blob(
+            rng,
+            x,
+            y,
+            r / np.sqrt(squash),
+            r * np.sqrt(squash),
+            rng.uniform(0, np.pi),
+            rng.uniform(0.0, 0.06),
+            harmonics=3,
+        )
         one = np.zeros_like(labels)
         fill(one, curve, 1)
         free = (one > 0) & (labels == 0)
@@ -150,7 +160,7 @@ def extreme_nuclei(labels: NDArray[np.uint8], level: NDArray[np.float64]) -> dic
 
     chosen: dict[str, int] = {}
 
-    def ranked(key: NDArray[np.float64]) -> NDArray[np.intp]:
+    def ranked(key: NDArray[np.float64]) -> NDArray[np.uint8]:
         return inside[np.argsort(key[inside], kind="stable")]
 
     cut = present[rim[present]]
