@@ -3,8 +3,8 @@
 Canonical anatomy in [-1, 1] (x to the image's right, y down, body centre at the origin), bent by a random
 smooth warp, painted back to front into a label image. Window -1000 to 400 HU as in ``data/mini``
 (lung1): gray = (HU + 1000) * 255 / 1400. As there, lungs are filled (vessels and a tumour inside belong
-to them), the airway does not belong to them, and the patient's left is on the image's right. Heart and aorta are named only where their
-edge can be seen.
+to them), the airway does not belong to them, and the patient's left is on the image's right. Heart and aorta are
+named only where their edge can be seen.
 """
 
 from __future__ import annotations
