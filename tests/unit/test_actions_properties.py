@@ -27,7 +27,25 @@ NUM_STRINGS = 100_000
 coordinate = st.integers(0, 10_000).map(lambda n: n / 10_000)
 # Texts that look like grammar, so that the corners of the verdict and of the tags are met.
 pieces = st.sampled_from(
-    ["Found", "Absent", "Uncertain", ":", ".", " ", "found: ", "<", ">", "think", "/", "\n", '"', "\\", "é", "\x1f", "\r"]
+    [
+        "Found",
+        "Absent",
+        "Uncertain",
+        ":",
+        ".",
+        " ",
+        "found: ",
+        "<",
+        ">",
+        "think",
+        "/",
+        "\n",
+        '"',
+        "\\",
+        "é",
+        "\x1f",
+        "\r",
+    ]
 )
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.lists(pieces, max_size=8).map("".join)
@@ -89,7 +107,18 @@ def test_no_string_raises_anything_but_action_error(name: str) -> None:
 
 
 _TOKENS = [
-    *("<think>", "</think>", "<action>", "</action>", "<answer>", "</answer>", "<Think>", "Positive Point", "Box", "Undo"),
+    *(
+        "<think>",
+        "</think>",
+        "<action>",
+        "</action>",
+        "<answer>",
+        "</answer>",
+        "<Think>",
+        "Positive Point",
+        "Box",
+        "Undo",
+    ),
     *("Terminate", '"Terminate"', "Found:", "Absent.", "(", ")", ",", "0.5000", "1.0001", "-0.1", "nan", "1e999"),
     *("[", "]", "{", "}", '"', "\\ud800", "\\u0000", "NaN", "Infinity", "null", "9" * 5000, "\ud800", "\x00", "\u202e"),
 ]
@@ -120,7 +149,9 @@ def _valid(rng: random.Random, dialect: Dialect) -> str:
         body = f"{rng.choice(['Positive', 'Negative'])} Point ({number()}, {number()})"
     elif kind == "click":
         item = '{{"Target": "t", "Attribute": {}, "Coordinate_2d": [{}, {}]}}'
-        items = [item.format(rng.choice([1, -1]), number(), number()) for _ in range(rng.randint(1, dialect.max_clicks))]
+        items = [
+            item.format(rng.choice([1, -1]), number(), number()) for _ in range(rng.randint(1, dialect.max_clicks))
+        ]
         body = f"[{', '.join(items)}]"
     elif kind == "box":
         xs, ys = sorted([number(), number()]), sorted([number(), number()])

@@ -18,6 +18,12 @@ def test_every_pixel_of_every_side_up_to_4096_comes_back() -> None:
         assert np.array_equal(np.minimum(np.floor(written * size), size - 1), pixels), size
 
 
+@pytest.mark.slow
+def test_every_pixel_of_every_side_up_to_4096_comes_back_through_the_functions() -> None:
+    for size in range(1, 4097):
+        assert all(norm_to_pixel(pixel_to_norm(p, size), size) == p for p in range(size)), size
+
+
 @given(st.integers(1, 9999), st.data())
 def test_a_pixel_comes_back_and_text_says_it(size: int, data: st.DataObject) -> None:
     pixel = data.draw(st.integers(0, size - 1))

@@ -21,6 +21,7 @@ def test_round_trip(mask: NDArray[np.bool_]) -> None:
     assert np.array_equal(back, mask)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with NumPy 2
 @given(masks, st.integers(1, 30), st.integers(1, 30))
 def test_equals_pycocotools(mask: NDArray[np.bool_], down: int, right: int) -> None:
     coco = pytest.importorskip("pycocotools.mask")
