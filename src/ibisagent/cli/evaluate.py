@@ -1,0 +1,119 @@
+"""``ibisagent evaluate``: a case list, played and scored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ibisagent import __version__
+from ibisagent.cli.outputs import check_out, fill_folder
+from ibisagent.cli.players import policy_options, rollout_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ibisagent.evaluate.run import CaseResult, Targets
+
+__all__ = ["run"]
+
+_OWNED = ("summary.json", "cases.csv", "run.json", "episodes")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command: 0 if every case ended without error, else 5.
+
+    Raises
+    ------
+    InputError
+        If the list or an option cannot be used; nothing has been written then.
+    """
+    out = Path(options.out)
+    check_out(out)
+    config = rollout_config(options)
+    more = policy_options(options)
+
+    from tqdm import tqdm
+
+    from ibisagent.api import resolve_policy
+    from ibisagent.evaluate import evaluate, summarise
+    from ibisagent.hashing import file_hash
+    from ibisagent.io import read_cases
+    from ibisagent.registry import make_segmenter
+
+    path = Path(options.cases)
+    rows = read_cases(path)[: options.limit]
+    targets: Targets | None = {} if options.policy == "oracle" else None
+    policy = resolve_policy(options.policy, device=options.device, targets=targets, **more)
+    segmenter = make_segmenter(options.segmenter, options.device)
+    facts = {
+        "ibisagent_version": __version__,
+        "cases": path.name,
+        "cases_sha256": file_hash(path),
+        "limit": options.limit,
+        "policy": policy.name,
+        "policy_weights_sha256": policy.weights_sha256,
+        "dialect": policy.dialect.name,
+        "segmenter": segmenter.name,
+        "segmenter_weights_sha256": segmenter.weights_sha256,
+        "device": options.device,
+        "max_steps": config.max_steps,
+        "max_seconds": config.max_seconds,
+        "seed": config.seed,
+        "instructions": "the row's own, else drawn by seed from the templates kept out of training",
+    }
+    started = time.perf_counter()
+    with tqdm(total=len(rows), unit="case", desc="evaluating", file=sys.stderr, disable=None) as bar:
+
+        def on_case(result: CaseResult) -> None:
+            bar.update()
+            if result.error:
+                bar.write(f"ibisagent: {result.case_id or 'a row'}: {result.error}", file=sys.stderr)
+
+        results = evaluate(
+            rows, path.parent, policy, segmenter, config, targets=targets, on_case=on_case, max_live=options.batch
+        )
+    summary = summarise(results, max_steps=config.max_steps, seconds=time.perf_counter() - started)
+    _write(out, summary, results, facts, episodes=options.episodes)
+    _report(summary, out)
+    if options.json:
+        print(json.dumps(summary), flush=True)
+    return 5 if summary["num_errors"] else 0
+
+
+def _write(
+    out: Path, summary: dict[str, Any], results: Sequence[CaseResult], facts: dict[str, Any], *, episodes: bool
+) -> None:
+    from ibisagent.evaluate.summary import cases_csv
+
+    with fill_folder(out, _OWNED) as scratch:
+        for name, content in (("summary.json", summary), ("run.json", facts)):
+            (scratch / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (scratch / "cases.csv").write_text(cases_csv(results), encoding="utf-8", newline="")
+        if episodes:
+            (scratch / "episodes").mkdir()
+            for number, result in enumerate(results):
+                if result.episode is not None:
+                    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in result.case_id or "")[:100]
+                    result.episode.save(scratch / "episodes" / f"{number:05d}_{safe}.json")
+
+
+def _report(summary: dict[str, Any], out: Path) -> None:
+    def show(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    interval = summary["ci95_iou"]
+    spread = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    lines = [
+        f"{summary['num_cases']} cases, {summary['num_errors']} errors, {show(summary['seconds_per_case'])} s a case",
+        f"mean IoU {show(summary['mean_iou'])}{spread}, Dice {show(summary['mean_dice'])}, "
+        f"mean over targets {show(summary['target_mean_iou'])}",
+        f"action validity {show(summary['action_validity'])}, steps {show(summary['mean_steps'])}, "
+        f"refinements that helped {show(summary['refinement_success'])}",
+        f"right refusals {show(summary['right_refusals'])}, false refusals {show(summary['false_refusals'])}",
+        f"written to {out}",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)

@@ -1,0 +1,83 @@
+"""Output folders: checked before the work, filled all at once after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ibisagent.errors import InputError
+
+__all__ = ["check_out", "fill_folder"]
+
+
+def check_out(out: Path) -> None:
+    """Check, without writing, that a folder can be made or written at `out`.
+
+    Raises
+    ------
+    InputError
+        If a file is in the way or there is no permission.
+    """
+    try:
+        place = out
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise InputError(f"--out {out}: {place} is not a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"--out {out}: no permission to write in {place}")
+    except (OSError, ValueError) as error:
+        raise InputError(f"--out {out}: {getattr(error, 'strerror', None) or error}") from None
+
+
+@contextlib.contextmanager
+def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
+    """Give a scratch folder, and move what it holds into `out` at the end: everything or nothing.
+
+    Parameters
+    ----------
+    out
+        Created if need be; other files in it stay.
+    owned
+        Names that this command writes. Those of an earlier run that this one does not write are removed, so
+        that no old mask is taken for the new run's.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    created = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".ibisagent-", dir=out))
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror or error}") from None
+    try:
+        yield scratch
+        names = sorted(path.name for path in scratch.iterdir())
+        for name in owned:
+            if name not in names:
+                _remove(out / name)
+        for name in names:
+            if (out / name).is_dir():
+                _remove(out / name)
+            os.replace(scratch / name, out / name)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if created:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # only if nothing came into it
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

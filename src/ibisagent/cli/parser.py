@@ -1,0 +1,122 @@
+"""What can be asked for on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from ibisagent import __version__
+
+__all__ = ["UsageError", "build_parser"]
+
+_POLICIES = "nano, vlm:PATH_OR_ID, api:MODEL, scripted:FILE or oracle"
+_SEGMENTERS = "litemedsam, sam:PATH_OR_ID, sam2:PATH_OR_ID, medsam2:PATH_OR_ID or rules"
+
+
+class UsageError(Exception):
+    """The arguments do not fit the command; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} ({self.prog} --help shows the usage)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. Its errors are :class:`UsageError`."""
+    parser = _Parser(
+        prog="ibisagent",
+        description="An agent that segments medical images from plain sentences: it looks, clicks, and looks again.",
+        epilog="Exit codes: 0 done or uncertain, 2 bad input, 3 absent target, 4 out of steps, 5 tool or model failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"ibisagent {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _segment(commands.add_parser("segment", help="segment one image from a sentence", allow_abbrev=False))
+    _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
+    _replay(commands.add_parser("replay", help="re-run a recorded episode, compare every mask", allow_abbrev=False))
+    _doctor(commands.add_parser("doctor", help="say what is installed and found", allow_abbrev=False))
+    train = commands.add_parser("train", help="train the embedded models: segmenter, nano", allow_abbrev=False)
+    train.add_argument("recipe", choices=["segmenter", "nano"], help="RECIPE --help shows its options")
+    return parser
+
+
+def _segment(p: argparse.ArgumentParser) -> None:
+    p.description = "Segment one image from a sentence; writes mask, overlay.png, episode.json and episode.html."
+    p.add_argument("image", metavar="IMAGE", help="PNG, JPEG, TIFF, one DICOM file, or a NIfTI volume")
+    p.add_argument("instruction", metavar="INSTRUCTION", help='what to segment, for example "Outline the left lung."')
+    p.add_argument("--mask", metavar="M", help="a mask to refine")
+    p.add_argument("--target", metavar="MASK", help="the reference mask; serves --policy oracle alone")
+    _players(p)
+    p.add_argument("--out", metavar="DIR", help="folder for the results (default: IMAGE's name + _ibisagent)")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    _reading(p)
+
+
+def _evaluate(p: argparse.ArgumentParser) -> None:
+    p.description = "Play every case of a list; writes summary.json, cases.csv and run.json."
+    p.add_argument("cases", metavar="CASES.jsonl", help="one case a line (data/mini/README.md describes the format)")
+    _players(p)
+    p.add_argument("--limit", metavar="N", type=_at_least(1), help="only the first N rows")
+    p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")
+    p.add_argument("--batch", metavar="N", type=_at_least(1), default=8, help="cases played at a time (%(default)s)")
+    p.add_argument("--episodes", action="store_true", help="also write every run to DIR/episodes")
+    p.add_argument("--json", action="store_true", help="print the summary on standard output")
+
+
+def _replay(p: argparse.ArgumentParser) -> None:
+    p.description = "Carry out a recorded episode's actions again and say whether every mask comes out the same."
+    p.add_argument("episode", metavar="EPISODE.json")
+    p.add_argument("--image", metavar="IMAGE", help="the image (default: its recorded name, near the episode or here)")
+    p.add_argument("--segmenter", metavar="S", help="another segmenter than the recorded one")
+    p.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1, mps or auto (%(default)s)")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def _doctor(p: argparse.ArgumentParser) -> None:
+    p.description = "Say what is installed, which weights and devices are found."
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def _players(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("who plays with what")
+    g.add_argument("--policy", metavar="P", default="nano", help=f"{_POLICIES} (default: %(default)s)")
+    g.add_argument("--segmenter", metavar="S", default="litemedsam", help=f"{_SEGMENTERS} (default: %(default)s)")
+    g.add_argument("--max-steps", metavar="N", type=_at_least(1), default=8, help="most actions (%(default)s)")
+    g.add_argument("--seed", metavar="K", type=_at_least(0), default=0, help="seed of all sampling (%(default)s)")
+    g.add_argument("--max-seconds", metavar="T", type=_positive, help="wall-clock budget of a run")
+    g.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1, mps or auto (%(default)s)")
+    g.add_argument("--system-prompt", metavar="FILE", help="the prompt that a vlm, api or nano policy was trained with")
+    g.add_argument("--dialect", metavar="NAME", help="action grammar of the policy: plain, json or ibis-paper")
+    g.add_argument("--base-url", metavar="URL", help="address of an OpenAI-compatible server, for api:MODEL")
+    g.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
+
+
+def _reading(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("how to read the image")
+    g.add_argument("--slice", metavar="SPEC", help="slice of a volume: axial:57, coronal (default: middle axial)")
+    g.add_argument("--window", metavar="W", help="lung, soft-tissue, brain, bone, percentile, header or LOW,HIGH")
+    g.add_argument("--modality", metavar="NAME", help="CT, MRI ..., where the file does not say")
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or value > 2**31 - 1:
+            raise argparse.ArgumentTypeError(f"a whole number from {low} on is needed, not {text!r}")
+        return value
+
+    return parse
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is needed, not {text!r}")
+    return value

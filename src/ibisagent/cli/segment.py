@@ -1,0 +1,119 @@
+"""``ibisagent segment``: one image, one sentence, one mask."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ibisagent.cli.outputs import check_out, fill_folder
+from ibisagent.cli.players import policy_options, rollout_config
+from ibisagent.errors import InputError
+
+if TYPE_CHECKING:
+    from ibisagent.api import Segmentation
+
+__all__ = ["EXIT_CODES", "run"]
+
+EXIT_CODES = {"done": 0, "uncertain": 0, "absent": 3, "out_of_steps": 4, "error": 5, "stopped": 130}
+"""Exit code of every outcome."""
+
+_OWNED = ("mask.png", "mask.nii.gz", "overlay.png", "episode.json", "episode.html")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return its exit code.
+
+    Raises
+    ------
+    InputError
+        If something given cannot be used; nothing has been written then.
+    """
+    out = Path(options.out) if options.out else _default_out(options.image)
+    check_out(out)
+    if options.target is not None and options.policy != "oracle":
+        raise InputError("--target serves --policy oracle alone")
+    config = rollout_config(options)
+    more = policy_options(options)
+
+    from tqdm import tqdm
+
+    from ibisagent.api import as_image, segment
+
+    image = as_image(options.image, slice_spec=options.slice, window=options.window, modality=options.modality)
+    # Loading the models is the first wait; the bar starts with the first reply.
+    with tqdm(total=config.max_steps, unit="step", desc="loading", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def on_step(_: int, episode: object) -> None:
+            bar.set_description("segmenting")
+            bar.update(episode.num_steps - bar.n)  # type: ignore[attr-defined]
+
+        result = segment(
+            image,
+            options.instruction,
+            mask=options.mask,
+            policy=options.policy,
+            segmenter=options.segmenter,
+            device=options.device,
+            target=options.target,
+            config=config,
+            on_step=on_step,
+            **more,
+        )
+    files = _write(result, out)
+    _report(result, files)
+    if options.json:
+        answer = {
+            "outcome": str(result.outcome),
+            "answer": result.answer,
+            "num_steps": result.episode.num_steps,
+            "files": files,
+        }
+        if result.episode.error:
+            answer["error"] = result.episode.error
+        print(json.dumps(answer), flush=True)
+    return EXIT_CODES[str(result.outcome)]
+
+
+def _default_out(image: str) -> Path:
+    name = Path(image).name
+    for ending in (".nii.gz", Path(name).suffix):
+        if ending and name.lower().endswith(ending.lower()):
+            name = name[: -len(ending)]
+            break
+    return Path(f"{name or 'image'}_ibisagent")
+
+
+def _write(result: Segmentation, out: Path) -> dict[str, str]:
+    """Write all files and return their paths by kind."""
+    import PIL.Image
+
+    from ibisagent.io import mask_filename, write_mask
+    from ibisagent.rendering import figure_overlay
+    from ibisagent.web.episode_page import episode_page
+
+    files = {"episode": "episode.json", "html": "episode.html"}
+    with fill_folder(out, _OWNED) as scratch:
+        if result.mask is not None:
+            files = {"mask": mask_filename(result.image), "overlay": "overlay.png", **files}
+            write_mask(result.mask, result.image, scratch / files["mask"])
+            picture = figure_overlay(result.image, result.mask, result.episode)
+            PIL.Image.fromarray(picture).save(scratch / files["overlay"])
+        result.episode.save(scratch / files["episode"])
+        (scratch / files["html"]).write_text(episode_page(result.episode, result.image), encoding="utf-8")
+    return {kind: str(out / name) for kind, name in files.items()}
+
+
+def _report(result: Segmentation, files: dict[str, str]) -> None:
+    """Say in a few lines what came out."""
+    episode = result.episode
+    steps = f"{episode.num_steps} step{'' if episode.num_steps == 1 else 's'}, {episode.seconds_total:.1f} s"
+    lines = [f"{str(result.outcome).replace('_', ' ')} ({steps})"]
+    if result.answer:
+        lines.append(f"answer: {result.answer}")
+    if episode.error:
+        lines.append(f"ibisagent: error: {' '.join(episode.error.split())}")
+    lines += [f"{kind}: {path}" for kind, path in files.items()]
+    print("\n".join(lines), file=sys.stderr, flush=True)
