@@ -1,0 +1,311 @@
+"""The picture a person sees: the image undisturbed but for its marks, and everything else around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import PIL.Image
+from PIL import ImageDraw
+
+from ibisagent.rendering.guides import edge_letters, image_facts, pixel_aspect, scale_bar
+from ibisagent.rendering.marks import (
+    BOX,
+    GIVEN,
+    MASK,
+    click_sprite,
+    draw_box,
+    draw_clicks,
+    draw_mask,
+)
+from ibisagent.rendering.prompts import NumberedClick, final_prompts
+from ibisagent.rendering.text import load_font, wrap_text
+from ibisagent.rle import decode_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ibisagent.episode import Episode
+    from ibisagent.types import Image, PixelBox
+
+__all__ = ["OUTCOME_WORDS", "area_text", "episode_figure", "figure_overlay"]
+
+OUTCOME_WORDS = {
+    "done": "Done",
+    "absent": "Target absent",
+    "uncertain": "Uncertain",
+    "out_of_steps": "Out of steps",
+    "error": "Failed",
+    "stopped": "Stopped",
+}
+"""Outcomes for a reader."""
+
+_BADGES = {"done": (38, 132, 96), "error": (176, 62, 48), "absent": (84, 98, 160)}
+_OTHER_BADGE = (150, 104, 24)
+_GROUND, _STAGE, _TEXT, _QUIET, _WARN = (17, 20, 24), (0, 0, 0), (236, 240, 244), (160, 171, 182), (240, 196, 70)
+_MARGIN = 34
+_PAD = 18
+_MIN_SIDE, _MAX_SIDE, _MIN_WIDTH = 768, 1536, 600
+
+
+def area_text(mask: NDArray[np.bool_], image: Image) -> str:
+    """Size of a mask in pixels, and in mm² or cm² where the spacing is known."""
+    pixels = int(np.count_nonzero(mask))
+    text = f"{pixels:,} px"
+    if image.geometry.spacing_mm is None:
+        return text
+    row, col = image.geometry.spacing_mm
+    area = pixels * row * col
+    return f"{area / 100:.1f} cm², {text}" if area >= 1000 else f"{area:.1f} mm², {text}"
+
+
+def figure_overlay(
+    image: Image,
+    mask: NDArray[np.bool_] | None,
+    clicks: Sequence[tuple[int, int, bool, int]] = (),
+    box: PixelBox | None = None,
+    *,
+    title: str = "",
+    instruction: str = "",
+    answer: str = "",
+    outcome: str | None = None,
+    initial_mask: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Draw a result for a person to judge.
+
+    The image is enlarged smoothly to about 768 pixels (large ones keep their size up to 1536), with the pixel
+    aspect of its spacing. It carries the mask as a thin contour with a light tint, the clicks with their numbers
+    and the box; letters, scale bar, legend and facts stand outside of it. It is never turned or mirrored.
+
+    Parameters
+    ----------
+    image
+        The image.
+    mask
+        ``bool`` (H, W), or None for no mask.
+    clicks
+        (x, y, positive, number of the step) of every click, in pixels.
+    box
+        The box that counts, in pixels.
+    title, instruction, answer
+        Text above the image: what is shown, what was asked, what the agent answered.
+    outcome
+        One of the outcomes of an episode, shown as a badge.
+    initial_mask
+        ``bool`` (H, W) mask that was given, drawn as a broken line.
+
+    Returns
+    -------
+    NDArray
+        ``uint8`` (h, w, 3).
+
+    Raises
+    ------
+    ValueError
+        If a mask does not have the image's shape.
+    """
+    for name, given in (("mask", mask), ("initial_mask", initial_mask)):
+        if given is not None and (given.dtype != np.bool_ or given.shape != image.pixels.shape[:2]):
+            raise ValueError(f"{name} must be bool {image.pixels.shape[:2]}, not {given.dtype} {given.shape}")
+    numbered = [NumberedClick(int(x), int(y), bool(positive), int(step)) for x, y, positive, step in clicks]
+    picture = _marked_image(image, mask, numbered, box, initial_mask)
+    width = max(picture.width + 2 * _MARGIN, _MIN_WIDTH)
+    header = _header(width, title, instruction, answer, outcome)
+    legend = _legend(width, _legend_items(image, mask, numbered, box, initial_mask))
+    stage = _stage(width, picture, image)
+    facts = _facts(width, image)
+    parts = [header, stage, legend, facts]
+    canvas = PIL.Image.new("RGB", (width, sum(part.height for part in parts)), _GROUND)
+    top = 0
+    for part in parts:
+        canvas.paste(part, (0, top))
+        top += part.height
+    return np.asarray(canvas)
+
+
+def episode_figure(episode: Episode, image: Image) -> NDArray[np.uint8]:
+    """Draw an episode's result: its final mask with the clicks and the box that made it.
+
+    Parameters
+    ----------
+    episode
+        The run.
+    image
+        The image it ran on.
+
+    Returns
+    -------
+    NDArray
+        ``uint8`` (h, w, 3), as :func:`figure_overlay` makes it.
+
+    Raises
+    ------
+    ValueError
+        If the image is not of the episode's size.
+    """
+    if (image.width, image.height) != (episode.image.width, episode.image.height):
+        raise ValueError(
+            f"the image is {image.width} x {image.height}, the episode's {episode.image.width} x {episode.image.height}"
+        )
+    prompts = final_prompts(episode)
+    return figure_overlay(
+        image,
+        decode_mask(episode.final_mask) if episode.final_mask is not None else None,
+        prompts.clicks,
+        prompts.box,
+        title=episode.target or "",
+        instruction=episode.instruction,
+        answer=episode.error or episode.answer,
+        outcome=str(episode.outcome) if episode.outcome is not None else None,
+        initial_mask=decode_mask(episode.initial_mask) if episode.initial_mask is not None else None,
+    )
+
+
+def _display_size(image: Image) -> tuple[int, int]:
+    aspect = pixel_aspect(image.geometry)
+    # The finer of the two spacings keeps its pixels, the coarser one is stretched.
+    width, height = (image.width, image.height * aspect) if aspect >= 1 else (image.width / aspect, float(image.height))
+    longest = max(width, height)
+    scale = min(max(longest, _MIN_SIDE), _MAX_SIDE) / longest
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _marked_image(
+    image: Image,
+    mask: NDArray[np.bool_] | None,
+    clicks: Sequence[NumberedClick],
+    box: PixelBox | None,
+    initial_mask: NDArray[np.bool_] | None,
+) -> PIL.Image.Image:
+    size = _display_size(image)
+    pixels = np.asarray(PIL.Image.fromarray(image.pixels).resize(size, PIL.Image.Resampling.BICUBIC))
+    if mask is not None and mask.any():
+        pixels = draw_mask(pixels, mask, MASK)
+    if initial_mask is not None and initial_mask.any():
+        pixels = draw_mask(pixels, initial_mask, GIVEN, tint=0.0, width=1.6, dashed=True)
+    picture = PIL.Image.fromarray(pixels)
+    scale = (size[0] / image.width, size[1] / image.height)
+    if box is not None:
+        draw_box(picture, box, scale)
+    draw_clicks(picture, clicks, scale)
+    return picture
+
+
+def _stage(width: int, picture: PIL.Image.Image, image: Image) -> PIL.Image.Image:
+    """The image on black with letters at its edges and the scale bar below it."""
+    stage = PIL.Image.new("RGB", (width, picture.height + 2 * _MARGIN), _STAGE)
+    left = (width - picture.width) // 2
+    stage.paste(picture, (left, _MARGIN))
+    draw = ImageDraw.Draw(stage)
+    centre_x, centre_y = left + picture.width / 2, _MARGIN + picture.height / 2
+    letters = edge_letters(image.geometry)
+    if letters is not None:
+        gap = _MARGIN / 2
+        for text, where in (
+            (letters.left, (left - gap, centre_y)),
+            (letters.right, (left + picture.width + gap, centre_y)),
+            (letters.top, (centre_x, gap)),
+            (letters.bottom, (centre_x, _MARGIN + picture.height + gap)),
+        ):
+            draw.text(where, text, font=load_font(20 if len(text) == 1 else 16)[0], fill=_TEXT, anchor="mm")
+    bar = scale_bar(image)
+    if bar is not None:
+        y = _MARGIN + picture.height + _MARGIN // 2
+        x1 = left + round(bar.fraction * picture.width)
+        draw.line([(left, y), (x1, y)], fill=_TEXT, width=2)
+        for x in (left, x1):
+            draw.line([(x, y - 5), (x, y + 5)], fill=_TEXT, width=2)
+        draw.text((x1 + 10, y), bar.label, font=load_font(15)[0], fill=_TEXT, anchor="lm")
+    return stage
+
+
+def _header(width: int, title: str, instruction: str, answer: str, outcome: str | None) -> PIL.Image.Image:
+    badge_width = 0
+    strip = PIL.Image.new("RGB", (width, 400), _GROUND)
+    draw = ImageDraw.Draw(strip)
+    if outcome:
+        font, words = load_font(15, OUTCOME_WORDS.get(outcome, outcome))
+        badge_width = round(font.getlength(words)) + 24
+        right = width - _PAD
+        draw.rounded_rectangle((right - badge_width, 13, right, 41), radius=14, fill=_BADGES.get(outcome, _OTHER_BADGE))
+        draw.text((right - badge_width / 2, 27), words, font=font, fill=(255, 255, 255), anchor="mm")
+    y, room = 14, width - 2 * _PAD
+    for text, size, color, lines in ((title, 20, _TEXT, 1), (instruction, 16, _TEXT, 2), (answer, 15, _QUIET, 2)):
+        font, text = load_font(size, text)
+        for line in wrap_text(text, font, room - (badge_width + 16 if y < 45 else 0), lines):
+            draw.text((_PAD, y), line, font=font, fill=color)
+            y += round(size * 1.42)
+    height = max(y + 8, 56 if outcome else 16 if y == 14 else y + 8)
+    return strip.crop((0, 0, width, height))
+
+
+def _legend_items(
+    image: Image,
+    mask: NDArray[np.bool_] | None,
+    clicks: Sequence[NumberedClick],
+    box: PixelBox | None,
+    initial_mask: NDArray[np.bool_] | None,
+) -> list[tuple[str, str]]:
+    if mask is None:
+        items = [("", "no mask")]
+    elif mask.any():
+        items = [("mask", f"mask ({area_text(mask, image)})")]
+    else:
+        items = [("", "empty mask: nothing is marked")]
+    if initial_mask is not None:
+        items.append(("given", "given mask"))
+    if any(click.positive for click in clicks):
+        items.append(("positive", "click inside, with its step"))
+    if any(not click.positive for click in clicks):
+        items.append(("negative", "click outside, with its step"))
+    if box is not None:
+        items.append(("box", "box"))
+    return items
+
+
+def _legend(width: int, items: list[tuple[str, str]]) -> PIL.Image.Image:
+    rows: list[list[tuple[str, str, float]]] = [[]]
+    x = float(_PAD)
+    for kind, label in items:
+        font, label = load_font(15, label)
+        need = (30 if kind else 0) + font.getlength(label) + 24
+        if x + need > width and rows[-1]:
+            rows.append([])
+            x = float(_PAD)
+        rows[-1].append((kind, label, x))
+        x += need
+    strip = PIL.Image.new("RGB", (width, 12 + 26 * len(rows)), _GROUND)
+    draw = ImageDraw.Draw(strip)
+    for number, row in enumerate(rows):
+        y = 12 + 26 * number + 12
+        for kind, label, left in row:
+            x0 = round(left)
+            _swatch(strip, draw, kind, x0, y)
+            draw.text((x0 + (30 if kind else 0), y), label, font=load_font(15, label)[0], fill=_TEXT, anchor="lm")
+    return strip
+
+
+def _swatch(strip: PIL.Image.Image, draw: ImageDraw.ImageDraw, kind: str, x: int, y: int) -> None:
+    if kind == "mask":
+        fill = (MASK[0] // 3, MASK[1] // 3, MASK[2] // 3)
+        draw.rounded_rectangle((x, y - 8, x + 21, y + 8), radius=4, fill=fill, outline=MASK, width=2)
+    elif kind in ("given", "box"):
+        for k in range(3):
+            draw.line([(x + 8 * k, y), (x + 8 * k + 4, y)], fill=GIVEN if kind == "given" else BOX, width=2)
+    elif kind in ("positive", "negative"):
+        sprite = click_sprite(kind == "positive", 7)
+        strip.paste(sprite, (x + 11 - sprite.width // 2, y - sprite.height // 2), sprite)
+
+
+def _facts(width: int, image: Image) -> PIL.Image.Image:
+    font, text = load_font(14, " · ".join(image_facts(image)))
+    warning = "Not for clinical use"
+    room = width - 2 * _PAD - font.getlength(warning) - 24
+    lines = wrap_text(text, font, room, 3)
+    strip = PIL.Image.new("RGB", (width, 14 + 20 * max(1, len(lines))), _GROUND)
+    draw = ImageDraw.Draw(strip)
+    for number, line in enumerate(lines):
+        draw.text((_PAD, 2 + 20 * number), line, font=font, fill=_QUIET)
+    draw.text((width - _PAD, 2), warning, font=font, fill=_WARN, anchor="ra")
+    return strip
