@@ -70,9 +70,20 @@ def _run(arguments: list[str]) -> int:
         if recipe in _TRAIN:
             _prepare("train")
             return int(import_module(_TRAIN[recipe]).main(arguments[2:]) or 0)
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_args(_join_windows(arguments))
     _prepare(options.command)
     return int(import_module(_COMMANDS[options.command]).run(options))
+
+
+def _join_windows(arguments: list[str]) -> list[str]:
+    """``--window -160,240`` as one word: argparse takes a value that begins with a dash for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--window" and word[:1] == "-" and word[1:2].isdigit():
+            joined[-1] = f"--window={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _prepare(command: str) -> None:

@@ -51,11 +51,12 @@ def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
     InputError
         If the folder cannot be written.
     """
-    created = not out.exists()
+    made = [place for place in (out, *out.parents) if not place.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".ibisagent-", dir=out))
     except OSError as error:
+        _remove_empty(made)
         raise InputError(f"--out {out}: {error.strerror or error}") from None
     try:
         yield scratch
@@ -71,9 +72,14 @@ def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
         raise InputError(f"--out {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        if created:
-            with contextlib.suppress(OSError):
-                out.rmdir()  # only if nothing came into it
+        _remove_empty(made)
+
+
+def _remove_empty(places: Iterable[Path]) -> None:
+    """Remove folders into which nothing came, deepest first."""
+    with contextlib.suppress(OSError):
+        for place in places:
+            place.rmdir()
 
 
 def _remove(path: Path) -> None:

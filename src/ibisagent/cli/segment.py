@@ -88,10 +88,8 @@ def _default_out(image: str) -> Path:
 
 def _write(result: Segmentation, out: Path) -> dict[str, str]:
     """Write all files and return their paths by kind."""
-    import PIL.Image
-
     from ibisagent.io import mask_filename, write_mask
-    from ibisagent.rendering import figure_overlay
+    from ibisagent.rendering import episode_figure, save_png
     from ibisagent.web.episode_page import episode_page
 
     files = {"episode": "episode.json", "html": "episode.html"}
@@ -99,8 +97,7 @@ def _write(result: Segmentation, out: Path) -> dict[str, str]:
         if result.mask is not None:
             files = {"mask": mask_filename(result.image), "overlay": "overlay.png", **files}
             write_mask(result.mask, result.image, scratch / files["mask"])
-            picture = figure_overlay(result.image, result.mask, result.episode)
-            PIL.Image.fromarray(picture).save(scratch / files["overlay"])
+            save_png(episode_figure(result.episode, result.image), scratch / files["overlay"])
         result.episode.save(scratch / files["episode"])
         (scratch / files["html"]).write_text(episode_page(result.episode, result.image), encoding="utf-8")
     return {kind: str(out / name) for kind, name in files.items()}

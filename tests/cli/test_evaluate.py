@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_samples import CLICK, Ran, stop
+
+from ibisagent.episode import Episode
+
+Cli = Callable[..., Ran]
+Script = Callable[..., str]
+ORACLE = ("--policy", "oracle", "--segmenter", "rules")
+
+KEYS = {
+    *("num_cases", "mean_iou", "ci95_iou", "mean_dice", "target_mean_iou", "action_validity", "refinement_success"),
+    *("mean_steps", "iou_by_step", "per_target", "num_errors", "right_refusals", "false_refusals", "seconds_per_case"),
+}
+
+
+def write(folder: Path, *rows: dict[str, Any] | str) -> Path:
+    base = {"image": "../image.png", "mask": "../target.png", "target": "square", "group": "g", "modality": "CT"}
+    (folder / "list").mkdir(exist_ok=True)
+    path = folder / "list/cases.jsonl"
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps({**base, **row})}\n" for row in rows))
+    return path
+
+
+def test_all_well(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None}, {"case_id": "c", "group": "h"})
+    ran = cli("evaluate", cases, *ORACLE, "--out", "e", "--max-steps", 5)
+    assert (ran.code, ran.out) == (0, "")
+    assert sorted(p.name for p in (folder / "e").iterdir()) == ["cases.csv", "run.json", "summary.json"]
+    summary = json.loads((folder / "e/summary.json").read_text())
+    assert set(summary) == KEYS
+    assert summary["num_cases"] == 3 and summary["num_errors"] == 0
+    assert summary["mean_iou"] > 0.9 and summary["right_refusals"] == 1.0 and summary["false_refusals"] == 0.0
+    assert summary["ci95_iou"][0] <= summary["mean_iou"] <= summary["ci95_iou"][1]
+    assert len(summary["iou_by_step"]) == 6 and summary["iou_by_step"][0] == 0.0
+    assert set(summary["per_target"]) == {"g/square", "h/square"} and summary["per_target"]["g/square"]["n"] == 1
+    run = json.loads((folder / "e/run.json").read_text())
+    assert run["policy"] == "oracle" and run["segmenter"] == "rules" and run["max_steps"] == 5
+    assert "mean IoU" in ran.err
+
+
+def test_json_is_the_summary(cli: Cli, folder: Path) -> None:
+    ran = cli("evaluate", write(folder, {"case_id": "a"}), *ORACLE, "--out", "e", "--json")
+    assert ran.json == json.loads((folder / "e/summary.json").read_text())
+
+
+def test_bad_rows_are_errors_and_the_summary_is_written(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a"}, "{oops", {"case_id": "b", "image": "gone.png"})
+    ran = cli("evaluate", cases, *ORACLE, "--out", "e")
+    assert ran.code == 5
+    summary = json.loads((folder / "e/summary.json").read_text())
+    assert summary["num_cases"] == 3 and summary["num_errors"] == 2
+    lines = list(csv.DictReader((folder / "e/cases.csv").open(newline="")))
+    assert [line["case_id"] for line in lines] == ["a", "", "b"]
+    assert lines[0]["error"] == "" and "line 2" in lines[1]["error"] and "gone.png" in lines[2]["error"]
+    assert summary["mean_iou"] == pytest.approx(float(lines[0]["iou"]) / 3, abs=1e-6)
+
+
+def test_a_failing_policy_is_an_error(cli: Cli, folder: Path, script: Script) -> None:
+    cases = write(folder, {"case_id": "a"}, {"case_id": "b"})
+    ran = cli("evaluate", cases, "--policy", script(CLICK), "--segmenter", "rules", "--out", "e")
+    summary = json.loads((folder / "e/summary.json").read_text())
+    assert ran.code == 5 and summary["num_errors"] == 2 and summary["mean_iou"] == 0.0
+
+
+def test_limit_seed_and_repeat(cli: Cli, folder: Path) -> None:
+    cases = write(folder, *({"case_id": f"c{i}"} for i in range(5)))
+
+    def instructions(*more: object) -> list[str]:
+        assert cli("evaluate", cases, *ORACLE, "--out", "e", *more).code == 0
+        return [line["instruction"] for line in csv.DictReader((folder / "e/cases.csv").open(newline=""))]
+
+    first = instructions()
+    assert instructions("--limit", 2) == first[:2]
+    assert instructions("--batch", 1) == first
+    assert instructions("--seed", 7) != first
+
+
+def test_episodes_are_kept_on_request_and_never_left_from_before(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a/../b"}, {"case_id": "c"})
+    assert cli("evaluate", cases, *ORACLE, "--out", "e", "--episodes").code == 0
+    files = sorted((folder / "e/episodes").iterdir())
+    assert [f.name for f in files] == ["00000_a_.._b.json", "00001_c.json"]
+    assert Episode.load(files[0]).case_id == "a/../b"
+    assert cli("evaluate", cases, *ORACLE, "--out", "e", "--episodes", "--limit", 1).code == 0
+    assert len(list((folder / "e/episodes").iterdir())) == 1
+    assert cli("evaluate", cases, *ORACLE, "--out", "e").code == 0
+    assert not (folder / "e/episodes").exists()
+
+
+def test_false_refusals(cli: Cli, folder: Path, script: Script) -> None:
+    policy = script(stop("Absent: nothing."))
+    cases = write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None})
+    ran = cli("evaluate", cases, "--policy", policy, "--segmenter", "rules", "--out", "e", "--json")
+    assert ran.code == 0
+    assert ran.json["false_refusals"] == ran.json["right_refusals"] == 1.0 and ran.json["mean_iou"] == 0.0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n\n", b"\xff\xfe\x00junk", b"[1, 2]\n", b"no json\n"])
+def test_unusable_file(cli: Cli, folder: Path, content: bytes | None) -> None:
+    if content is not None:
+        (folder / "bad.jsonl").write_bytes(content)
+    ran = cli("evaluate", "bad.jsonl", *ORACLE, "--out", "e")
+    ran.assert_refused("bad.jsonl")
+    assert not (folder / "e").exists()
+
+
+def test_bad_options(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a"})
+    cli("evaluate", cases, *ORACLE, "--limit", 0).assert_refused("--limit")
+    cli("evaluate", cases, "--policy", "nobody", "--segmenter", "rules").assert_refused("nobody")
+    cli("evaluate", cases, *ORACLE, "--out", cases).assert_refused("not a folder")
+    assert not (folder / "ibisagent-evaluation").exists()
