@@ -28,7 +28,7 @@ class ReplayReport:
     num_matched
         Steps from the first on whose masks came out the same.
     first_mismatch
-        Index of the first step whose mask differs, or None.
+        Position of the first step whose mask differs, or None.
     num_pixels
         Pixels that differ there; None if one of the two masks does not exist.
     same_image, same_segmenter
@@ -75,14 +75,14 @@ def replay(episode: Episode, image: Image, segmenter: Segmenter) -> ReplayReport
     mismatch, pixels, detail = None, None, ""
     if episode.steps:
         session = Session(segmenter, image, initial)
-        for step in episode.steps:
+        for position, step in enumerate(episode.steps):
             detail = _carry_out(session, step)
             now = encode_mask(session.mask) if session.mask is not None else None
             if not detail and not step.failed and now != step.mask:
                 pixels = _num_different(now, step.mask)
                 detail = f"{pixels} pixels differ" if pixels is not None else "one of the two masks does not exist"
             if detail:
-                mismatch = step.index
+                mismatch = position
                 break
     matched = len(episode.steps) if mismatch is None else mismatch
     notes = [f"{matched} of {len(episode.steps)} steps gave the same mask"]
