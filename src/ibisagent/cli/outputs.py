@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -32,6 +33,9 @@ def check_out(out: Path) -> None:
             raise InputError(f"--out {out}: no permission to write in {place}")
     except (OSError, ValueError) as error:
         raise InputError(f"--out {out}: {getattr(error, 'strerror', None) or error}") from None
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG)
 
 
 @contextlib.contextmanager
@@ -69,6 +73,8 @@ def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
                 _remove(out / name)
             os.replace(scratch / name, out / name)
     except OSError as error:
+        if error.errno not in _DISK:
+            raise  # not the folder's fault
         raise InputError(f"--out {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

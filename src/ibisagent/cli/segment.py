@@ -14,6 +14,7 @@ from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
     from ibisagent.api import Segmentation
+    from ibisagent.scoring import Scores
 
 __all__ = ["EXIT_CODES", "run"]
 
@@ -62,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
             on_step=on_step,
             **more,
         )
-    files = _write(result, out)
+    scores = _scores(result, options.target)
+    files = _write(result, scores, out)
     _report(result, files)
     if options.json:
         answer = {
@@ -86,11 +88,21 @@ def _default_out(image: str) -> Path:
     return Path(f"{name or 'image'}_ibisagent")
 
 
-def _write(result: Segmentation, out: Path) -> dict[str, str]:
+def _scores(result: Segmentation, target: str | None) -> Scores | None:
+    """Scores against the oracle's target, for the page; None for every other policy."""
+    if target is None:
+        return None
+    from ibisagent.api import as_mask
+    from ibisagent.scoring import score_episode
+
+    return score_episode(result.episode, as_mask(target, result.image))
+
+
+def _write(result: Segmentation, scores: Scores | None, out: Path) -> dict[str, str]:
     """Write all files and return their paths by kind."""
     from ibisagent.io import mask_filename, write_mask
     from ibisagent.rendering import episode_figure, save_png
-    from ibisagent.web.episode_page import episode_page
+    from ibisagent.web.episode_page import write_episode_page
 
     files = {"episode": "episode.json", "html": "episode.html"}
     with fill_folder(out, _OWNED) as scratch:
@@ -99,7 +111,7 @@ def _write(result: Segmentation, out: Path) -> dict[str, str]:
             write_mask(result.mask, result.image, scratch / files["mask"])
             save_png(episode_figure(result.episode, result.image), scratch / files["overlay"])
         result.episode.save(scratch / files["episode"])
-        (scratch / files["html"]).write_text(episode_page(result.episode, result.image), encoding="utf-8")
+        write_episode_page(result.episode, result.image, scratch / files["html"], scores)
     return {kind: str(out / name) for kind, name in files.items()}
 
 
