@@ -154,9 +154,9 @@ def episode_figure(episode: Episode, image: Image) -> NDArray[np.uint8]:
         decode_mask(episode.final_mask) if episode.final_mask is not None else None,
         prompts.clicks,
         prompts.box,
-        title=episode.target or "",
+        title=(episode.target or "")[:1].upper() + (episode.target or "")[1:],
         instruction=episode.instruction,
-        answer=episode.error or episode.answer,
+        answer=f"Error: {episode.error}" if episode.error else f"Answer: {episode.answer}" if episode.answer else "",
         outcome=str(episode.outcome) if episode.outcome is not None else None,
         initial_mask=decode_mask(episode.initial_mask) if episode.initial_mask is not None else None,
     )
@@ -183,7 +183,7 @@ def _marked_image(
     if mask is not None and mask.any():
         pixels = draw_mask(pixels, mask, MASK)
     if initial_mask is not None and initial_mask.any():
-        pixels = draw_mask(pixels, initial_mask, GIVEN, tint=0.0, width=1.6, dashed=True)
+        pixels = draw_mask(pixels, initial_mask, GIVEN, tint=0.0, width=2.6, dashed=True)
     picture = PIL.Image.fromarray(pixels)
     scale = (size[0] / image.width, size[1] / image.height)
     if box is not None:

@@ -81,7 +81,7 @@ def draw_mask(
         line = cv2.dilate(solid, kernel, **border) - cv2.erode(solid, kernel, **border)
         if dashed:
             y, x = np.indices(line.shape)
-            line = line * (((x + y) // 12 + (x - y) // 12) % 2).astype(np.uint8)
+            line = line * (((x + y) // 16 + (x - y) // 16) % 2).astype(np.uint8)
         return np.asarray(cv2.resize(line * 255, (width_px, height), interpolation=cv2.INTER_AREA), np.float32) / 255
 
     fill = np.asarray(cv2.resize(solid * 255, (width_px, height), interpolation=cv2.INTER_AREA), np.float32) / 255

@@ -1,0 +1,383 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const { width: W, height: H, frames } = data;
+  const MASK = "#40c4ff", GIVEN = "#f0c446", POSITIVE = "#009e73", NEGATIVE = "#d55e00";
+  const base = $("base"), canvas = $("canvas"), screen_ = $("screen");
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const thumbs = [...document.querySelectorAll(".thumb")];
+  const cards = [...document.querySelectorAll(".card")];
+  const state = {
+    at: frames.length - 1, overlay: true, style: 0, opacity: 0.25, clicks: true, ghost: false, zoom: false,
+    pixels: false, all: false, timer: 0,
+  };
+
+  /* Masks: COCO's compressed runs, column by column; each is decoded once. */
+  const decoded = new Map();
+  function runsOf(text) {
+    const runs = [];
+    for (let i = 0; i < text.length;) {
+      let value = 0, shift = 0, more = true;
+      while (more) {
+        const code = text.charCodeAt(i++) - 48;
+        value += (code & 31) * 2 ** shift;
+        shift += 5;
+        more = (code & 32) !== 0;
+        if (!more && code & 16) value -= 2 ** shift;
+      }
+      if (runs.length > 2) value += runs[runs.length - 2];
+      runs.push(value);
+    }
+    return runs;
+  }
+  function maskAt(index) {
+    if (index === null) return null;
+    if (!decoded.has(index)) {
+      if (decoded.size > 24) decoded.delete(decoded.keys().next().value);
+      decoded.set(index, decode(data.masks[index]));
+    }
+    return decoded.get(index);
+  }
+  function decode(text) {
+    const bits = new Uint8Array(W * H);
+    let at = 0, on = 0, count = 0, x0 = W, y0 = H, x1 = -1, y1 = -1;
+    for (const run of runsOf(text)) {
+      if (on) for (let k = at; k < at + run; k++) {
+        const x = Math.floor(k / H), y = k % H;
+        bits[y * W + x] = 1;
+        count++;
+        if (x < x0) x0 = x;
+        if (x > x1) x1 = x;
+        if (y < y0) y0 = y;
+        if (y > y1) y1 = y;
+      }
+      at += run;
+      on ^= 1;
+    }
+    const bounds = count ? [x0, y0, x1 + 1, y1 + 1] : null;
+    return { bits, count, bounds, path: contour(bits, bounds), tint: count ? tintOf(bits) : null };
+  }
+  function tintOf(bits) {
+    const tile = document.createElement("canvas");
+    tile.width = W;
+    tile.height = H;
+    const context = tile.getContext("2d"), pixels = context.createImageData(W, H), out = pixels.data;
+    for (let i = 0; i < bits.length; i++) if (bits[i]) {
+      out[4 * i] = 64; out[4 * i + 1] = 196; out[4 * i + 2] = 255; out[4 * i + 3] = 255;
+    }
+    context.putImageData(pixels, 0, 0);
+    return tile;
+  }
+  /* The line half-way between pixels inside and outside (marching squares). Beyond the image the mask goes on
+     as at its border, so that no line runs along the image's edge. */
+  function contour(bits, bounds) {
+    const path = new Path2D();
+    if (!bounds) return path;
+    const at = (x, y) => bits[Math.min(Math.max(y, 0), H - 1) * W + Math.min(Math.max(x, 0), W - 1)];
+    for (let y = bounds[1] - 1; y < bounds[3]; y++) for (let x = bounds[0] - 1; x < bounds[2]; x++) {
+      const kind = at(x, y) * 8 + at(x + 1, y) * 4 + at(x + 1, y + 1) * 2 + at(x, y + 1);
+      if (kind === 0 || kind === 15) continue;
+      const top = [x + 1, y + 0.5], right = [x + 1.5, y + 1], bottom = [x + 1, y + 1.5], left = [x + 0.5, y + 1];
+      const line = (a, b) => { path.moveTo(a[0], a[1]); path.lineTo(b[0], b[1]); };
+      if (kind === 1 || kind === 14) line(left, bottom);
+      else if (kind === 2 || kind === 13) line(bottom, right);
+      else if (kind === 3 || kind === 12) line(left, right);
+      else if (kind === 4 || kind === 11) line(top, right);
+      else if (kind === 6 || kind === 9) line(top, bottom);
+      else if (kind === 7 || kind === 8) line(left, top);
+      else if (kind === 5) { line(left, top); line(bottom, right); }
+      else { line(top, right); line(left, bottom); }
+    }
+    return path;
+  }
+
+  /* The marked region of the whole episode: it stays put while one steps through. */
+  let regionCache;
+  function region() {
+    if (regionCache !== undefined) return regionCache;
+    let [x0, y0, x1, y1] = [W, H, 0, 0];
+    const grow = (a, b, c, d) => { x0 = Math.min(x0, a); y0 = Math.min(y0, b); x1 = Math.max(x1, c); y1 = Math.max(y1, d); };
+    for (const frame of frames) {
+      const mask = maskAt(frame.mask);
+      if (mask && mask.bounds) grow(...mask.bounds);
+      for (const [x, y] of frame.clicks) grow(x, y, x + 1, y + 1);
+      if (frame.box) grow(frame.box[0], frame.box[1], frame.box[2] + 1, frame.box[3] + 1);
+    }
+    if (x1 <= x0 || y1 <= y0) return (regionCache = null);
+    const share = Math.min(1, Math.max((x1 - x0) / W, (y1 - y0) / H, 24 / Math.max(W, H)) * 1.5);
+    const w = W * share, h = H * share;
+    const x = Math.min(Math.max((x0 + x1 - w) / 2, 0), W - w), y = Math.min(Math.max((y0 + y1 - h) / 2, 0), H - h);
+    return (regionCache = share < 0.999 ? { x, y, w, h } : null);
+  }
+  const whole = { x: 0, y: 0, w: W, h: H };
+  const viewNow = () => (state.zoom && region()) || whole;
+
+  function strokeMask(context, mask, matrix, color, width) {
+    const path = new Path2D();
+    path.addPath(mask.path, matrix);
+    context.lineCap = "round";
+    context.strokeStyle = "rgba(0,0,0,.5)";
+    context.lineWidth = width + 2 * (devicePixelRatio || 1);
+    context.stroke(path);
+    context.strokeStyle = color;
+    context.lineWidth = width;
+    context.stroke(path);
+  }
+  function draw(context, index, view, options) {
+    const frame = frames[index], { width: w, height: h } = context.canvas;
+    const sx = w / view.w, sy = h / view.h, unit = options.unit;
+    context.imageSmoothingEnabled = !options.pixels;
+    context.imageSmoothingQuality = "high";
+    const ratio = base.naturalWidth / W, ratioY = base.naturalHeight / H;
+    context.clearRect(0, 0, w, h);
+    context.drawImage(base, view.x * ratio, view.y * ratioY, view.w * ratio, view.h * ratioY, 0, 0, w, h);
+    if (!options.overlay) return;
+    const matrix = new DOMMatrix([sx, 0, 0, sy, -view.x * sx, -view.y * sy]);
+    const mask = maskAt(frame.mask), color = frame.given ? GIVEN : MASK;
+    if (mask && mask.count) {
+      if (options.style !== 1 && options.opacity > 0 && !frame.given) {
+        context.globalAlpha = options.opacity;
+        context.drawImage(mask.tint, view.x, view.y, view.w, view.h, 0, 0, w, h);
+        context.globalAlpha = 1;
+      }
+      if (options.style !== 2) strokeMask(context, mask, matrix, color, 1.7 * unit);
+    }
+    if (options.ghost && index > 0) {
+      const before = maskAt(frames[index - 1].mask);
+      if (before && before !== mask && before.count) strokeMask(context, before, matrix, GIVEN, 1.1 * unit);
+    }
+    if (options.clicks) drawPrompts(context, frame, matrix, unit, options.numbers);
+  }
+  function drawPrompts(context, frame, matrix, unit, numbers) {
+    if (frame.box) {
+      const [x0, y0, x1, y1] = frame.box;
+      const a = matrix.transformPoint({ x: x0, y: y0 }), b = matrix.transformPoint({ x: x1 + 1, y: y1 + 1 });
+      for (const [color, width] of [["rgba(0,0,0,.6)", 3.5], ["#fff", 1.5]]) {
+        context.setLineDash([6 * unit, 4 * unit]);
+        context.strokeStyle = color;
+        context.lineWidth = width * unit;
+        context.strokeRect(a.x, a.y, b.x - a.x, b.y - a.y);
+      }
+      context.setLineDash([]);
+    }
+    const radius = (numbers ? 7 : 3.5) * unit, taken = [];
+    const marks = frame.clicks.map(([x, y, positive, step]) => {
+      const p = matrix.transformPoint({ x: x + 0.5, y: y + 0.5 });
+      taken.push([p.x - radius, p.y - radius, p.x + radius, p.y + radius]);
+      return { x: p.x, y: p.y, positive, step };
+    });
+    for (const mark of marks) {
+      if (numbers && String(mark.step) === frame.label) {
+        context.beginPath();
+        context.arc(mark.x, mark.y, radius * 1.75, 0, 2 * Math.PI);
+        context.lineWidth = 1.3 * unit;
+        context.strokeStyle = "#fff";
+        context.stroke();
+      }
+      context.beginPath();
+      if (mark.positive) context.arc(mark.x, mark.y, radius, 0, 2 * Math.PI);
+      else {
+        const r = radius * 1.2;
+        context.moveTo(mark.x, mark.y - r);
+        for (const [dx, dy] of [[r, 0], [0, r], [-r, 0]]) context.lineTo(mark.x + dx, mark.y + dy);
+        context.closePath();
+      }
+      context.fillStyle = mark.positive ? POSITIVE : NEGATIVE;
+      context.fill();
+      context.lineWidth = 1.4 * unit;
+      context.strokeStyle = "#fff";
+      context.stroke();
+      if (!numbers) continue;
+      context.lineWidth = 1.8 * unit;
+      context.beginPath();
+      const arm = radius * 0.52;
+      context.moveTo(mark.x - arm, mark.y);
+      context.lineTo(mark.x + arm, mark.y);
+      if (mark.positive) { context.moveTo(mark.x, mark.y - arm); context.lineTo(mark.x, mark.y + arm); }
+      context.stroke();
+    }
+    if (!numbers) return;
+    context.font = `600 ${13 * unit}px system-ui, sans-serif`;
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    const size = context.canvas;
+    for (const mark of marks) {
+      const text = String(mark.step), w = context.measureText(text).width + 3 * unit, h = 14 * unit, gap = radius + 2 * unit;
+      let best = null, fewest = Infinity;
+      for (const [dx, dy] of [[1, -0.6], [1, 0.6], [-1, -0.6], [-1, 0.6], [0, -1], [0, 1], [1, 0], [-1, 0]]) {
+        const cx = mark.x + dx * (gap + w / 2), cy = mark.y + (dx ? dy * gap : dy * (gap + h / 2));
+        const box = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2];
+        let cost = taken.filter((t) => box[0] < t[2] && t[0] < box[2] && box[1] < t[3] && t[1] < box[3]).length;
+        if (box[0] < 0 || box[1] < 0 || box[2] > size.width || box[3] > size.height) cost += 100;
+        if (cost < fewest) { fewest = cost; best = { cx, cy, box }; }
+      }
+      taken.push(best.box);
+      context.lineJoin = "round";
+      context.lineWidth = 3.2 * unit;
+      context.strokeStyle = "rgba(0,0,0,.85)";
+      context.strokeText(text, best.cx, best.cy);
+      context.fillStyle = "#fff";
+      context.fillText(text, best.cx, best.cy);
+    }
+  }
+
+  /* The screen: as large as the window allows, with the true shape of the pixels. */
+  function layout() {
+    const room = Math.max(120, screen_.clientWidth), tall = Math.max(260, innerHeight * 0.66);
+    const shape = (H * data.aspect) / W;
+    const w = Math.max(1, Math.min(room, tall / shape)), dpr = Math.min(devicePixelRatio || 1, 3);
+    canvas.style.width = `${w}px`;
+    canvas.style.height = `${w * shape}px`;
+    canvas.width = Math.max(1, Math.round(w * dpr));
+    canvas.height = Math.max(1, Math.round(w * shape * dpr));
+    paint();
+    if (data.mmPerPixel) {
+      const wide = viewNow().w * data.mmPerPixel, budget = wide * 0.25, power = 10 ** Math.floor(Math.log10(budget));
+      const length = Math.max(...[1, 2, 5].map((k) => k * power).filter((v) => v <= budget * 1.000001));
+      $("scale").hidden = false;
+      $("scalebar").style.width = `${(length / wide) * w}px`;
+      $("scaletext").textContent = length >= 100 ? `${+(length / 10).toPrecision(3)} cm` : `${+length.toPrecision(3)} mm`;
+    }
+  }
+  function paint() {
+    const unit = canvas.width / (parseFloat(canvas.style.width) || canvas.width);
+    draw(canvas.getContext("2d"), state.at, viewNow(), { ...state, unit, numbers: true });
+  }
+  function paintThumbs() {
+    const view = region() || whole, dpr = Math.min(devicePixelRatio || 1, 2), shape = (view.h * data.aspect) / view.w;
+    thumbs.forEach((thumb, index) => {
+      const tile = thumb.querySelector("canvas");
+      const inner = document.createElement("canvas");
+      inner.width = Math.max(1, Math.round(64 * dpr * Math.min(1, 1 / shape)));
+      inner.height = Math.max(1, Math.round(64 * dpr * Math.min(1, shape)));
+      draw(inner.getContext("2d"), index, view, { overlay: true, style: 0, opacity: 0.35, clicks: true, unit: dpr, numbers: false });
+      tile.width = tile.height = Math.round(64 * dpr);
+      tile.getContext("2d").drawImage(inner, (tile.width - inner.width) / 2, (tile.height - inner.height) / 2);
+    });
+  }
+
+  function show(index, speak = true) {
+    state.at = Math.min(Math.max(index, 0), frames.length - 1);
+    const frame = frames[state.at];
+    thumbs.forEach((thumb, k) => (k === state.at ? thumb.setAttribute("aria-current", "step") : thumb.removeAttribute("aria-current")));
+    cards.forEach((card, k) => card.classList.toggle("current", k === state.at));
+    const strip = $("timeline"), thumb = thumbs[state.at];
+    strip.scrollTo({ left: thumb.offsetLeft - strip.offsetLeft - strip.clientWidth / 2 + 40, behavior: still.matches ? "auto" : "smooth" });
+    if (state.all) cards[state.at].scrollIntoView({ block: "nearest" });
+    for (const id of ["first", "prev"]) $(id).disabled = state.at === 0;
+    for (const id of ["last", "next"]) $(id).disabled = state.at === frames.length - 1;
+    const mask = maskAt(frame.mask), what = mask ? (mask.count ? `mask of ${mask.count} pixels` : "empty mask") : "no mask";
+    const words = `${/^\d+$/.test(frame.label) ? "Step " : ""}${frame.label}: ${frame.heading}, ${what}`;
+    canvas.setAttribute("aria-label", `${words}, ${frame.clicks.length} clicks${frame.box ? ", a box" : ""}`);
+    if (speak) $("live").textContent = words;
+    const cursor = $("cursor"), stops = frames.filter((f) => f.label !== "Result").length;
+    if (cursor) {
+      const { left, right, top, bottom } = cursor.dataset;
+      const x = +left + ((right - left) * Math.min(state.at, stops - 1)) / Math.max(1, stops - 1);
+      cursor.setAttribute("d", `M${x} ${top}V${bottom}`);
+    }
+    try { history.replaceState(null, "", `#step=${state.at}`); } catch { /* some viewers forbid it */ }
+    paint();
+  }
+  function press(id, on) { $(id).setAttribute("aria-pressed", String(on)); }
+  function flip(name, id = name) {
+    state[name] = !state[name];
+    press(id, state[name]);
+    layout();
+  }
+  function play(on) {
+    clearInterval(state.timer);
+    state.timer = 0;
+    if (on) {
+      if (state.at === frames.length - 1) show(0);
+      state.timer = setInterval(() => {
+        if (state.at >= frames.length - 1) play(false);
+        else show(state.at + 1);
+      }, 1300);
+    }
+    $("play").textContent = on ? "Pause" : "Play";
+  }
+  function go(index) { play(false); show(index); }
+  function restyle() {
+    state.style = (state.style + 1) % 3;
+    $("style").textContent = ["Both", "Contour", "Tint"][state.style];
+    paint();
+  }
+  function tint(value) {
+    state.opacity = Math.min(Math.max(value, 0), 1);
+    $("opacity").value = Math.round(state.opacity * 100);
+    paint();
+  }
+  function showAll() {
+    state.all = !state.all;
+    $("cards").classList.toggle("all", state.all);
+    press("all", state.all);
+    if (state.all) cards[state.at].scrollIntoView({ block: "nearest" });
+  }
+  function help() { if (!$("keys").open) $("keys").showModal(); }
+
+  const keys = {
+    ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), Home: () => go(0), End: () => go(frames.length - 1),
+    " ": () => play(!state.timer), o: () => flip("overlay"), c: restyle, m: () => flip("clicks"), d: () => flip("ghost"),
+    z: () => region() && flip("zoom"), p: () => flip("pixels"), a: showAll, "+": () => tint(state.opacity + 0.1),
+    "=": () => tint(state.opacity + 0.1), "-": () => tint(state.opacity - 0.1), "−": () => tint(state.opacity - 0.1), "?": help,
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, inside = event.target.closest && event.target.closest("button, summary, a, input");
+    if (key === " " && inside) return;
+    if (inside && inside.tagName === "INPUT" && key.length > 1) return;
+    if (keys[key]) { event.preventDefault(); keys[key](); }
+  });
+  const on = (id, action) => $(id).addEventListener("click", action);
+  on("first", keys.Home); on("prev", keys.ArrowLeft); on("next", keys.ArrowRight); on("last", keys.End);
+  on("play", keys[" "]); on("overlay", keys.o); on("style", keys.c); on("clicks", keys.m); on("ghost", keys.d);
+  on("zoom", keys.z); on("pixels", keys.p); on("all", keys.a); on("help", keys["?"]);
+  $("opacity").addEventListener("input", (event) => tint(event.target.value / 100));
+  thumbs.forEach((thumb) => thumb.addEventListener("click", () => go(+thumb.dataset.go)));
+  cards.forEach((card, index) => card.addEventListener("click", (event) => {
+    if (state.all && !event.target.closest("summary, pre, a") && !String(getSelection())) go(index);
+  }));
+  canvas.addEventListener("pointermove", (event) => {
+    const view = viewNow(), box = canvas.getBoundingClientRect();
+    const x = Math.min(Math.max(Math.floor(view.x + ((event.clientX - box.left) / box.width) * view.w), 0), W - 1);
+    const y = Math.min(Math.max(Math.floor(view.y + ((event.clientY - box.top) / box.height) * view.h), 0), H - 1);
+    const text = [`pixel ${x}, ${y}`, `${((x + 0.5) / W).toFixed(4)}, ${((y + 0.5) / H).toFixed(4)}`];
+    if (data.world) {
+      const mm = data.world.map((row) => row[0] * x + row[1] * y + row[3]);
+      text.push(mm.map((v, k) => `${"RAS"[k] && (v >= 0 ? "RAS"[k] : "LPI"[k])} ${Math.abs(v).toFixed(1)}`).join(" ") + " mm");
+    }
+    const mask = maskAt(frames[state.at].mask);
+    if (mask && mask.count) text.push(mask.bits[y * W + x] ? "inside" : "outside");
+    $("readout").textContent = text.join(" · ");
+  });
+  canvas.addEventListener("pointerleave", () => { $("readout").textContent = ""; });
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.dataset.was = d.open ? "1" : ""; d.open = true; }));
+  addEventListener("afterprint", () => document.querySelectorAll("details").forEach((d) => { d.open = d.dataset.was === "1"; }));
+  addEventListener("hashchange", () => fromHash());
+  function fromHash() {
+    const found = /^#step=(\d+)$/.exec(location.hash);
+    if (found) show(+found[1], false);
+    return Boolean(found);
+  }
+
+  function start() {
+    document.documentElement.classList.add("js");
+    for (const id of ["canvas", "tools", "timeline", "all"]) $(id).hidden = false;
+    base.hidden = true;
+    $("zoom").disabled = !region();
+    $("ghost").disabled = frames.length < 2;
+    layout();
+    paintThumbs();
+    if (!fromHash()) show(state.at, false);
+    let last = screen_.clientWidth + innerHeight;
+    new ResizeObserver(() => {
+      const now = screen_.clientWidth + innerHeight;
+      if (now !== last) { last = now; layout(); }
+    }).observe(screen_);
+    addEventListener("resize", layout);
+    document.documentElement.dataset.ready = "1";
+  }
+  base.decode().then(start, () => { $("live").textContent = "The image could not be read."; });
+})();
