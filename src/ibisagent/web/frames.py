@@ -153,7 +153,10 @@ def _result_frame(episode: Episode, image: Image) -> Frame:
 
 
 def _mask_facts(mask: Rle | None, image: Image) -> list[tuple[str, str]]:
-    return [("Mask", "none" if mask is None else area_text(decode_mask(mask), image))]
+    if mask is None:
+        return [("Mask", "none")]
+    pixels = decode_mask(mask)
+    return [("Mask", area_text(pixels, image) if pixels.any() else "empty")]
 
 
 def _points(step: Step) -> list[str]:

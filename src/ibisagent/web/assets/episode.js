@@ -4,7 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const { width: W, height: H, frames } = data;
   const MASK = "#40c4ff", GIVEN = "#f0c446", POSITIVE = "#009e73", NEGATIVE = "#d55e00";
-  const base = $("base"), canvas = $("canvas"), screen_ = $("screen");
+  const base = $("base"), canvas = $("canvas");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const thumbs = [...document.querySelectorAll(".thumb")];
   const cards = [...document.querySelectorAll(".card")];
@@ -56,15 +56,15 @@
       on ^= 1;
     }
     const bounds = count ? [x0, y0, x1 + 1, y1 + 1] : null;
-    return { bits, count, bounds, path: contour(bits, bounds), tint: count ? tintOf(bits) : null };
+    return { bits, count, bounds, path: contour(bits, bounds), tint: count ? tintOf(bits, 64, 196, 255) : null };
   }
-  function tintOf(bits) {
+  function tintOf(bits, red, green, blue) {
     const tile = document.createElement("canvas");
     tile.width = W;
     tile.height = H;
     const context = tile.getContext("2d"), pixels = context.createImageData(W, H), out = pixels.data;
     for (let i = 0; i < bits.length; i++) if (bits[i]) {
-      out[4 * i] = 64; out[4 * i + 1] = 196; out[4 * i + 2] = 255; out[4 * i + 3] = 255;
+      out[4 * i] = red; out[4 * i + 1] = green; out[4 * i + 2] = blue; out[4 * i + 3] = 255;
     }
     context.putImageData(pixels, 0, 0);
     return tile;
@@ -135,6 +135,14 @@
     if (!options.overlay) return;
     const matrix = new DOMMatrix([sx, 0, 0, sy, -view.x * sx, -view.y * sy]);
     const mask = maskAt(frame.mask), color = frame.given ? GIVEN : MASK;
+    if (options.style === 3) { /* what the agent was shown: half green, nothing else */
+      if (!mask || !mask.count) return;
+      mask.shown ??= tintOf(mask.bits, 0, 255, 0);
+      context.globalAlpha = 0.5;
+      context.drawImage(mask.shown, view.x, view.y, view.w, view.h, 0, 0, w, h);
+      context.globalAlpha = 1;
+      return;
+    }
     if (mask && mask.count) {
       if (options.style !== 1 && options.opacity > 0 && !frame.given) {
         context.globalAlpha = options.opacity;
@@ -224,9 +232,10 @@
 
   /* The screen: as large as the window allows, with the true shape of the pixels. */
   function layout() {
-    const room = Math.max(120, screen_.clientWidth), tall = Math.max(260, innerHeight * 0.66);
+    const stage = $("stage"), rest = Math.ceil(stage.getBoundingClientRect().height - canvas.getBoundingClientRect().height); /* so that all of the stage is in sight */
+    const room = Math.max(120, stage.clientWidth - (innerWidth <= 560 ? 44 : 60)), tall = Math.max(320, innerHeight - stage.offsetTop - rest - 12);
     const shape = (H * data.aspect) / W;
-    const w = Math.max(1, Math.min(room, tall / shape)), dpr = Math.min(devicePixelRatio || 1, 3);
+    const w = Math.max(1, Math.floor(Math.min(room, tall / shape))), dpr = Math.min(devicePixelRatio || 1, 3);
     canvas.style.width = `${w}px`;
     canvas.style.height = `${w * shape}px`;
     canvas.width = Math.max(1, Math.round(w * dpr));
@@ -263,7 +272,7 @@
     thumbs.forEach((thumb, k) => (k === state.at ? thumb.setAttribute("aria-current", "step") : thumb.removeAttribute("aria-current")));
     cards.forEach((card, k) => card.classList.toggle("current", k === state.at));
     const strip = $("timeline"), thumb = thumbs[state.at];
-    strip.scrollTo({ left: thumb.offsetLeft - strip.offsetLeft - strip.clientWidth / 2 + 40, behavior: still.matches ? "auto" : "smooth" });
+    strip.scrollTo({ left: thumb.parentElement.offsetLeft - strip.clientWidth / 2 + 40, behavior: still.matches ? "auto" : "smooth" });
     if (state.all) cards[state.at].scrollIntoView({ block: "nearest" });
     for (const id of ["first", "prev"]) $(id).disabled = state.at === 0;
     for (const id of ["last", "next"]) $(id).disabled = state.at === frames.length - 1;
@@ -300,8 +309,8 @@
   }
   function go(index) { play(false); show(index); }
   function restyle() {
-    state.style = (state.style + 1) % 3;
-    $("style").textContent = ["Both", "Contour", "Tint"][state.style];
+    state.style = (state.style + 1) % 4;
+    $("style").textContent = ["Contour + tint", "Contour", "Tint", "Agent's view"][state.style];
     paint();
   }
   function tint(value) {
@@ -345,8 +354,8 @@
     const y = Math.min(Math.max(Math.floor(view.y + ((event.clientY - box.top) / box.height) * view.h), 0), H - 1);
     const text = [`pixel ${x}, ${y}`, `${((x + 0.5) / W).toFixed(4)}, ${((y + 0.5) / H).toFixed(4)}`];
     if (data.world) {
-      const mm = data.world.map((row) => row[0] * x + row[1] * y + row[3]);
-      text.push(mm.map((v, k) => `${"RAS"[k] && (v >= 0 ? "RAS"[k] : "LPI"[k])} ${Math.abs(v).toFixed(1)}`).join(" ") + " mm");
+      const mm = data.world.map((row) => row[0] * x + row[1] * y + row[2]);
+      text.push(mm.map((v, k) => `${(v >= 0 ? "RAS" : "LPI")[k]} ${Math.abs(v).toFixed(1)}`).join(" ") + " mm");
     }
     const mask = maskAt(frames[state.at].mask);
     if (mask && mask.count) text.push(mask.bits[y * W + x] ? "inside" : "outside");
@@ -371,11 +380,6 @@
     layout();
     paintThumbs();
     if (!fromHash()) show(state.at, false);
-    let last = screen_.clientWidth + innerHeight;
-    new ResizeObserver(() => {
-      const now = screen_.clientWidth + innerHeight;
-      if (now !== last) { last = now; layout(); }
-    }).observe(screen_);
     addEventListener("resize", layout);
     document.documentElement.dataset.ready = "1";
   }
