@@ -83,6 +83,42 @@ def test_limit_seed_and_repeat(cli: Cli, folder: Path) -> None:
     assert instructions("--seed", 7) != first
 
 
+def test_split(cli: Cli, folder: Path) -> None:
+    rows = [{"case_id": f"{split}{i}", "split": split} for i in range(2) for split in ("train", "val")]
+    cases = write(folder, *rows, {"case_id": "none"})
+
+    def played(*more: object) -> list[str]:
+        assert cli("evaluate", cases, *ORACLE, "--out", "e", *more).code == 0
+        return [line["case_id"] for line in csv.DictReader((folder / "e/cases.csv").open(newline=""))]
+
+    assert played("--split", "val") == ["val0", "val1"]
+    assert played("--split", "val", "--limit", 1) == ["val0"], "the limit counts rows of the split"
+    assert json.loads((folder / "e/run.json").read_text())["split"] == "val"
+    assert len(played()) == 5
+    cli("evaluate", cases, *ORACLE, "--split", "tset", "--out", "x").assert_refused("tset", "train, val")
+    assert not (folder / "x").exists()
+
+
+def test_a_bad_row_counts_in_its_own_split_and_a_damaged_one_in_all(cli: Cli, folder: Path) -> None:
+    bad = {"case_id": "b", "image": "gone.png"}
+    cases = write(folder, {"case_id": "a", "split": "val"}, {**bad, "split": "train"}, {**bad, "split": "val"}, "{")
+    ran = cli("evaluate", cases, *ORACLE, "--split", "val", "--out", "e", "--json")
+    assert ran.code == 5 and ran.json["num_cases"] == 3 and ran.json["num_errors"] == 2
+
+
+def test_an_unreadable_row_scores_zero_for_its_target_and_a_null_mask_stays_absent(cli: Cli, folder: Path) -> None:
+    rows = [
+        {"case_id": "a"},
+        {"case_id": "b", "image": "gone.png"},
+        {"case_id": "c", "image": "gone.png", "mask": None},
+    ]
+    ran = cli("evaluate", write(folder, *rows), *ORACLE, "--out", "e", "--json")
+    assert ran.code == 5 and ran.json["num_cases"] == 3 and ran.json["num_errors"] == 2
+    pair = ran.json["per_target"]["g/square"]
+    assert pair["n"] == 2 and pair["iou"] == ran.json["target_mean_iou"] == ran.json["mean_iou"] < 0.51
+    assert ran.json["right_refusals"] == 0.0
+
+
 def test_episodes_are_kept_on_request_and_never_left_from_before(cli: Cli, folder: Path) -> None:
     cases = write(folder, {"case_id": "a/../b"}, {"case_id": "c"})
     assert cli("evaluate", cases, *ORACLE, "--out", "e", "--episodes").code == 0

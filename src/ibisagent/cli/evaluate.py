@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ibisagent import __version__
 from ibisagent.cli.outputs import check_out, fill_folder
 from ibisagent.cli.players import policy_options, rollout_config
+from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ibisagent.evaluate.run import CaseResult, Targets
+    from ibisagent.io import CaseRow, RowError
 
 __all__ = ["run"]
 
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     from ibisagent.registry import make_segmenter
 
     path = Path(options.cases)
-    rows = read_cases(path)[: options.limit]
+    rows = _of_split(read_cases(path), options.split, path)[: options.limit]
     targets: Targets | None = {} if options.policy == "oracle" else None
     policy = resolve_policy(options.policy, device=options.device, targets=targets, **more)
     segmenter = make_segmenter(options.segmenter, options.device)
@@ -53,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         "ibisagent_version": __version__,
         "cases": path.name,
         "cases_sha256": file_hash(path),
+        "split": options.split,
         "limit": options.limit,
         "policy": policy.name,
         "policy_weights_sha256": policy.weights_sha256,
@@ -82,6 +85,20 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary), flush=True)
     return 5 if summary["num_errors"] else 0
+
+
+def _of_split(rows: list[CaseRow | RowError], split: str | None, path: Path) -> list[CaseRow | RowError]:
+    """The rows of a split, and those too damaged to say which split they are of: they must not go unseen."""
+    from ibisagent.io import RowError
+
+    if split is None:
+        return rows
+    found = {row.split for row in rows}
+    if split not in found:
+        names = ", ".join(sorted(name for name in found if name is not None))
+        raise InputError(f"{path}: no row of the split '{split}'; there is {names or 'no split at all'}")
+
+    return [row for row in rows if row.split == split or (row.split is None and isinstance(row, RowError))]
 
 
 def _write(

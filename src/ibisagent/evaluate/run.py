@@ -168,7 +168,8 @@ class _Evaluation:
         number = 0
         for position, row in enumerate(self.rows):
             if isinstance(row, RowError):
-                self._keep(position, CaseResult(case_id=row.case_id, error=row.message))
+                bad = CaseResult(row.case_id, row.group, row.target, row.modality, row.split, row.absent)
+                self._keep(position, replace(bad, error=row.message))
                 continue
             facts = CaseResult(row.case_id, row.group, row.target, row.modality, row.split)
             try:

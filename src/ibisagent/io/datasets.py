@@ -69,11 +69,20 @@ class RowError:
         The row's ``case_id`` where it could be read.
     message
         One line: what is wrong and what to do.
+    group, target, modality, split
+        The row's own where they could be read, so that the error counts where the case would have.
+    absent
+        True where the row says that its target is absent (a null mask); None where that is not known.
     """
 
     line: int
     case_id: str | None
     message: str
+    group: str | None = None
+    target: str | None = None
+    modality: str | None = None
+    split: str | None = None
+    absent: bool | None = None
 
 
 def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
@@ -100,10 +109,12 @@ def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
             continue
         fields, problem = _parse_line(line)
         case_id: str | None = None
+        facts: dict[str, Any] = {}
         if fields is not None:
             num_objects += 1
             given = fields.get("case_id")
             case_id = one_line(given) if isinstance(given, str) else None
+            facts = _facts(fields)
             row = _row(fields, root)
             if isinstance(row, CaseRow) and row.case_id in seen:
                 problem = f"case_id '{case_id}' is already used in line {seen[row.case_id]}; give every case its own"
@@ -113,7 +124,7 @@ def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
                 continue
             else:
                 problem = row
-        rows.append(RowError(number, case_id, f"{name} line {number}: {problem}"))
+        rows.append(RowError(number, case_id, f"{name} line {number}: {problem}", **facts))
     if num_objects == 0:
         raise InputError(f"{name}: no case in it; a case list has one JSON object a line")
     return rows
@@ -129,6 +140,16 @@ def _parse_line(line: str) -> tuple[dict[str, Any] | None, str]:
     return fields, ""
 
 
+def _facts(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a bad row still says of its case."""
+    texts = {name: fields.get(name) for name in ("group", "target", "modality", "split")}
+    # one_line drops what no record could hold: half a surrogate pair, control characters
+    found: dict[str, Any] = {name: one_line(text) or None for name, text in texts.items() if isinstance(text, str)}
+    if "mask" in fields and fields["mask"] is None:
+        found["absent"] = True
+    return found
+
+
 def _row(fields: dict[str, Any], root: Path) -> CaseRow | str:
     try:
         row = CaseRow.model_validate(fields)
@@ -138,6 +159,8 @@ def _row(fields: dict[str, Any], root: Path) -> CaseRow | str:
             where = ".".join(str(part) for part in first["loc"])
             return one_line(f"field '{where}': {first['msg']}")
         return "nested too deeply; write a flat JSON object"
+    if not row.target.strip():
+        return "field 'target': it is blank; write the structure's name"
     for field in ("image", "mask", "initial_mask"):
         value = getattr(row, field)
         if value is None:

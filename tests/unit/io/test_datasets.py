@@ -59,6 +59,7 @@ def test_optional_fields_and_absent_targets(tmp_path: Path) -> None:
         (row(case_id=7), "case_id"),
         ({"case_id": "x", "image": "a.png", "target": "t"}, "mask"),
         (row(target=None), "target"),
+        (row(target=" \n"), "target"),
         (row(spacing_mm=[1]), "spacing_mm"),
         (row(spacing_mm=[1, -1]), "spacing_mm"),
         (row(spacing_mm=[1, float("nan")]), "spacing_mm"),
@@ -75,6 +76,16 @@ def test_a_bad_row_is_one_error_with_its_line(tmp_path: Path, bad: str | dict[st
     error = rows[1]
     assert isinstance(error, RowError) and error.line == 3 and words in error.message
     assert "\n" not in error.message and "cases.jsonl line 3" in error.message
+
+
+def test_a_bad_row_still_says_whose_it_is(tmp_path: Path) -> None:
+    known = {"group": "g", "modality": "CT", "split": "val"}
+    path = write_list(
+        tmp_path, row(image="gone.png", mask=None, **known), {"target": 7, "split": None, "mask": "x"}, "{"
+    )
+    errors = [r for r in read_cases(path) if isinstance(r, RowError)]
+    said = [(e.group, e.target, e.modality, e.split, e.absent) for e in errors]
+    assert said == [("g", "ramp", "CT", "val", True), (None,) * 5, (None,) * 5]
 
 
 def test_duplicates(tmp_path: Path) -> None:
