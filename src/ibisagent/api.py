@@ -122,6 +122,10 @@ def segment(
     """
     if not instruction.strip():
         raise InputError("the instruction is empty")
+    try:
+        instruction.encode("utf-8")
+    except UnicodeEncodeError:  # an argument in another encoding; no record could hold it
+        raise InputError("the instruction is not valid Unicode text: write it in UTF-8") from None
     picture = as_image(image, slice_spec=slice_spec, window=window, modality=modality)
     if target is not None and policy != "oracle":
         raise InputError("a target mask serves the policy 'oracle' alone")

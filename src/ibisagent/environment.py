@@ -165,8 +165,7 @@ class SegmentationEnv:
             reply = self.dialect.format(reply)
         if isinstance(reply, str):
             reply = Reply(reply)
-        # A model may emit half of a surrogate pair; a record is UTF-8.
-        text = reply.text.encode("utf-8", "replace").decode("utf-8")
+        text = _utf8(reply.text)
         messages = reply.messages or messages_for_record(
             new_messages(self.view, self._system_prompt, self.config.history)
         )
@@ -217,10 +216,10 @@ class SegmentationEnv:
         the outcome then, and the failure is noted.
         """
         if self.last_call and not isinstance(error, ToolError):
-            self.episode.unused_reply = f"(none: {error})"
+            self.episode.unused_reply = _utf8(f"(none: {error})")
             self._end_early("max_steps")
             return
-        self.episode.error = f"{type(error).__name__}: {error}"
+        self.episode.error = _utf8(f"{type(error).__name__}: {error}")
         self.episode.best_mask_rule = "no mask: the run failed"
         self._finish(Outcome.ERROR, "error")
 
@@ -344,11 +343,16 @@ class SegmentationEnv:
         )
 
 
+def _utf8(text: str) -> str:
+    """`text` as a record can hold it: models, servers and file names may bring half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _image_record(image: Image) -> ImageRecord:
     window = image.window
     return ImageRecord(
         sha256=image.sha256,
-        source=image.source.replace("\\", "/").rstrip("/").rpartition("/")[2],
+        source=_utf8(image.source.replace("\\", "/").rstrip("/").rpartition("/")[2]),
         width=image.width,
         height=image.height,
         modality=image.modality,

@@ -207,6 +207,7 @@ ORACLE = ("--policy", "oracle", "--target", "target.png", *RULES)
         (["image.png", "x", "--policy", "api:m", *RULES, "--api-key-env", "IBIS_NO_SUCH_KEY"], ["IBIS_NO_SUCH_KEY"]),
         (["image.png", "x", *ORACLE, "--base-url", "http://localhost/v1"], ["--base-url"]),
         (["image.png", "x", *ORACLE, "--dialect", "latin"], ["latin", "plain"]),
+        (["image.png", "x", *ORACLE, "--device", "banana"], ["--device", "banana"]),
         (["image.png", "x", *ORACLE, "--nonsense"], ["--nonsense"]),
         (["image.png"], ["INSTRUCTION"]),
     ],
@@ -216,6 +217,20 @@ def test_bad_input_is_one_line_and_writes_nothing(cli: Cli, folder: Path, argv: 
     (folder / "text.txt").write_text("no image\n")
     save(folder / "small.png", np.zeros((8, 8), np.uint8))
     refuse(cli, folder, *argv).assert_refused(*words)
+
+
+def test_text_that_is_not_unicode(cli: Cli, folder: Path, script: Script) -> None:
+    # what Python makes of an argument in Latin-1
+    refuse(cli, folder, "image.png", "l\udce9sion", "--policy", script(CLICK), *RULES).assert_refused("UTF-8")
+
+
+def test_a_file_name_that_is_not_utf8(cli: Cli, folder: Path, script: Script) -> None:
+    try:
+        os.rename(folder / "image.png", folder / "im\udce9.png")
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    ran = cli("segment", "im\udce9.png", "x", "--policy", script(CLICK, stop("Found.")), *RULES, "--out", "o", "--json")
+    assert ran.code == 0 and Episode.load(folder / "o/episode.json").image.source == "im?.png"
 
 
 def test_truncated_image(cli: Cli, folder: Path) -> None:

@@ -121,6 +121,15 @@ def test_a_policy_that_fails_before_is_an_error(disc_case: Case) -> None:
     assert env.episode.final_mask is None
 
 
+def test_what_a_record_cannot_hold_never_costs_the_record(disc_case: Case) -> None:
+    # a server's message with half of a surrogate pair, a file name that is not UTF-8
+    env = SegmentationEnv(RulesSegmenter())
+    env.reset(replace(disc_case, image=replace(disc_case.image, source="/a/b\udcff.png")))
+    env.fail(PolicyError("the server said \ud83d"))
+    episode = Episode.model_validate_json(env.episode.model_dump_json())
+    assert episode.image.source == "b?.png" and "the server said ?" in (episode.error or "")
+
+
 def test_stopped_keeps_the_mask(disc_case: Case) -> None:
     env = play(disc_case, CLICK)
     env.stop()

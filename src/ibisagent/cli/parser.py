@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ __all__ = ["UsageError", "build_parser"]
 
 _POLICIES = "nano, vlm:PATH_OR_ID, api:MODEL, scripted:FILE or oracle"
 _SEGMENTERS = "litemedsam, sam:PATH_OR_ID, sam2:PATH_OR_ID, medsam2:PATH_OR_ID or rules"
+_DEVICES = "cpu, cuda, cuda:1, mps or auto (%(default)s)"
 
 
 class UsageError(Exception):
@@ -70,7 +72,7 @@ def _replay(p: argparse.ArgumentParser) -> None:
     p.add_argument("episode", metavar="EPISODE.json")
     p.add_argument("--image", metavar="IMAGE", help="the image (default: its recorded name, near the episode or here)")
     p.add_argument("--segmenter", metavar="S", help="another segmenter than the recorded one")
-    p.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1, mps or auto (%(default)s)")
+    p.add_argument("--device", metavar="D", type=_device, default="cpu", help=_DEVICES)
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
@@ -86,7 +88,7 @@ def _players(p: argparse.ArgumentParser) -> None:
     g.add_argument("--max-steps", metavar="N", type=_at_least(1), default=8, help="most actions (%(default)s)")
     g.add_argument("--seed", metavar="K", type=_at_least(0), default=0, help="seed of all sampling (%(default)s)")
     g.add_argument("--max-seconds", metavar="T", type=_positive, help="wall-clock budget of a run")
-    g.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1, mps or auto (%(default)s)")
+    g.add_argument("--device", metavar="D", type=_device, default="cpu", help=_DEVICES)
     g.add_argument("--system-prompt", metavar="FILE", help="the prompt that a vlm, api or nano policy was trained with")
     g.add_argument("--dialect", metavar="NAME", help="action grammar of the policy: plain, json or ibis-paper")
     g.add_argument("--base-url", metavar="URL", help="address of an OpenAI-compatible server, for api:MODEL")
@@ -111,6 +113,12 @@ def _at_least(low: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|auto|mps|cuda(:[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"cpu, cuda, cuda:1, mps or auto is needed, not {text!r}")
+    return text
 
 
 def _positive(text: str) -> float:

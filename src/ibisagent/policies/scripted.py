@@ -2,9 +2,10 @@
 
 The file holds one raw reply per step, in the first of these forms that fits:
 
-- a JSON list of strings or of objects with a ``text``;
+- a JSON list of strings or of objects with a ``text``, bare or as the ``replies`` of an object;
 - JSON lines, each a string or an object with a ``text``;
-- plain text, replies parted by lines of ``---``.
+- plain text, replies parted by lines of ``---``; without such a line, every line that begins with ``<think>`` begins a
+  reply.
 
 Every case hears the same replies from the beginning; the episode itself says which is next.
 """
@@ -91,12 +92,16 @@ def read_script(path: str | Path) -> list[str]:
     items = _json_items(text)
     if items is None:
         blocks: list[list[str]] = [[]]
-        for line in text.splitlines():
+        lines = text.splitlines()
+        parted = any(line.strip() == "---" for line in lines)
+        for line in lines:
             if line.strip() == "---":
                 blocks.append([])
-            else:
-                blocks[-1].append(line)
-        replies = [block for block in ("\n".join(lines).strip() for lines in blocks) if block]
+                continue
+            if not parted and line.lstrip().startswith("<think>"):
+                blocks.append([])
+            blocks[-1].append(line)
+        replies = [block for block in ("\n".join(block).strip() for block in blocks) if block]
     else:
         replies = [item["text"] if isinstance(item, dict) and "text" in item else item for item in items]
         if not all(isinstance(reply, str) for reply in replies):
@@ -110,6 +115,8 @@ def _json_items(text: str) -> list[Any] | None:
     """The items of a JSON list or of JSON lines, None if the text is neither."""
     try:
         value = json.loads(text)
+        if isinstance(value, dict) and isinstance(value.get("replies"), list):
+            value = value["replies"]
         return value if isinstance(value, list) else [value]
     except (ValueError, RecursionError):
         pass

@@ -25,12 +25,19 @@ REPLIES = ["<think>a\nb</think><action>Undo</action>", 'say "that"', "<think></t
         "\n---\n".join(REPLIES),
         "---\n" + "\n --- \n".join(REPLIES) + "\n---\n",
         "\ufeff" + json.dumps(REPLIES),
+        json.dumps({"replies": REPLIES, "note": 1}),
     ],
 )
 def test_every_form(tmp_path: Path, content: str) -> None:
     path = tmp_path / "replies.txt"
     path.write_text(content, encoding="utf-8")
     assert read_script(path) == REPLIES
+
+
+def test_plain_replies_one_after_another(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text(f"{REPLIES[0]}\n\n  {REPLIES[2]}\n{REPLIES[0]}")
+    assert read_script(path) == [REPLIES[0], REPLIES[2], REPLIES[0]]
 
 
 def test_one_plain_reply(tmp_path: Path) -> None:
