@@ -124,7 +124,9 @@ def failed_episode(image: Image, target: np.ndarray) -> Episode:
         click = next_click(env.view.mask, target)
         assert click is not None
         env.step(
-            Turn(thought="A bright rim.", action=ClickAction(clicks=(Click.at_pixel(click, image.width, image.height),)))
+            Turn(
+                thought="A bright rim.", action=ClickAction(clicks=(Click.at_pixel(click, image.width, image.height),))
+            )
         )
     return env.episode
 

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from ibisagent.rle import decode_mask
+from ibisagent.scoring import score_episode
+from ibisagent.web.episode_page import write_episode_page
 from sample_episodes import (
     absent_episode,
     chest_image,
@@ -18,12 +22,10 @@ from sample_episodes import (
     refine_episode,
 )
 
-from ibisagent.rle import decode_mask
-from ibisagent.scoring import score_episode
-from ibisagent.web.episode_page import write_episode_page
-
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 DRIVER = shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
     pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)", allow_module_level=True)
@@ -92,7 +94,8 @@ def current(browser) -> str:
 def canvas(browser) -> np.ndarray:
     """Pixels on the screen, as uint8 (h, w, 4)."""
     width, height, values = browser.execute_script(
-        "const c = document.getElementById('canvas'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+        "const c = document.getElementById('canvas');"
+        "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
         "return [c.width, c.height, Array.from(d.data)]"
     )
     return np.array(values, np.uint8).reshape(height, width, 4)
@@ -116,7 +119,9 @@ def test_steps_with_keys(browser, pages: Path) -> None:
     assert current(browser) == "Start"
     press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert current(browser) == "2"
-    shown = browser.execute_script("return [...document.querySelectorAll('.card')].filter(c => c.offsetParent).map(c => c.id)")
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('.card')].filter(c => c.offsetParent).map(c => c.id)"
+    )
     assert shown == ["frame-2"]
     assert "Step 2: Click inside" in browser.execute_script("return document.getElementById('live').textContent")
     press(browser, Keys.ARROW_LEFT)

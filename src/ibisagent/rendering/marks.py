@@ -73,6 +73,10 @@ def draw_mask(
         ] = True
     solid = inside.astype(np.uint8)
 
+    def opacity(shape: NDArray[np.uint8]) -> NDArray[np.float32]:
+        coarse = cv2.resize(shape * 255, (width_px, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(coarse, np.float32) / np.float32(255)
+
     def band(pixels: float) -> NDArray[np.float32]:
         size = max(3, round(pixels * 2) | 1)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
@@ -82,9 +86,9 @@ def draw_mask(
         if dashed:
             y, x = np.indices(line.shape)
             line = line * (((x + y) // 16 + (x - y) // 16) % 2).astype(np.uint8)
-        return np.asarray(cv2.resize(line * 255, (width_px, height), interpolation=cv2.INTER_AREA), np.float32) / 255
+        return opacity(line)
 
-    fill = np.asarray(cv2.resize(solid * 255, (width_px, height), interpolation=cv2.INTER_AREA), np.float32) / 255
+    fill = opacity(solid)
     out = picture.astype(np.float32)
     for alpha, tone in ((fill * tint, color), (band(width + 2) * 0.45, (0, 0, 0)), (band(width), color)):
         out += alpha[..., None] * (np.array(tone, np.float32) - out)

@@ -14,7 +14,20 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # Pillow's own font covers printable ASCII and little more; these cover the rest where installed.
 _WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial.ttf", "Arial Unicode.ttf")
 _PLAIN = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "×": "x", "µ": "u", "²": "2", "·": "-", "…": "..."}
+    {
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "’": "'",
+        "‘": "'",
+        "“": '"',
+        "”": '"',
+        "×": "x",
+        "µ": "u",
+        "²": "2",
+        "·": "-",
+        "…": "...",
+    }
 )
 
 

@@ -100,7 +100,7 @@ def describe_action(step: Step) -> str:
 
 
 def _step_frame(step: Step, standing: StandingPrompts, image: Image, is_final: bool) -> Frame:
-    kind = step.action.kind if step.action is not None else "invalid"
+    kind: str = step.action.kind if step.action is not None else "invalid"
     if step.invalid is not None:
         kind = "invalid"
     elif step.failed:

@@ -273,7 +273,7 @@
     cards.forEach((card, k) => card.classList.toggle("current", k === state.at));
     const strip = $("timeline"), thumb = thumbs[state.at];
     strip.scrollTo({ left: thumb.parentElement.offsetLeft - strip.clientWidth / 2 + 40, behavior: still.matches ? "auto" : "smooth" });
-    if (state.all) cards[state.at].scrollIntoView({ block: "nearest" });
+    if (state.all) $("cards").scrollTop = cards[state.at].offsetTop;
     for (const id of ["first", "prev"]) $(id).disabled = state.at === 0;
     for (const id of ["last", "next"]) $(id).disabled = state.at === frames.length - 1;
     const mask = maskAt(frame.mask), what = mask ? (mask.count ? `mask of ${mask.count} pixels` : "empty mask") : "no mask";
@@ -322,7 +322,7 @@
     state.all = !state.all;
     $("cards").classList.toggle("all", state.all);
     press("all", state.all);
-    if (state.all) cards[state.at].scrollIntoView({ block: "nearest" });
+    if (state.all) $("cards").scrollTop = cards[state.at].offsetTop;
   }
   function help() { if (!$("keys").open) $("keys").showModal(); }
 
