@@ -131,6 +131,8 @@ class ImageRecord(_Record):
     modality: str | None = None
     window: WindowRecord | None = None
     geometry: dict[str, Any] | None = None
+    png: str | None = None
+    """The pixels as PNG in base64, where the record is to be replayed without its source (``ibisagent segment``)."""
 
 
 class PolicyRecord(_Record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +11,16 @@ import numpy as np
 from ibisagent.actions import BoxAction, ClickAction, DiscardAction, TerminateAction, UndoAction
 from ibisagent.episode import Episode, Step
 from ibisagent.errors import ActionError, InputError, ToolError
+from ibisagent.geometry import Geometry
 from ibisagent.rle import Rle, decode_mask, encode_mask
 from ibisagent.segmenters.protocol import Segmenter
 from ibisagent.segmenters.session import Session
 from ibisagent.types import Image
 
-__all__ = ["ReplayReport", "replay"]
+__all__ = ["ReplayReport", "recorded_image", "replay", "with_image"]
+
+MAX_PNG_BYTES = 2**24
+"""Largest picture that is kept inside a record."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class ReplayReport:
         Position of the first step whose mask differs, or None.
     num_pixels
         Pixels that differ there; None if one of the two masks does not exist.
+    same_final
+        Whether the final mask is that of the step which the record names for it (or the given or an empty one).
     same_image, same_segmenter
         Whether the image and the segmenter (name and weights) are the recorded ones.
     detail
@@ -41,6 +49,7 @@ class ReplayReport:
     num_matched: int
     first_mismatch: int | None
     num_pixels: int | None
+    same_final: bool
     same_image: bool
     same_segmenter: bool
     detail: str
@@ -48,7 +57,38 @@ class ReplayReport:
     @property
     def matches(self) -> bool:
         """Whether every mask came out the same."""
-        return self.first_mismatch is None
+        return self.first_mismatch is None and self.same_final
+
+
+def with_image(episode: Episode, image: Image) -> Episode:
+    """The episode with its image's pixels inside, so that it replays where the source is not at hand.
+
+    A picture of more than :data:`MAX_PNG_BYTES` is left out.
+    """
+    from ibisagent.rendering.png import png_bytes
+
+    data = png_bytes(image.pixels)
+    if len(data) > MAX_PNG_BYTES:
+        return episode
+    record = episode.image.model_copy(update={"png": base64.b64encode(data).decode("ascii")})
+    return episode.model_copy(update={"image": record})
+
+
+def recorded_image(episode: Episode) -> Image | None:
+    """The image inside a record; None if there is none, or it is not the one that was segmented."""
+    record = episode.image
+    if record.png is None:
+        return None
+    import PIL.Image
+
+    try:
+        picture = PIL.Image.open(io.BytesIO(base64.b64decode(record.png, validate=True)), formats=("PNG",))
+        if picture.size != (record.width, record.height):  # before anything of that size is allocated
+            return None
+        image = Image(np.array(picture.convert("RGB")), Geometry.plane_2d(), modality=record.modality)
+    except Exception:  # a record is a file like any other: damaged base64, damaged PNG
+        return None
+    return image if image.sha256 == record.sha256 else None
 
 
 def replay(episode: Episode, image: Image, segmenter: Segmenter) -> ReplayReport:
@@ -85,9 +125,12 @@ def replay(episode: Episode, image: Image, segmenter: Segmenter) -> ReplayReport
                 mismatch = position
                 break
     matched = len(episode.steps) if mismatch is None else mismatch
+    same_final = _final_fits(episode)
     notes = [f"{matched} of {len(episode.steps)} steps gave the same mask"]
     if mismatch is not None:
         notes.append(f"step {mismatch}: {detail}")
+    if not same_final:
+        notes.append("the final mask is not the one of its step")
     if not same_image:
         notes.append("the image is not the recorded one")
     if not same_segmenter:
@@ -97,6 +140,7 @@ def replay(episode: Episode, image: Image, segmenter: Segmenter) -> ReplayReport
         num_matched=matched,
         first_mismatch=mismatch,
         num_pixels=pixels,
+        same_final=same_final,
         same_image=same_image,
         same_segmenter=same_segmenter,
         detail="; ".join(notes),
@@ -125,6 +169,15 @@ def _carry_out(session: Session, step: Step) -> str:
             return ""
         raise
     return "the segmenter failed then and did not fail now" if step.failed else ""
+
+
+def _final_fits(episode: Episode) -> bool:
+    final, position = episode.final_mask, episode.final_step
+    if final is None:
+        return True
+    if position is not None:
+        return 0 <= position < len(episode.steps) and final == episode.steps[position].mask
+    return final == episode.initial_mask or not decode_mask(final).any()
 
 
 def _num_different(now: Rle | None, recorded: Rle | None) -> int | None:

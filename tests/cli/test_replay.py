@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import PIL.Image
 import pytest
 from cli_samples import CLICK, OTHER, Ran, save, stop
 
+from ibisagent.episode import encode_mask
 from ibisagent.errors import ToolError
 
 Cli = Callable[..., Ran]
@@ -56,10 +57,47 @@ def test_a_slice_is_read_as_it_was(cli: Cli, folder: Path, script: Script) -> No
         assert ran.code == 0 and ran.json["same_image"] is True, more
 
 
+def test_a_record_replays_without_its_image(cli: Cli, recorded: Path, folder: Path, square: np.ndarray) -> None:
+    (folder / "image.png").unlink()
+    ran = cli("replay", recorded, "--json")
+    assert ran.code == 0 and ran.json["matches"] and ran.json["same_image"]
+    data = json.loads(recorded.read_text())
+    save(folder / "image.png", square)
+    for damaged in ("!", "AAAA", data["image"]["png"][:80], data["image"]["png"].replace("A", "B")):
+        data["image"]["png"] = damaged
+        recorded.write_text(json.dumps(data))
+        ran = cli("replay", recorded, "--json")
+        assert ran.code == 0 and ran.json["same_image"], "the file near by is taken"
+
+
+def test_a_changed_final_mask_is_found(cli: Cli, recorded: Path) -> None:
+    data = json.loads(recorded.read_text())
+    other = np.zeros((48, 64), bool)
+    other[3, 4] = True
+    data["final_mask"] = encode_mask(other).model_dump()
+    recorded.write_text(json.dumps(data))
+    ran = cli("replay", recorded, "--json")
+    assert ran.code == 1 and ran.json["same_final"] is False and ran.json["first_mismatch"] is None
+
+
+def test_an_inverted_picture_is_read_as_it_was(cli: Cli, folder: Path, script: Script) -> None:
+    deep = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    PIL.Image.fromarray(deep).save(folder / "deep.tif", tiffinfo={262: 0})  # the smallest value is white
+    policy = script(CLICK, stop("Found."))
+    args = ("segment", "deep.tif", "x", "--policy", policy, "--segmenter", "rules", "--out", "o")
+    assert cli(*args, "--window", "100,2000").code == 0
+    window = json.loads((folder / "o/episode.json").read_text())["image"]["window"]
+    assert (window["low"], window["high"]) == (2000.0, 100.0)
+    ran = cli("replay", "o/episode.json", "--image", "deep.tif", "--json")
+    assert ran.code == 0 and ran.json["same_image"] is True
+
+
 def test_missing_image(cli: Cli, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     alone = tmp_path_factory.mktemp("alone") / "deep" / "episode.json"
     alone.parent.mkdir()
-    shutil.copy(recorded, alone)
+    data = json.loads(recorded.read_text())
+    del data["image"]["png"]
+    alone.write_text(json.dumps(data))
     (recorded.parents[1] / "image.png").unlink()
     cli("replay", alone).assert_refused("image.png", "--image")
 

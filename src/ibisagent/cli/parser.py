@@ -70,7 +70,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
 def _replay(p: argparse.ArgumentParser) -> None:
     p.description = "Carry out a recorded episode's actions again and say whether every mask comes out the same."
     p.add_argument("episode", metavar="EPISODE.json")
-    p.add_argument("--image", metavar="IMAGE", help="the image (default: its recorded name, near the episode or here)")
+    p.add_argument("--image", metavar="IMAGE", help="the image (default: the one in the record, else its file near by)")
     p.add_argument("--segmenter", metavar="S", help="another segmenter than the recorded one")
     p.add_argument("--device", metavar="D", type=_device, default="cpu", help=_DEVICES)
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")

@@ -49,13 +49,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _image(episode: Episode, path: Path, given: str | None) -> Image:
-    """The recorded image, read the way it was read then."""
+    """The image inside the record, or its file, read the way it was read then."""
+    from ibisagent.replay import recorded_image
+
+    inside = recorded_image(episode) if given is None else None
+    if inside is not None:
+        return inside
     place = Path(given) if given else _find(episode, path)
     record = episode.image
     geometry = record.geometry or {}
     plane, index = geometry.get("plane"), geometry.get("slice_index")
     slice_spec = f"{plane}:{index}" if plane is not None and geometry.get("volume_shape") is not None else None
-    windows = [None] if record.window is None else [None, f"{record.window.low!r},{record.window.high!r}"]
+    windows: list[str | None] = [None]
+    if record.window is not None:
+        # An inverted picture (MONOCHROME1) is recorded with low above high; its reader inverts it again.
+        low, high = sorted((record.window.low, record.window.high))
+        windows.append(f"{low!r},{high!r}")
 
     from ibisagent.io import read_image
 

@@ -102,6 +102,7 @@ def _write(result: Segmentation, scores: Scores | None, out: Path) -> dict[str, 
     """Write all files and return their paths by kind."""
     from ibisagent.io import mask_filename, write_mask
     from ibisagent.rendering import episode_figure, save_png
+    from ibisagent.replay import with_image
     from ibisagent.web.episode_page import write_episode_page
 
     files = {"episode": "episode.json", "html": "episode.html"}
@@ -110,7 +111,7 @@ def _write(result: Segmentation, scores: Scores | None, out: Path) -> dict[str, 
             files = {"mask": mask_filename(result.image), "overlay": "overlay.png", **files}
             write_mask(result.mask, result.image, scratch / files["mask"])
             save_png(episode_figure(result.episode, result.image), scratch / files["overlay"])
-        result.episode.save(scratch / files["episode"])
+        with_image(result.episode, result.image).save(scratch / files["episode"])
         write_episode_page(result.episode, result.image, scratch / files["html"], scores)
     return {kind: str(out / name) for kind, name in files.items()}
 
