@@ -208,7 +208,11 @@ def _stage(width: int, picture: PIL.Image.Image, image: Image) -> PIL.Image.Imag
             (letters.top, (centre_x, gap)),
             (letters.bottom, (centre_x, _MARGIN + picture.height + gap)),
         ):
-            draw.text(where, text, font=load_font(20 if len(text) == 1 else 16)[0], fill=_TEXT, anchor="mm")
+            font = load_font(20 if len(text) == 1 else 16)[0]
+            draw.text(where, text, font=font, fill=_TEXT, anchor="mm")
+            if text == "I":  # this font's I is a bare stroke, which reads as a tick of the scale
+                for y in (where[1] - 7, where[1] + 7):
+                    draw.line([(where[0] - 4, y), (where[0] + 4, y)], fill=_TEXT, width=2)
     bar = scale_bar(image)
     if bar is not None:
         y = _MARGIN + picture.height + _MARGIN // 2

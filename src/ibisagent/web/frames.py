@@ -175,10 +175,10 @@ def _points(step: Step) -> list[str]:
         if step.world_mm is not None and number < len(step.world_mm):
             names = ("RL", "AP", "SI")
             text += " · " + " ".join(
-                f"{name[0] if v >= 0 else name[1]} {abs(v):.1f}"
+                f"{name[0] if v >= 0 else name[1]}\u00a0{abs(v):.1f}"
                 for name, v in zip(names, step.world_mm[number], strict=True)
             )
-            text += " mm"
+            text += "\u00a0mm"
         lines.append(text)
     return lines
 

@@ -378,6 +378,7 @@
     $("zoom").disabled = !region();
     $("ghost").disabled = frames.length < 2;
     layout();
+    layout(); /* again, now that the scale has its room */
     paintThumbs();
     if (!fromHash()) show(state.at, false);
     addEventListener("resize", layout);
