@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Scores", "score_episode"]
 
-_MASK_KINDS = ("click", "box", "undo", "discard")
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -49,8 +47,8 @@ class Scores:
     num_replies, num_valid
         Replies that were taken, and those of them that were legal actions.
     num_refinements, num_improvements
-        Mask-changing actions after the first that gave a mask (with a given mask: all of them), and
-        those of them that raised the IoU. None for an absent target.
+        Steps after the first that gave a mask (with a given mask: all of them), and those of them that
+        raised the IoU; a rejected reply raised nothing. None for an absent target.
     """
 
     iou: float | None
@@ -138,10 +136,10 @@ def _trace(episode: Episode, target: NDArray[np.bool_]) -> tuple[tuple[float, ..
             value = 0.0
         elif step.invalid is None:
             value = iou(_mask(step.mask, target), target)
-            if has_mask and step.action is not None and step.action.kind in _MASK_KINDS:
-                refinements += 1
-                improvements += value > before
-            has_mask = has_mask or step.mask is not None
+        if has_mask and not step.failed:
+            refinements += 1
+            improvements += value > before
+        has_mask = has_mask or step.mask is not None
         curve.append(value)
     return tuple(curve), refinements, improvements
 

@@ -131,6 +131,13 @@ def test_episodes_are_kept_on_request_and_never_left_from_before(cli: Cli, folde
     assert not (folder / "e/episodes").exists()
 
 
+def test_a_folder_of_someone_else_is_left_alone(cli: Cli, folder: Path) -> None:
+    (folder / "e/episodes").mkdir(parents=True)
+    (folder / "e/episodes/mine.txt").write_text("mine")
+    assert cli("evaluate", write(folder, {"case_id": "a"}), *ORACLE, "--out", "e").code == 0
+    assert (folder / "e/episodes/mine.txt").exists()
+
+
 def test_false_refusals(cli: Cli, folder: Path, script: Script) -> None:
     policy = script(stop("Absent: nothing."))
     cases = write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None})

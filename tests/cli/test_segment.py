@@ -219,6 +219,19 @@ def test_bad_input_is_one_line_and_writes_nothing(cli: Cli, folder: Path, argv: 
     refuse(cli, folder, *argv).assert_refused(*words)
 
 
+def test_inputs_are_never_lost(cli: Cli, folder: Path, script: Script) -> None:
+    os.rename(folder / "target.png", folder / "mask.png")
+    before = (folder / "mask.png").read_bytes()
+    oracle = ("--policy", "oracle", "--target", "mask.png", *RULES)
+    refuse(cli, folder, "image.png", "x", *oracle, "--out", ".").assert_refused("mask.png", "overwritten")
+    clicks = ("--policy", script(CLICK), *RULES)
+    refuse(cli, folder, "./mask.png", "x", *clicks, "--out", folder).assert_refused("overwritten")
+    given = ("segment", "image.png", "x", "--mask", "mask.png", *RULES, "--out", ".", "--policy")
+    assert cli(*given, script("nonsense")).code == 5
+    assert (folder / "mask.png").read_bytes() == before, "a run without a mask leaves the given one"
+    assert cli(*given, script(CLICK, stop("Found."))).code == 0, "refining in place is fine"
+
+
 def test_text_that_is_not_unicode(cli: Cli, folder: Path, script: Script) -> None:
     # what Python makes of an argument in Latin-1
     refuse(cli, folder, "image.png", "l\udce9sion", "--policy", script(CLICK), *RULES).assert_refused("UTF-8")

@@ -61,6 +61,13 @@ def test_a_run() -> None:
     assert scores.false_refusal is False and scores.right_refusal is None and not scores.is_error
 
 
+def test_a_rejected_reply_is_a_refinement_that_failed() -> None:
+    scores = score_episode(
+        episode([invalid(None), click(4), invalid(4), click(8), stop(8)], Outcome.DONE, part(8)), TARGET
+    )
+    assert (scores.num_refinements, scores.num_improvements) == (2, 1)
+
+
 def test_a_given_mask_makes_every_action_a_refinement() -> None:
     scores = score_episode(episode([click(4), click(4)], Outcome.OUT_OF_STEPS, part(4), part(2)), TARGET)
     assert scores.iou_by_step == (0.2, 0.4, 0.4)

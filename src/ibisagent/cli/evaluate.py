@@ -106,7 +106,9 @@ def _write(
 ) -> None:
     from ibisagent.evaluate.summary import cases_csv
 
-    with fill_folder(out, _OWNED) as scratch:
+    # A folder "episodes" is ours to remove only where an earlier evaluation stands beside it.
+    owned = _OWNED if (out / "run.json").is_file() else ()
+    with fill_folder(out, owned) as scratch:
         for name, content in (("summary.json", summary), ("run.json", facts)):
             (scratch / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (scratch / "cases.csv").write_text(cases_csv(results), encoding="utf-8", newline="")

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     check_out(out)
     if options.target is not None and options.policy != "oracle":
         raise InputError("--target serves --policy oracle alone")
+    _spare_inputs(options, out)
     config = rollout_config(options)
     more = policy_options(options)
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
             **more,
         )
     scores = _scores(result, options.target)
-    files = _write(result, scores, out)
+    files = _write(result, scores, out, options.mask)
     _report(result, files)
     if options.json:
         answer = {
@@ -88,6 +89,20 @@ def _default_out(image: str) -> Path:
     return Path(f"{name or 'image'}_ibisagent")
 
 
+def _spare_inputs(options: argparse.Namespace, out: Path) -> None:
+    """Refuse to write over the image or the reference mask; a mask to refine may give way to the refined one."""
+    for name in (options.image, options.target):
+        if name is not None and any(_is_same(name, out / owned) for owned in _OWNED):
+            raise InputError(f"--out {out}: {name} would be overwritten; choose another folder")
+
+
+def _is_same(name: str, output: Path) -> bool:
+    try:
+        return output.exists() and output.samefile(name)
+    except (OSError, ValueError):  # it cannot be opened: its reader says so
+        return False
+
+
 def _scores(result: Segmentation, target: str | None) -> Scores | None:
     """Scores against the oracle's target, for the page; None for every other policy."""
     if target is None:
@@ -98,7 +113,7 @@ def _scores(result: Segmentation, target: str | None) -> Scores | None:
     return score_episode(result.episode, as_mask(target, result.image))
 
 
-def _write(result: Segmentation, scores: Scores | None, out: Path) -> dict[str, str]:
+def _write(result: Segmentation, scores: Scores | None, out: Path, given: str | None) -> dict[str, str]:
     """Write all files and return their paths by kind."""
     from ibisagent.io import mask_filename, write_mask
     from ibisagent.rendering import episode_figure, save_png
@@ -106,7 +121,9 @@ def _write(result: Segmentation, scores: Scores | None, out: Path) -> dict[str, 
     from ibisagent.web.episode_page import write_episode_page
 
     files = {"episode": "episode.json", "html": "episode.html"}
-    with fill_folder(out, _OWNED) as scratch:
+    # Old results go, but never the user's own mask where the run gives none in its place.
+    owned = [name for name in _OWNED if given is None or not _is_same(given, out / name)]
+    with fill_folder(out, owned) as scratch:
         if result.mask is not None:
             files = {"mask": mask_filename(result.image), "overlay": "overlay.png", **files}
             write_mask(result.mask, result.image, scratch / files["mask"])
