@@ -40,7 +40,9 @@ def main() -> int:
         net = ClickNet()
         net.load_state_dict(torch.load(a.weights, map_location="cpu", weights_only=True)["average"])
     segmenter = LiteMedSamSegmenter(clicknet=net)
-    rows = [r for r in read_cases(a.cases) if a.split in ("all", r.split) and (not a.groups or r.group in a.groups)][:: a.stride]
+    rows = [r for r in read_cases(a.cases) if a.split in ("all", r.split) and (not a.groups or r.group in a.groups)][
+        :: a.stride
+    ]
     curves: dict[str, list[list[float]]] = defaultdict(list)
     by_score: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -61,12 +63,20 @@ def main() -> int:
     rng = np.random.default_rng(0)
     draws = [np.mean([np.mean(rng.choice([c[-1] for c in v], len(v))) for v in curves.values()]) for _ in range(1000)]
     result = {
-        "num_cases": len(rows), "split": a.split, "groups": a.groups, "clicks": a.clicks,
-        "target_mean_iou_by_click": [round(float(np.mean([np.mean([c[k] for c in v]) for v in curves.values()])), 4) for k in range(a.clicks)],
+        "num_cases": len(rows),
+        "split": a.split,
+        "groups": a.groups,
+        "clicks": a.clicks,
+        "target_mean_iou_by_click": [
+            round(float(np.mean([np.mean([c[k] for c in v]) for v in curves.values()])), 4) for k in range(a.clicks)
+        ],
         "target_mean_iou": round(float(np.mean([np.mean([c[-1] for c in v]) for v in curves.values()])), 4),
         "ci95": [round(float(v), 4) for v in np.percentile(draws, (2.5, 97.5))],
         "target_mean_iou_highest_score": round(float(np.mean([np.mean(v) for v in by_score.values()])), 4),
-        "per_target": {k: {"n": len(v), "iou": [round(float(np.mean([c[j] for c in v])), 3) for j in range(a.clicks)]} for k, v in sorted(curves.items())},
+        "per_target": {
+            k: {"n": len(v), "iou": [round(float(np.mean([c[j] for c in v])), 3) for j in range(a.clicks)]}
+            for k, v in sorted(curves.items())
+        },
     }
     json.dump(result, sys.stdout, indent=1)
     print()
