@@ -250,11 +250,19 @@ def test_a_policy_and_a_segmenter_without_common_actions_do_not_start() -> None:
 # -- best mask ------------------------------------------------------------------------------
 
 
+def test_best_mask_is_the_last_unless_it_was_ruined(disc_case: Case) -> None:
+    for last, step, size in ((0.75, 3, 40), (0.5, 2, 30)):
+        fake = scored(disc_case, (10, 0.3), (20, 0.9), (30, 0.9), (40, last))
+        env = play(disc_case, CLICK, NEGATIVE, CLICK_2, NEGATIVE, segmenter=fake)
+        env.stop()
+        assert (env.episode.final_step, final(env.episode).sum()) == (step, size)
+
+
 def test_best_mask_is_the_segmenters_favourite(disc_case: Case) -> None:
     fake = scored(disc_case, (10, 0.3), (20, 0.9), (30, 0.9), (40, 0.5))
     episode = play(disc_case, CLICK, NEGATIVE, CLICK_2, NEGATIVE, "no more", segmenter=fake, max_steps=4).episode
     assert final(episode).sum() == 30 and episode.final_step == 2  # the later of equals
-    assert episode.best_mask_rule == "the mask with the segmenter's highest score"
+    assert episode.best_mask_rule == "an earlier mask, scored more than 0.2 above the last one"
 
 
 def test_a_mask_that_was_undone_is_not_the_best(disc_case: Case) -> None:

@@ -44,11 +44,11 @@ def summarise(results: Sequence[CaseResult], *, max_steps: int, seconds: float) 
     dict
         ``mean_iou``, ``mean_dice``, ``ci95_iou``: over present cases. ``target_mean_iou``: mean over distinct (group,
         target) pairs of the pair's mean IoU, which ``per_target`` lists. ``action_validity``: legal replies over all
-        replies. ``refinement_success``: share of steps after the first mask that raised the IoU (a rejected reply raises
-        nothing). ``mean_steps``: over runs without error; Terminate is no step. ``iou_by_step[k]``: mean IoU after k actions, a
-        run that has ended carries its last value, which is 0 for errors and false refusals. ``right_refusals``: share
-        of absent cases that were called absent (an error is none). ``false_refusals``: share of present cases that
-        were. ``seconds_per_case``: seconds over cases.
+        replies. ``refinement_success``: share of steps after the first mask that raised the IoU (a rejected reply
+        raises nothing). ``mean_steps``: over runs without error; Terminate is no step. ``iou_by_step[k]``: mean IoU
+        after k actions, a run that has ended carries its last value, which is 0 for errors and false refusals.
+        ``right_refusals``: share of absent cases that were called absent (an error is none). ``false_refusals``: share
+        of present cases that were. ``seconds_per_case``: seconds over cases.
     """
     present = [r for r in results if not r.absent]
     absent = [r for r in results if r.absent]
