@@ -34,6 +34,11 @@ def thought_text(kind: str, target: str, where: str = "") -> str:
         Name of the structure, without an article.
     where
         From :func:`where_text`; used by the clicks.
+
+    Raises
+    ------
+    KeyError
+        If the kind is another word.
     """
     texts = {
         "start": f"There is no mask yet. I see the {target} and start in the {where}.",
@@ -49,7 +54,15 @@ def thought_text(kind: str, target: str, where: str = "") -> str:
 
 
 def answer_text(verdict: str, target: str) -> str:
-    """The answer that goes with a Terminate."""
+    """The answer that goes with a Terminate.
+
+    Parameters
+    ----------
+    verdict
+        ``found``, ``absent`` or ``uncertain``.
+    target
+        Name of the structure, without an article.
+    """
     return {
         "found": f"the {target} is segmented",
         "absent": f"no {target} in this image",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ibisagent import phantoms
 from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.trajectories import Scene
+from ibisagent.errors import InputError
 
 __all__ = ["OPTIONAL", "SceneSource"]
 
@@ -38,12 +40,19 @@ class SceneSource:
     Parameters
     ----------
     cases
-        A mini-format ``cases.jsonl``; only rows of ``split`` are read.
+        A mini-format ``cases.jsonl``.
+    seed
+        Makes all draws.
+    split
+        Images and masks come from rows of this split. Of the others only the target's and the modality's names
+        are read, to know which structures a modality may show.
     real_share, absent_share
         Share of scenes on real images, and share of scenes without their target.
     """
 
-    def __init__(self, cases: Path, *, seed: int = 0, split: str = "train", real_share: float = 0.6, absent_share: float = 0.18) -> None:
+    def __init__(
+        self, cases: Path, *, seed: int = 0, split: str = "train", real_share: float = 0.6, absent_share: float = 0.18
+    ) -> None:
         self.seed, self.real_share, self.absent_share = seed, real_share, absent_share
         self.root = cases.parent
         self.images: dict[str, dict] = {}
@@ -54,7 +63,9 @@ class SceneSource:
             self.homes[row["target"]].add(row["modality"])
             if row["split"] != split or row["mask"] is None:
                 continue
-            entry = self.images.setdefault(row["image"], {"modality": row["modality"], "group": row["group"], "masks": {}})
+            entry = self.images.setdefault(
+                row["image"], {"modality": row["modality"], "group": row["group"], "masks": {}}
+            )
             entry["masks"][row["target"]] = row["mask"]
             by_target[f"{row['group']}/{row['target']}"].append((row["image"], row["target"]))
         self.by_target = dict(sorted(by_target.items()))
@@ -69,7 +80,13 @@ class SceneSource:
         self._cache: dict[str, NDArray[np.uint8]] = {}
 
     def scene(self, index: int) -> Scene:
-        """Draw scene ``index``."""
+        """Draw scene ``index``: 256 x 256 pixels, the target between 30 pixels and 95% of them.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read.
+        """
         rng = np.random.default_rng([self.seed, 11, index])
         absent = rng.random() < self.absent_share
         while True:
@@ -79,7 +96,10 @@ class SceneSource:
 
     def _read(self, name: str) -> NDArray[np.uint8]:
         if name not in self._cache:
-            self._cache[name] = cv2.imread(str(self.root / name), cv2.IMREAD_COLOR)[..., ::-1].copy()
+            bgr: Any = cv2.imread(str(self.root / name), cv2.IMREAD_COLOR)
+            if bgr is None:
+                raise InputError(f"cannot read the image {self.root / name}")
+            self._cache[name] = bgr[..., ::-1].copy()
         return self._cache[name]
 
     def _foreign(self, rng: np.random.Generator, modality: str, extra: tuple[str, ...]) -> str:
@@ -93,13 +113,17 @@ class SceneSource:
     def _phantom(self, rng: np.random.Generator, absent: bool) -> Scene | None:
         kind = str(rng.choice(phantoms.KINDS, p=self.kind_p))
         p = phantoms.generate(kind, int(rng.integers(2**31)), SIZE)
+        masks = dict(p.masks)
+        if kind == "brain_mri" and {"cerebrospinal fluid", "ventricles"} <= masks.keys():
+            # Mini's fluid is that outside the ventricles.
+            masks["cerebrospinal fluid"] = masks["cerebrospinal fluid"] & ~masks["ventricles"]
         if absent:
-            missing = tuple(n for n in OPTIONAL.get(kind, ()) if n not in p.masks)
+            missing = tuple(n for n in OPTIONAL.get(kind, ()) if n not in masks)
             return Scene(p.pixels, None, self._foreign(rng, p.modality, missing), p.modality, f"absent/{kind}")
-        names = sorted(p.masks)
+        names = sorted(masks)
         name = str(rng.choice(names))
-        others = tuple(p.masks[n] for n in names if n != name)
-        return Scene(p.pixels, p.masks[name], name, p.modality, f"phantom {kind}/{name}", others, _turn(name))
+        others = tuple(masks[n] for n in names if n != name)
+        return Scene(p.pixels, masks[name], name, p.modality, f"phantom {kind}/{name}", others, _turn(name))
 
     def _real(self, rng: np.random.Generator, absent: bool) -> Scene | None:
         from ibisagent.train.augment import draw_warp
@@ -113,15 +137,24 @@ class SceneSource:
         instance = side or target == "largest nucleus"
         flip = group not in _NO_FLIP and not side
         warp = draw_warp(
-            rng, pixels.shape[:2], SIZE, focus=masks[target], turn=2.0 if side else 12.0, flip=flip,
+            rng,
+            pixels.shape[:2],
+            SIZE,
+            focus=masks[target],
+            turn=2.0 if side else 12.0,
+            flip=flip,
             zoom=(0.85, 0.98) if instance else (0.85, 1.35) if rng.random() < 0.7 else (0.97, 1.03),
-            elastic=0.3, shift=0.02 if instance else 0.08,
+            elastic=0.3,
+            shift=0.02 if instance else 0.08,
         )
         pixels = warp.image(pixels)
         masks = {n: warp.mask(m) for n, m in masks.items()}
         # brain1 lies upside down in mini and upright when read from NIfTI: both must look familiar.
         if flip and rng.random() < 0.5:
-            pixels, masks = np.ascontiguousarray(pixels[::-1]), {n: np.ascontiguousarray(m[::-1]) for n, m in masks.items()}
+            pixels, masks = (
+                np.ascontiguousarray(pixels[::-1]),
+                {n: np.ascontiguousarray(m[::-1]) for n, m in masks.items()},
+            )
         if absent:
             name = self._foreign(rng, entry["modality"], HEALTHY.get(group, ()))
             return Scene(pixels, None, name, entry["modality"], f"absent/{group}")

@@ -20,24 +20,38 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ibisagent.actions import DIALECTS, Action, Click, ClickAction, DiscardAction, TerminateAction, Turn, UndoAction, Verdict
+from ibisagent.actions import (
+    DIALECTS,
+    Action,
+    Click,
+    ClickAction,
+    DiscardAction,
+    TerminateAction,
+    Turn,
+    UndoAction,
+    Verdict,
+)
 from ibisagent.config import RolloutConfig
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
 from ibisagent.environment import SegmentationEnv
 from ibisagent.episode import Episode, Outcome, Step, decode_mask, encode_mask
-from ibisagent.errors import ToolError
+from ibisagent.errors import InputError, ToolError
 from ibisagent.geometry import Geometry
 from ibisagent.metrics import iou
 from ibisagent.rle import Rle
 from ibisagent.types import Case, Image
 
-__all__ = ["GRID", "Scene", "Trajectory", "read_shard", "synthesize", "write_shard"]
+__all__ = ["GRID", "Scene", "Trajectory", "damaged_mask", "read_shard", "synthesize", "write_shard"]
 
 GRID = 64
 """Cells a side that experts click on; nano's vocabulary has exactly these."""
 
 MAX_CLICKS = 7
+"""Right clicks of an expert at most."""
+
 STOP_IOU = 0.92
+"""An expert makes no more clicks from this IoU on."""
+
 PLATEAU = 0.015
 """An episode ends at the first mask that no later one beats by more than this IoU."""
 
@@ -77,12 +91,22 @@ class Trajectory:
 
     Parameters
     ----------
+    pixels
+        ``uint8`` (S, S, 3) without any overlay.
+    episode
+        The record, as the environment wrote it up to the last mask that is kept.
     masks
-        Mask after each step, None while there is none.
+        ``bool`` (S, S) mask after each step, None while there is none.
     clicks
         (x, y, positive) in pixels of ``pixels``, None for other actions.
     learn
         False where the action was wrong on purpose.
+    target, initial_mask
+        ``bool`` (S, S), or None.
+    target_name, modality, kind_of_case, turn
+        From the :class:`Scene`.
+    ious
+        IoU with the target after each step; empty where there is none.
     """
 
     pixels: NDArray[np.uint8]
@@ -142,13 +166,30 @@ def _wrong_cell(current: Mask | None, target: Mask, rng: np.random.Generator) ->
 
 
 def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
-    """A plausible wrong mask of a target: grown, shrunk, shifted, cut, or with a blob too much."""
+    """A plausible wrong mask of a target: grown, shrunk, shifted, cut, or with a blob too much.
+
+    Parameters
+    ----------
+    target
+        ``bool`` (S, S), not empty.
+    rng
+        The only source of randomness.
+
+    Returns
+    -------
+    NDArray
+        ``bool`` (S, S); it may be empty.
+    """
     m = target.astype(np.uint8)
     size = m.shape[0]
     kind = int(rng.integers(4))
     if kind == 0:
         k = int(rng.integers(3, max(4, size // 12)))
-        m = cv2.dilate(m, np.ones((k, k), np.uint8)) if rng.random() < 0.6 else cv2.erode(m, np.ones((k // 2 + 1,) * 2, np.uint8))
+        m = (
+            cv2.dilate(m, np.ones((k, k), np.uint8))
+            if rng.random() < 0.6
+            else cv2.erode(m, np.ones((k // 2 + 1,) * 2, np.uint8))
+        )
     elif kind == 1:
         m = np.roll(m, tuple(int(v) for v in rng.integers(-size // 10, size // 10 + 1, 2)), (0, 1))
     elif kind == 2:
@@ -167,11 +208,25 @@ def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
 def synthesize(scene: Scene, segmenter: Any, rng: np.random.Generator) -> Trajectory:
     """Let the expert work on one scene and record it.
 
+    Parameters
+    ----------
+    scene
+        What to work on.
+    segmenter
+        A :class:`~ibisagent.segmenters.protocol.Segmenter` that takes clicks.
+    rng
+        The only source of randomness.
+
     Returns
     -------
     Trajectory
         Ending with a Terminate: ``found`` where the final IoU is at least 0.55, ``uncertain`` below,
         ``absent`` where there is no target.
+
+    Raises
+    ------
+    ToolError
+        If the segmenter fails.
     """
     dialect = DIALECTS["plain"]
     image = Image(scene.pixels, Geometry.plane_2d(), modality=scene.modality)
@@ -240,16 +295,28 @@ def synthesize(scene: Scene, segmenter: Any, rng: np.random.Generator) -> Trajec
         del masks[keep:], clicks[keep:], learn[keep:], ious[keep:]
         final = (iou(initial, target) if initial is not None else 0.0) if not ious else ious[-1]
         verdict: Verdict = "found" if final >= 0.55 else "uncertain"
-        last = Turn(thought=thought_text("fits" if verdict == "found" else "rough", name),
-                    action=TerminateAction(verdict=verdict, answer=answer_text(verdict, name)))
+        last = Turn(
+            thought=thought_text("fits" if verdict == "found" else "rough", name),
+            action=TerminateAction(verdict=verdict, answer=answer_text(verdict, name)),
+        )
         _end_at(env.episode, keep, dialect.format(last), last)
         masks.append(masks[-1] if masks else initial)
         clicks.append(None)
         learn.append(True)
         ious.append(final)
     return Trajectory(
-        scene.pixels, env.episode, masks, clicks, learn, target, initial, name, scene.modality, scene.kind_of_case,
-        scene.turn, ious,
+        scene.pixels,
+        env.episode,
+        masks,
+        clicks,
+        learn,
+        target,
+        initial,
+        name,
+        scene.modality,
+        scene.kind_of_case,
+        scene.turn,
+        ious,
     )
 
 
@@ -290,26 +357,50 @@ def write_shard(path: Path, items: Sequence[Trajectory]) -> None:
             if not ok:
                 raise OSError(f"cannot encode an image for {path}")
             row = {
-                "episode": t.episode.model_dump(mode="json"), "image_png": base64.b64encode(png.tobytes()).decode(),
-                "clicks": t.clicks, "learn": t.learn, "target": _rle(t.target), "target_name": t.target_name,
-                "modality": t.modality, "kind_of_case": t.kind_of_case, "turn": t.turn, "ious": t.ious,
+                "episode": t.episode.model_dump(mode="json"),
+                "image_png": base64.b64encode(png.tobytes()).decode(),
+                "clicks": t.clicks,
+                "learn": t.learn,
+                "target": _rle(t.target),
+                "target_name": t.target_name,
+                "modality": t.modality,
+                "kind_of_case": t.kind_of_case,
+                "turn": t.turn,
+                "ious": t.ious,
             }
             file.write(json.dumps(row) + "\n")
     temporary.replace(path)
 
 
 def read_shard(path: Path) -> list[Trajectory]:
-    """Read what :func:`write_shard` wrote."""
+    """Read what :func:`write_shard` wrote.
+
+    Raises
+    ------
+    InputError
+        If an image in it cannot be decoded.
+    """
     items = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        png = np.frombuffer(base64.b64decode(row["image_png"]), np.uint8)
+        bgr: Any = cv2.imdecode(np.frombuffer(base64.b64decode(row["image_png"]), np.uint8), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise InputError(f"{path} holds an image that cannot be decoded")
         episode = Episode.model_validate(row["episode"])
-        items.append(Trajectory(
-            np.ascontiguousarray(cv2.imdecode(png, cv2.IMREAD_COLOR)[..., ::-1]), episode,
-            [None if s.mask is None else decode_mask(s.mask) for s in episode.steps],
-            [None if c is None else (float(c[0]), float(c[1]), bool(c[2])) for c in row["clicks"]], row["learn"],
-            _mask(row["target"]), None if episode.initial_mask is None else decode_mask(episode.initial_mask),
-            row["target_name"], row["modality"], row["kind_of_case"], row["turn"], row["ious"],
-        ))
+        items.append(
+            Trajectory(
+                np.ascontiguousarray(bgr[..., ::-1]),
+                episode,
+                [None if s.mask is None else decode_mask(s.mask) for s in episode.steps],
+                [None if c is None else (float(c[0]), float(c[1]), bool(c[2])) for c in row["clicks"]],
+                row["learn"],
+                _mask(row["target"]),
+                None if episode.initial_mask is None else decode_mask(episode.initial_mask),
+                row["target_name"],
+                row["modality"],
+                row["kind_of_case"],
+                row["turn"],
+                row["ious"],
+            )
+        )
     return items

@@ -16,7 +16,17 @@ Mask = NDArray[np.bool_]
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> NDArray[np.float32]:
-    """Standardised smooth random field, ``float32`` (size, size), with about ``cells`` bumps a side."""
+    """Standardised smooth random field, ``float32`` (size, size), with about ``cells`` bumps a side.
+
+    Parameters
+    ----------
+    rng
+        The only source of randomness.
+    size
+        Side of the field, in pixels.
+    cells
+        Bumps a side, at least 1.
+    """
     coarse = rng.standard_normal((cells + 3, cells + 3)).astype(np.float32)
     field = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     return (field - field.mean()) / (field.std() + 1e-6)
@@ -26,7 +36,8 @@ def _blob(rng: np.random.Generator, size: int, cx: float, cy: float, radius: flo
     """A star-shaped blob with a random smooth outline."""
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     wobble = sum(
-        rng.normal(0, 0.25 / k) * np.cos(k * angles + rng.uniform(0, 2 * np.pi)) for k in range(1, int(rng.integers(2, 7)))
+        rng.normal(0, 0.25 / k) * np.cos(k * angles + rng.uniform(0, 2 * np.pi))
+        for k in range(1, int(rng.integers(2, 7)))
     )
     r = radius * np.clip(1 + wobble * rng.uniform(0.0, 0.9), 0.25, 2.0)
     stretch, turn = rng.uniform(0.45, 1.0), rng.uniform(0, np.pi)
@@ -85,7 +96,9 @@ def random_shapes(rng: np.random.Generator, size: int = 256) -> tuple[NDArray[np
     classes: list[list[int]] = []
     body: Mask | None = None
     if rng.random() < 0.7:
-        body = _blob(rng, size, size * rng.uniform(0.35, 0.65), size * rng.uniform(0.35, 0.65), size * rng.uniform(0.25, 0.5))
+        body = _blob(
+            rng, size, size * rng.uniform(0.35, 0.65), size * rng.uniform(0.35, 0.65), size * rng.uniform(0.25, 0.5)
+        )
         paint(body)
         masks.append(body)
         if rng.random() < 0.4:
@@ -101,7 +114,9 @@ def random_shapes(rng: np.random.Generator, size: int = 256) -> tuple[NDArray[np
             count = int(rng.choice([1, 1, 1, 2, 3, 6, 14, 25]))
             radius = size * rng.uniform(0.02, 0.22) / np.sqrt(count) * 1.6
             for _ in range(count):
-                m = _blob(rng, size, rng.uniform(0, size), rng.uniform(0, size), max(3.0, radius * rng.uniform(0.6, 1.4)))
+                m = _blob(
+                    rng, size, rng.uniform(0, size), rng.uniform(0, size), max(3.0, radius * rng.uniform(0.6, 1.4))
+                )
                 if body is not None and rng.random() < 0.8:
                     m &= body
                 paint(m, float(np.clip(value + rng.normal(0, 0.03), 0, 1)))

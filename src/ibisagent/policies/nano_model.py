@@ -16,7 +16,6 @@ Loaded through ``AutoModelForImageTextToText`` and ``AutoProcessor`` after :func
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,25 +30,13 @@ from transformers import (
     LlamaModel,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
 )
-from transformers.feature_extraction_utils import BatchFeature
-from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import PILImageResampling
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.processing_utils import ProcessorMixin
 
+from ibisagent.policies.nano_processor import NanoProcessor, load_processor
 from ibisagent.policies.processors import BUILDERS
 
-__all__ = ["NanoConfig", "NanoForConditionalGeneration", "NanoImageProcessor", "NanoProcessor", "cell_text",
-           "load_processor", "register"]
-
-IMAGE_TOKEN = "<image>"
-
-
-def cell_text(index: int, grid: int) -> str:
-    """Text of one cell's centre, ``"x, y"`` with four decimals; cells count row by row."""
-    return f"{(index % grid + 0.5) / grid:.4f}, {(index // grid + 0.5) / grid:.4f}"
+__all__ = ["NanoConfig", "NanoForConditionalGeneration", "NanoOutput", "NanoProcessor", "load_processor", "register"]
 
 
 class NanoConfig(PretrainedConfig):
@@ -63,15 +50,32 @@ class NanoConfig(PretrainedConfig):
         Cells a side of the coordinate vocabulary (``grid * grid`` entries).
     image_tokens_side
         Tokens a side that an image becomes.
+
+    Notes
+    -----
+    The tower's strides bind three of the sizes: ``image_size == 32 * image_tokens_side`` and
+    ``grid == 8 * image_tokens_side``. The rest are widths and depths of the two towers.
     """
 
     model_type = "ibis_nano"
 
     def __init__(
-        self, vocab_size: int = 1024, hidden_size: int = 256, num_hidden_layers: int = 4, num_attention_heads: int = 4,
-        intermediate_size: int = 640, max_position_embeddings: int = 4096, image_size: int = 256, grid: int = 64,
-        image_tokens_side: int = 8, key_size: int = 96, image_token_id: int = 3, coordinate_token_id: int = 4,
-        vision_widths: tuple[int, ...] = (32, 64, 96, 160, 256), dropout: float = 0.0, **kwargs: Any,
+        self,
+        vocab_size: int = 1024,
+        hidden_size: int = 256,
+        num_hidden_layers: int = 4,
+        num_attention_heads: int = 4,
+        intermediate_size: int = 640,
+        max_position_embeddings: int = 4096,
+        image_size: int = 256,
+        grid: int = 64,
+        image_tokens_side: int = 8,
+        key_size: int = 96,
+        image_token_id: int = 3,
+        coordinate_token_id: int = 4,
+        vision_widths: tuple[int, ...] = (32, 64, 96, 160, 256),
+        dropout: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
@@ -111,13 +115,15 @@ class _Vision(nn.Module):
     def __init__(self, config: NanoConfig) -> None:
         super().__init__()
         w = config.vision_widths
-        self.stages = nn.ModuleList([
-            nn.Sequential(_conv(3, w[0], 2)),
-            nn.Sequential(_conv(w[0], w[1], 2), _Residual(w[1])),
-            nn.Sequential(_conv(w[1], w[2], 2), _Residual(w[2])),
-            nn.Sequential(_conv(w[2], w[3], 2), _Residual(w[3])),
-            nn.Sequential(_conv(w[3], w[4], 2)),
-        ])
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(_conv(3, w[0], 2)),
+                nn.Sequential(_conv(w[0], w[1], 2), _Residual(w[1])),
+                nn.Sequential(_conv(w[1], w[2], 2), _Residual(w[2])),
+                nn.Sequential(_conv(w[2], w[3], 2), _Residual(w[3])),
+                nn.Sequential(_conv(w[3], w[4], 2)),
+            ]
+        )
         n = config.image_tokens_side
         self.position = nn.Parameter(torch.randn(1, n * n, w[4]) * 0.02)
         self.mixer = nn.TransformerEncoderLayer(w[4], 4, 2 * w[4], 0.0, "gelu", batch_first=True, norm_first=True)
@@ -164,8 +170,17 @@ class _Pointer(nn.Module):
 
 @dataclass
 class NanoOutput(CausalLMOutputWithPast):
-    """Adds what generation must remember: the pointer keys of every row's last image, and, for training,
-    the language states and which image each position looks at."""
+    """Adds what generation must remember, and what training needs.
+
+    Parameters
+    ----------
+    pointer_keys
+        (B, key_size, cells) of every row's last image; with ``return_states``, (N, key_size, cells) of all images.
+    hidden
+        (B, T, hidden_size) language states; with ``return_states`` only.
+    image_of
+        (B, T) index among the N images of the last one up to each position, -1 before the first; likewise.
+    """
 
     pointer_keys: Tensor | None = None
     hidden: Tensor | None = None
@@ -185,12 +200,19 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def __init__(self, config: NanoConfig) -> None:
         super().__init__(config)
         self.vision = _Vision(config)
-        self.language = LlamaModel(LlamaConfig(
-            vocab_size=config.vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads, num_key_value_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size, max_position_embeddings=config.max_position_embeddings,
-            attention_dropout=config.dropout, use_cache=True,
-        ))
+        self.language = LlamaModel(
+            LlamaConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.num_hidden_layers,
+                num_attention_heads=config.num_attention_heads,
+                num_key_value_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                max_position_embeddings=config.max_position_embeddings,
+                attention_dropout=config.dropout,
+                use_cache=True,
+            )
+        )
         self.column = nn.Embedding(config.grid, config.hidden_size)
         self.row = nn.Embedding(config.grid, config.hidden_size)
         self.pointer = _Pointer(config)
@@ -240,10 +262,19 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return torch.cat([base, cells.clamp_min(torch.finfo(base.dtype).min)], -1)
 
     def forward(
-        self, input_ids: Tensor | None = None, pixel_values: Tensor | None = None, attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None, past_key_values: Any = None, inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None, use_cache: bool | None = None, logits_to_keep: int = 0,
-        pointer_keys: Tensor | None = None, return_states: bool = False, **kwargs: Any,
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        pointer_keys: Tensor | None = None,
+        return_states: bool = False,
+        **kwargs: Any,
     ) -> NanoOutput:
         """Score the next token at every position.
 
@@ -278,13 +309,18 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             num_images = pixel_values.shape[0]
             if int(is_image.sum()) != num_images * per_image:
                 raise ValueError(f"{int(is_image.sum())} image placeholders for {num_images} images of {per_image}")
-            tokens, features = self.vision(pixel_values.to(embeds.dtype) if pixel_values.dtype != embeds.dtype else pixel_values)
+            tokens, features = self.vision(
+                pixel_values.to(embeds.dtype) if pixel_values.dtype != embeds.dtype else pixel_values
+            )
             embeds = embeds.masked_scatter(is_image[..., None], tokens.to(embeds.dtype))
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -input_ids.shape[1] :]
         out = self.language(
-            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
-            past_key_values=past_key_values, use_cache=use_cache,
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
         )
         hidden = out.last_hidden_state
         image_of = None
@@ -297,7 +333,9 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             image_of = torch.where(seen > 0, seen - 1 + before[:, None], -1)
             pointer_keys = keys_all[image_of[:, -1].clamp_min(0)]
         if return_states:
-            return NanoOutput(pointer_keys=keys_all, hidden=hidden, image_of=image_of, past_key_values=out.past_key_values)
+            return NanoOutput(
+                pointer_keys=keys_all, hidden=hidden, image_of=image_of, past_key_values=out.past_key_values
+            )
         last = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         b, t, d = last.shape
         if keys_all is not None and image_of is not None and t > 1:
@@ -318,69 +356,36 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return NanoOutput(loss=loss, logits=logits, past_key_values=out.past_key_values, pointer_keys=pointer_keys)
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, next_sequence_length: int | None = None, past_key_values: Any = None,
-        attention_mask: Tensor | None = None, is_first_iteration: bool | None = False, pixel_values: Tensor | None = None,
-        pointer_keys: Tensor | None = None, **kwargs: Any,
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Any = None,
+        attention_mask: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        pixel_values: Tensor | None = None,
+        pointer_keys: Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Send the images with the prompt only; afterwards one token at a time and the remembered keys."""
         if next_sequence_length is not None:
             input_ids = input_ids[:, -next_sequence_length:]
         first = past_key_values is None or past_key_values.get_seq_length() == 0
         return {
-            "input_ids": input_ids, "attention_mask": attention_mask, "past_key_values": past_key_values,
-            "use_cache": kwargs.get("use_cache"), "pixel_values": pixel_values if first else None,
-            "pointer_keys": None if first else pointer_keys, "logits_to_keep": 1,
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "past_key_values": past_key_values,
+            "use_cache": kwargs.get("use_cache"),
+            "pixel_values": pixel_values if first else None,
+            "pointer_keys": None if first else pointer_keys,
+            "logits_to_keep": 1,
         }
 
-    def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def _update_model_kwargs_for_generation(
+        self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         model_kwargs["pointer_keys"] = outputs.pointer_keys
         return model_kwargs
-
-
-class NanoImageProcessor(PilBackend):
-    """Stretch to the square (coordinates are relative to the image's sides anyway) and scale to [-1, 1]."""
-
-    resample = PILImageResampling.BILINEAR
-    image_mean = [0.5, 0.5, 0.5]
-    image_std = [0.5, 0.5, 0.5]
-    size = {"height": 256, "width": 256}
-    do_resize = True
-    do_rescale = True
-    do_normalize = True
-    do_convert_rgb = True
-    model_input_names = ["pixel_values"]
-
-
-class NanoProcessor(ProcessorMixin):
-    """Image processor and tokenizer; every ``<image>`` in the text becomes 64 placeholders."""
-
-    attributes = ["image_processor", "tokenizer"]
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
-
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, image_tokens: int = 64, **kwargs: Any) -> None:
-        self.image_token = IMAGE_TOKEN
-        self.image_tokens = image_tokens
-        super().__init__(image_processor, tokenizer, chat_template=chat_template)
-
-    def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> BatchFeature:
-        """Images (a flat or nested list, in reading order) and texts with one ``<image>`` for each."""
-        kwargs.pop("videos", None)
-        kwargs.pop("audio", None)
-        return_tensors = kwargs.pop("return_tensors", None)
-        texts = [text] if isinstance(text, str) else list(text or [])
-        flat: list[Any] = []
-        for item in images if isinstance(images, (list, tuple)) else ([] if images is None else [images]):
-            flat.extend(item if isinstance(item, (list, tuple)) else [item])
-        wanted = sum(t.count(self.image_token) for t in texts)
-        if wanted != len(flat):
-            raise ValueError(f"the text names {wanted} images, {len(flat)} were given")
-        expanded = [t.replace(self.image_token, self.image_token * self.image_tokens) for t in texts]
-        data = dict(self.tokenizer(expanded, return_tensors=return_tensors, **kwargs.pop("text_kwargs", {}), **kwargs))
-        if flat:
-            data.update(self.image_processor(flat, return_tensors=return_tensors))
-        return BatchFeature(data, tensor_type=return_tensors)
 
 
 def register() -> None:
@@ -389,11 +394,3 @@ def register() -> None:
     AutoModelForImageTextToText.register(NanoConfig, NanoForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(NanoConfig, NanoProcessor, exist_ok=True)
     BUILDERS["ibis_nano"] = load_processor
-
-
-def load_processor(folder: str | Path) -> NanoProcessor:
-    """Load a processor that ``save_pretrained`` wrote; unlike ``AutoProcessor`` it needs no torchvision."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    template = Path(folder) / "chat_template.jinja"
-    text = template.read_text(encoding="utf-8") if template.exists() else tokenizer.chat_template
-    return NanoProcessor(NanoImageProcessor.from_pretrained(folder), tokenizer, chat_template=text)

@@ -39,6 +39,8 @@ def letterbox(array: NDArray, size: int = SIZE, *, nearest: bool = False) -> tup
     ----------
     array
         (H, W) or (H, W, C), ``uint8`` or ``float32``.
+    size
+        Side of the square, in pixels.
     nearest
         Keep values as they are (masks); otherwise area means down, bilinear up.
 
@@ -58,7 +60,20 @@ def letterbox(array: NDArray, size: int = SIZE, *, nearest: bool = False) -> tup
 
 
 def normalise(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Map the 0.5-99.5 percentile of the square's filled part to [0, 1]: (S, S, 3) in and out."""
+    """Map the 0.5-99.5 percentile of the square's filled part to [0, 1], cut at -0.1 and 1.1.
+
+    Parameters
+    ----------
+    rgb
+        ``uint8`` (S, S, 3), letterboxed.
+    height, width
+        Size of the filled part, top left; the rest becomes 0.
+
+    Returns
+    -------
+    NDArray
+        ``float32`` (S, S, 3).
+    """
     part = rgb[:height, :width]
     low, high = (float(v) for v in np.percentile(part[::2, ::2], (0.5, 99.5)))
     out = np.clip((rgb.astype(np.float32) - low) / max(high - low, 8.0), -0.1, 1.1)
@@ -130,8 +145,13 @@ def _geodesic(cost: Tensor, seeds: Tensor) -> Tensor:
 
 
 def prompt_planes(
-    planes: Tensor, positive: Tensor, num_positive: Tensor, negative: Tensor, num_negative: Tensor,
-    prior: Tensor, box: Tensor,
+    planes: Tensor,
+    positive: Tensor,
+    num_positive: Tensor,
+    negative: Tensor,
+    num_negative: Tensor,
+    prior: Tensor,
+    box: Tensor,
 ) -> Tensor:
     """Planes that depend on the prompts.
 
@@ -178,7 +198,9 @@ def prompt_planes(
 
 def _block(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(cin, cout, 3, stride, 1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(inplace=True),
+        nn.Conv2d(cin, cout, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(cout),
+        nn.ReLU(inplace=True),
     )
 
 

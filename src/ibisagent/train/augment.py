@@ -1,12 +1,11 @@
 """Hard augmentation of an image and its masks: one warp, then intensity changes.
 
-Images are ``uint8`` or ``float32`` (H, W, 3), masks ``bool`` (H, W); every function takes its
+Images are ``uint8`` (H, W, 3), masks ``bool`` (H, W); every function takes its
 randomness from the generator it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -37,19 +36,32 @@ class Warp:
 
     def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Warp a mask: bilinear, cut at one half."""
-        m = cv2.remap(mask.astype(np.uint8) * 255, self.map_x, self.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        m = cv2.remap(
+            mask.astype(np.uint8) * 255, self.map_x, self.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
         return m > 127
 
 
 def draw_warp(
-    rng: np.random.Generator, shape: tuple[int, int], size: int, *, focus: NDArray[np.bool_] | None = None,
-    turn: float = 180.0, flip: bool = True, zoom: tuple[float, float] = (0.7, 1.7), elastic: float = 0.3,
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    size: int,
+    *,
+    focus: NDArray[np.bool_] | None = None,
+    turn: float = 180.0,
+    flip: bool = True,
+    zoom: tuple[float, float] = (0.7, 1.7),
+    elastic: float = 0.3,
     shift: float = 0.08,
 ) -> Warp:
     """Draw a random warp of an image of ``shape`` onto a square.
 
     Parameters
     ----------
+    shape
+        (height, width) of the input, in pixels; its aspect is kept, and what lies outside it is zero.
+    size
+        Side of the square, in pixels.
     focus
         A mask to keep in view where the zoom is above 1; None to stay centred.
     turn
@@ -93,13 +105,17 @@ def draw_warp(
     return Warp((c * ux - s * uy + cx - 0.5).astype(np.float32), (s * ux + c * uy + cy - 0.5).astype(np.float32))
 
 
-def change_intensity(rng: np.random.Generator, pixels: NDArray[np.uint8], *, strength: float = 1.0) -> NDArray[np.uint8]:
+def change_intensity(
+    rng: np.random.Generator, pixels: NDArray[np.uint8], *, strength: float = 1.0
+) -> NDArray[np.uint8]:
     """Change contrast, noise, blur, bias, tint and resolution at random.
 
     Parameters
     ----------
+    pixels
+        ``uint8`` (S, S, 3); it is not changed.
     strength
-        Scales the probability of every change; 0 leaves the image alone.
+        Scales the probability of every change but the last, of brightness and contrast, which is always made.
     """
 
     def chance(p: float) -> bool:

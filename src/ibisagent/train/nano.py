@@ -24,7 +24,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +36,35 @@ from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
 from ibisagent.engine.sources import SceneSource
 from ibisagent.engine.trajectories import read_shard, synthesize, write_shard
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, NanoProcessor, load_processor
-from ibisagent.train.nano_data import NanoSamples, collate
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration
+from ibisagent.policies.nano_processor import NanoProcessor, load_processor
+from ibisagent.train.nano_data import NanoSamples
 from ibisagent.train.vocabulary import build_processor, save_processor
 
-__all__ = ["SYSTEM_PROMPT", "main"]
+__all__ = ["SYSTEM_PROMPT", "export", "main"]
 
 SYSTEM_PROMPT = "Segment the target by clicks. Look, think, act, and stop when the mask fits."
 """Short on purpose: every token of it is read at every step."""
 
 SHARD = 25
+"""Trajectories a file: what is lost at most when the writing is interrupted."""
+
+GROUP = 24
+"""Trajectories that are drawn together, then cut into batches of like length."""
 
 
 def _corpus(source: SceneSource) -> list[str]:
     """Texts that the tokenizer is trained on: instructions, thoughts, answers, observations."""
     rng = np.random.default_rng(0)
     texts = [SYSTEM_PROMPT] * 20
-    observations = ["The new mask is shown in green.", "The mask did not change.", "There is no mask now.", "The mask is empty now.",
-                    "The given mask is shown in green.", "The reply was not carried out: there is nothing to undo."]
+    observations = [
+        "The new mask is shown in green.",
+        "The mask did not change.",
+        "There is no mask now.",
+        "The mask is empty now.",
+        "The given mask is shown in green.",
+        "The reply was not carried out: there is nothing to undo.",
+    ]
     for name, homes in sorted(source.homes.items()):
         for i in range(60):
             modality = sorted(homes)[i % len(homes)]
@@ -65,7 +75,8 @@ def _corpus(source: SceneSource) -> list[str]:
                 texts.append(f"<think>{thought}</think><action>Positive Point (0.5000, 0.5000)</action>")
                 texts.append(f"<think>{thought}</think><action>Negative Point (0.5000, 0.5000)</action>")
         for verdict in ("found", "absent", "uncertain"):
-            texts.append(f"</think><action>Terminate</action><answer>{verdict.capitalize()}: {answer_text(verdict, name)}</answer>")
+            answer = f"{verdict.capitalize()}: {answer_text(verdict, name)}"
+            texts.append(f"</think><action>Terminate</action><answer>{answer}</answer>")
         texts += ["</think><action>Undo</action>", "</think><action>Discard</action>"]
     return texts + observations * 60
 
@@ -83,17 +94,22 @@ def _synthesize(a: argparse.Namespace, folder: Path, part: int, parts: int) -> N
         if path.exists():
             continue
         started = time.perf_counter()
-        items = [synthesize(source.scene(i), segmenter, np.random.default_rng([a.seed, 3, i]))
-                 for i in range(shard * SHARD, (shard + 1) * SHARD)]
+        items = [
+            synthesize(source.scene(i), segmenter, np.random.default_rng([a.seed, 3, i]))
+            for i in range(shard * SHARD, (shard + 1) * SHARD)
+        ]
         write_shard(path, items)
-        print(f"shard {shard}: {(time.perf_counter() - started) / SHARD:.2f} s a trajectory", file=sys.stderr, flush=True)
+        print(
+            f"shard {shard}: {(time.perf_counter() - started) / SHARD:.2f} s a trajectory", file=sys.stderr, flush=True
+        )
 
 
-def _loss(model: NanoForConditionalGeneration, batch: dict[str, Tensor], cell_weight: float) -> tuple[Tensor, dict[str, float]]:
+def _loss(
+    model: NanoForConditionalGeneration, batch: dict[str, Tensor], cell_weight: float
+) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy over the words, and over the cells where the word is a coordinate."""
     config = model.config
-    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
-                pixel_values=batch["pixel_values"], return_states=True, use_cache=False)
+    out = model(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"], return_states=True, use_cache=False)
     hidden = out.hidden
     at = batch["loss_mask"][:, 1:].nonzero(as_tuple=True)
     goal = batch["input_ids"][:, 1:][at]
@@ -113,11 +129,26 @@ def _loss(model: NanoForConditionalGeneration, batch: dict[str, Tensor], cell_we
     # Share of probability on cells where a click would have been right.
     hit = (cells.exp() * (weights > 1e-6)).sum(-1).mean() if len(cross) else words * 0
     loss = words + cell_weight * divergence
-    return loss, {"words": float(words.detach()), "accuracy": float(accuracy), "divergence": float(divergence.detach()), "right_place": float(hit.detach())}
+    return loss, {
+        "words": float(words.detach()),
+        "accuracy": float(accuracy),
+        "divergence": float(divergence.detach()),
+        "right_place": float(hit.detach()),
+    }
 
 
 def export(model: NanoForConditionalGeneration, processor: NanoProcessor, folder: Path) -> None:
-    """Write an fp16 model folder that the policies load."""
+    """Write an fp16 model folder that the policies load: weights, processor and ``system_prompt.txt``.
+
+    Parameters
+    ----------
+    model
+        On the CPU, in ``float32``; it is copied, not changed.
+    processor
+        The one that the model was trained with.
+    folder
+        Made if need be; files in it are replaced.
+    """
     half = NanoForConditionalGeneration(model.config).eval()
     half.load_state_dict(model.state_dict())
     half.to(torch.float16).save_pretrained(folder)
@@ -126,7 +157,18 @@ def export(model: NanoForConditionalGeneration, processor: NanoProcessor, folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``ibisagent train nano``; returns the exit code."""
+    """Run ``ibisagent train nano``.
+
+    Parameters
+    ----------
+    argv
+        Options without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0, or 5 if the trajectories could not be written or the loss is not finite (the last checkpoint is kept).
+    """
     p = argparse.ArgumentParser(prog="ibisagent train nano", description=__doc__.split("\n")[0])
     p.add_argument("--cases", type=Path, default=Path("data/mini/cases.jsonl"))
     p.add_argument("--out", type=Path, required=True)
@@ -136,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--part", help=argparse.SUPPRESS)
     p.add_argument("--only-trajectories", action="store_true")
     p.add_argument("--minutes", type=float, default=50.0)
-    p.add_argument("--batch", type=int, default=6)
+    p.add_argument("--batch-images", type=int, default=32, help="most images in a batch")
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--cell-weight", type=float, default=0.5)
     p.add_argument("--seed", type=int, default=0)
@@ -149,9 +191,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         part, parts = (int(v) for v in a.part.split("/"))
         _synthesize(a, shards, part, parts)
         return 0
-    own = [x for x in (argv if argv is not None else sys.argv[1:])]
-    workers = [subprocess.Popen([sys.executable, "-m", "ibisagent.train.nano", *own, "--part", f"{k}/{a.processes}"],
-                                env={**os.environ, "OMP_NUM_THREADS": "1"}) for k in range(a.processes)]
+    own = list(argv if argv is not None else sys.argv[1:])
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ibisagent.train.nano", *own, "--part", f"{k}/{a.processes}"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for k in range(a.processes)
+    ]
     if any(w.wait() for w in workers):
         print("ibisagent: error: writing the trajectories failed; see above", file=sys.stderr)
         return 5
@@ -164,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(a: argparse.Namespace, shards: Path) -> int:
+    """Train on the shards until the time is spent, then export."""
     last, folder = a.out / "last.pt", a.out / "model"
     count = math.ceil(a.num_trajectories / SHARD)
     trajectories = [t for path in sorted(shards.glob("*.jsonl"))[:count] for t in read_shard(path)]
@@ -174,16 +222,20 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
         save_processor(processor, folder)
     tokenizer = processor.tokenizer
     config = NanoConfig(
-        vocab_size=len(tokenizer) - 64 * 64, image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        coordinate_token_id=tokenizer.convert_tokens_to_ids("<|coordinate|>"), pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
+        vocab_size=len(tokenizer) - 64 * 64,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        coordinate_token_id=tokenizer.convert_tokens_to_ids("<|coordinate|>"),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
     )
     model, average = NanoForConditionalGeneration(config), NanoForConditionalGeneration(config)
     average.load_state_dict(model.state_dict())
     decay = [q for n, q in model.named_parameters() if q.dim() > 1 and "embed" not in n]
     rest = [q for n, q in model.named_parameters() if not (q.dim() > 1 and "embed" not in n)]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
-                                  lr=a.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98)
+    )
     seconds, drawn, steps = 0.0, 0, 0
     if last.exists():
         state = torch.load(last, map_location="cpu", weights_only=True)
@@ -194,25 +246,50 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
         print(f"resumed at {seconds / 60:.1f} min, {drawn} samples", file=sys.stderr)
     model.to(a.device, memory_format=torch.channels_last).train()
     average.to(a.device)
-    print(f"{len(trajectories)} trajectories, {sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters, "
-          f"vocabulary {config.vocab_size} + {64 * 64}", file=sys.stderr, flush=True)
-    data = NanoSamples(trajectories, processor, SYSTEM_PROMPT, seed=a.seed, length=10_000_000, start=drawn)
-    loader = DataLoader(data, batch_size=a.batch, num_workers=1, prefetch_factor=4,
-                        collate_fn=partial(collate, pad_id=tokenizer.pad_token_id))
+    print(
+        f"{len(trajectories)} trajectories, {sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters, "
+        f"vocabulary {config.vocab_size} + {64 * 64}",
+        file=sys.stderr,
+        flush=True,
+    )
+    data = NanoSamples(
+        trajectories,
+        processor,
+        SYSTEM_PROMPT,
+        seed=a.seed,
+        length=10_000_000,
+        start=drawn // GROUP,
+        group=GROUP,
+        max_batch_images=a.batch_images,
+    )
+    loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=2)
     budget, warm = a.minutes * 60, min(90.0, a.minutes * 60 * 0.04)
     clock = saved = shown = time.perf_counter()
     running: list[dict[str, float]] = []
 
     def save() -> None:
         temporary = last.with_suffix(".tmp")
-        torch.save({"net": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-                    "seconds": seconds, "samples": drawn, "steps": steps}, temporary)
+        torch.save(
+            {
+                "net": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "seconds": seconds,
+                "samples": drawn,
+                "steps": steps,
+            },
+            temporary,
+        )
         temporary.replace(last)
 
     with (a.out / "log.jsonl").open("a", encoding="utf-8") as log:
-        for batch in loader:
+        for batch in (b for group in loader for b in group):
             elapsed = seconds + time.perf_counter() - clock
-            lr = a.lr * min(1.0, (elapsed + 1) / warm) * max(0.02, 0.5 * (1 + math.cos(math.pi * min(1.0, elapsed / budget))))
+            lr = (
+                a.lr
+                * min(1.0, (elapsed + 1) / warm)
+                * max(0.02, 0.5 * (1 + math.cos(math.pi * min(1.0, elapsed / budget))))
+            )
             for g in optimizer.param_groups:
                 g["lr"] = lr
             batch = {k: v.to(a.device) for k, v in batch.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -33,11 +33,29 @@ from ibisagent.types import Case, Image
 __all__ = ["NanoSample", "NanoSamples", "collate", "soft_cells"]
 
 
-def soft_cells(before: NDArray[np.bool_] | None, target: NDArray[np.bool_], positive: bool, grid: int) -> NDArray[np.float32] | None:
+def soft_cells(
+    before: NDArray[np.bool_] | None, target: NDArray[np.bool_], positive: bool, grid: int
+) -> NDArray[np.float32] | None:
     """Where a click of this sign would have been right: (grid * grid,) weights that sum to 1.
 
     The weight of a cell is the cube of its centre's depth inside the error region, so the expert's
     choice (the deepest point) has the most and equally good places have as much.
+
+    Parameters
+    ----------
+    before
+        ``bool`` (H, W) mask when the click was made; None counts as empty.
+    target
+        ``bool`` (H, W).
+    positive
+        Whether the click adds (missed region) or removes (excess region).
+    grid
+        Cells a side.
+
+    Returns
+    -------
+    NDArray or None
+        ``float32``, row by row; None where no cell's centre lies in the error region.
     """
     current = np.zeros_like(target) if before is None else before
     region = target & ~current if positive else current & ~target
@@ -54,7 +72,19 @@ def soft_cells(before: NDArray[np.bool_] | None, target: NDArray[np.bool_], posi
 
 @dataclass(eq=False)
 class NanoSample:
-    """One conversation as tensors."""
+    """One conversation as arrays.
+
+    Parameters
+    ----------
+    ids, loss_mask
+        ``int64`` and ``bool`` (T,), see :class:`~ibisagent.train.tokens.Rendered`.
+    images
+        ``uint8`` (N, S, S, 3), overlays included, in reading order.
+    cell_at
+        ``int64`` (M,), positions of the coordinates to learn.
+    cell_weights
+        ``float32`` (M, cells), where each of those clicks would have been right; rows sum to 1.
+    """
 
     ids: NDArray[np.int64]
     loss_mask: NDArray[np.bool_]
@@ -64,15 +94,42 @@ class NanoSample:
 
 
 class NanoSamples(Dataset):
-    """Endless seeded draws from trajectories; sample ``i`` is a pure function of (seed, i)."""
+    """Endless seeded draws from trajectories; group ``i`` is a pure function of (seed, i).
+
+    An item is a list of batches: ``group`` trajectories are drawn, ordered by length, and cut so that a
+    batch holds at most ``max_batch_images`` images and wastes little on padding.
+
+    Parameters
+    ----------
+    trajectories, processor, system_prompt
+        What to draw from, and what renders it.
+    seed, length, start
+        Groups are numbered from ``start``; ``length`` of them make an epoch.
+    augment
+        Whether to warp and to change intensities; False gives every trajectory as it was recorded.
+    max_images
+        Show only the newest so many images of a conversation; None shows all.
+    group, max_batch_images
+        See above.
+    """
 
     def __init__(
-        self, trajectories: Sequence[Trajectory], processor: Any, system_prompt: str, *, seed: int, length: int,
-        start: int = 0, augment: bool = True, max_images: int | None = None,
+        self,
+        trajectories: Sequence[Trajectory],
+        processor: Any,
+        system_prompt: str,
+        *,
+        seed: int,
+        length: int,
+        start: int = 0,
+        augment: bool = True,
+        max_images: int | None = None,
+        group: int = 24,
+        max_batch_images: int = 32,
     ) -> None:
         self.trajectories, self.processor, self.system_prompt = list(trajectories), processor, system_prompt
         self.seed, self.length, self.start, self.augment = seed, length, start, augment
-        self.max_images = max_images
+        self.max_images, self.group, self.max_batch_images = max_images, group, max_batch_images
         self.vocab = len(processor.tokenizer) - 64 * 64
         keys = sorted({t.kind_of_case for t in self.trajectories})
         self.by_kind = {k: [i for i, t in enumerate(self.trajectories) if t.kind_of_case == k] for k in keys}
@@ -82,20 +139,39 @@ class NanoSamples(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> NanoSample:
+    def __getitem__(self, index: int) -> list[dict[str, Tensor]]:
         rng = np.random.default_rng([self.seed, 7, self.start + index])
-        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.kind_p))]
-        members = self.by_kind[kind]
-        return self.build(self.trajectories[members[int(rng.integers(len(members)))]], rng)
+        kinds = [self.kinds[int(k)] for k in rng.choice(len(self.kinds), self.group, p=self.kind_p)]
+        drawn = [self.trajectories[self.by_kind[k][int(rng.integers(len(self.by_kind[k])))]] for k in kinds]
+        samples = [self.build(item, rng) for item in sorted(drawn, key=lambda t: len(t.masks))]
+        batches: list[list[NanoSample]] = []
+        batch: list[NanoSample] = []
+        for sample in samples:
+            if batch and (len(batch) + 1) * len(sample.images) > self.max_batch_images:
+                batches.append(batch)
+                batch = []
+            batch.append(sample)
+        batches.append(batch)
+        pad = self.processor.tokenizer.pad_token_id
+        return [collate(batches[int(i)], pad) for i in rng.permutation(len(batches))]
 
     def build(self, item: Trajectory, rng: np.random.Generator) -> NanoSample:
-        """Warp, reword and render one trajectory."""
+        """Warp, reword and render one trajectory.
+
+        Parameters
+        ----------
+        item
+            What to draw from; it is not changed.
+        rng
+            The only source of randomness.
+        """
         pixels, masks, target, clicks = item.pixels, item.masks, item.target, item.clicks
         initial = item.initial_mask
         if self.augment:
             size = pixels.shape[0]
-            warp = draw_warp(rng, pixels.shape[:2], size, turn=item.turn, flip=False, zoom=(0.92, 1.1),
-                             elastic=0.25, shift=0.05)
+            warp = draw_warp(
+                rng, pixels.shape[:2], size, turn=item.turn, flip=False, zoom=(0.92, 1.1), elastic=0.25, shift=0.05
+            )
             moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in clicks]
             if all(m is not None for m, c in zip(moved, clicks, strict=True) if c is not None):
                 pixels = warp.image(pixels)
@@ -105,7 +181,9 @@ class NanoSamples(Dataset):
                 clicks = moved
             pixels = change_intensity(rng, pixels, strength=0.7)
         image = Image(pixels, Geometry.plane_2d(), modality=item.modality)
-        draw = draw_instruction(item.target_name, item.modality, rng, stage="refine" if initial is not None else "start")
+        draw = draw_instruction(
+            item.target_name, item.modality, rng, stage="refine" if initial is not None else "start"
+        )
         while target is None and item.target_name.lower() not in draw.text.lower():
             # A synonym ("the tumor") may well name something that is there.
             draw = draw_instruction(item.target_name, item.modality, rng)
@@ -121,7 +199,9 @@ class NanoSamples(Dataset):
             if click is not None:
                 x, y, positive = click
                 gx, gy = min(63, int(x * 64 / pixels.shape[1])), min(63, int(y * 64 / pixels.shape[0]))
-                action = ClickAction(clicks=(Click(x=round((gx + 0.5) / 64, 4), y=round((gy + 0.5) / 64, 4), positive=positive),))
+                action = ClickAction(
+                    clicks=(Click(x=round((gx + 0.5) / 64, 4), y=round((gy + 0.5) / 64, 4), positive=positive),)
+                )
                 kind = "start" if before is None else "missed" if positive else "excess"
                 thought = thought_text(kind, item.target_name, where_text((gx + 0.5) / 64, (gy + 0.5) / 64))
                 step.action = action
@@ -140,12 +220,14 @@ class NanoSamples(Dataset):
         messages.append({"role": "assistant", "content": [{"type": "text", "text": last.raw_text}]})
         rendered = render(messages, self.processor, learn=item.learn)
         at = np.flatnonzero((rendered.ids >= self.vocab) & rendered.loss_mask)
-        weights = [turns[int(rendered.turn[p])] for p in at]
-        cell_weights = np.stack(weights) if weights else np.zeros((0, 64 * 64), np.float32)
+        wanted = [cast("NDArray[np.float32]", turns[int(rendered.turn[p])]) for p in at]
+        cell_weights = np.stack(wanted) if wanted else np.zeros((0, 64 * 64), np.float32)
         return NanoSample(rendered.ids, rendered.loss_mask, np.stack(rendered.images), at, cell_weights)
 
 
-def _forward(map_x: NDArray[np.float32], map_y: NDArray[np.float32], click: tuple[float, float, bool]) -> tuple[float, float, bool] | None:
+def _forward(
+    map_x: NDArray[np.float32], map_y: NDArray[np.float32], click: tuple[float, float, bool]
+) -> tuple[float, float, bool] | None:
     """Where an input pixel went: the output pixel that reads nearest to it, or None if it left the frame."""
     distance = (map_x - click[0]) ** 2 + (map_y - click[1]) ** 2
     at = int(distance.argmin())
@@ -157,24 +239,33 @@ def _forward(map_x: NDArray[np.float32], map_y: NDArray[np.float32], click: tupl
 def collate(samples: Sequence[NanoSample], pad_id: int) -> dict[str, Tensor]:
     """Pad on the right and put the images of all rows one after another.
 
+    Parameters
+    ----------
+    samples
+        Rows of the batch; their images must be of one size.
+    pad_id
+        Token that fills the short rows.
+
     Returns
     -------
     dict
-        ``input_ids``, ``attention_mask``, ``loss_mask`` (B, T); ``pixel_values`` (N, 3, S, S) in [-1, 1]
-        (what :class:`~ibisagent.policies.nano_model.NanoImageProcessor` yields at its own size);
-        ``cell_row``, ``cell_at`` (M,) and ``cell_weights`` (M, cells) of the coordinates to predict.
+        ``input_ids`` ``int64`` and ``loss_mask`` ``bool`` (B, T), padded on the right, where causal attention needs
+        no mask; ``pixel_values`` ``uint8`` (N, S, S, 3), which the training loop scales to [-1, 1], what
+        :class:`~ibisagent.policies.nano_processor.NanoImageProcessor` yields; ``cell_row`` and ``cell_at`` ``int64``
+        (M,), row and position of the coordinates to predict; ``cell_weights`` ``float32`` (M, cells), where a
+        click would have been right.
     """
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad_id, dtype=torch.long)
-    attention = torch.zeros(len(samples), longest, dtype=torch.long)
     loss_mask = torch.zeros(len(samples), longest, dtype=torch.bool)
     for b, s in enumerate(samples):
         ids[b, : len(s.ids)] = torch.from_numpy(s.ids)
-        attention[b, : len(s.ids)] = 1
         loss_mask[b, : len(s.ids)] = torch.from_numpy(s.loss_mask)
     images = torch.from_numpy(np.concatenate([s.images for s in samples]))
     return {
-        "input_ids": ids, "attention_mask": attention, "loss_mask": loss_mask, "pixel_values": images,
+        "input_ids": ids,
+        "loss_mask": loss_mask,
+        "pixel_values": images,
         "cell_row": torch.cat([torch.full((len(s.cell_at),), b, dtype=torch.long) for b, s in enumerate(samples)]),
         "cell_at": torch.cat([torch.from_numpy(s.cell_at) for s in samples]),
         "cell_weights": torch.cat([torch.from_numpy(s.cell_weights) for s in samples]),

@@ -12,10 +12,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from ibisagent.errors import InputError
 from ibisagent.metrics import iou
 from ibisagent.segmenters.litemedsam import LiteMedSam
 
@@ -23,7 +25,18 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write ``IMAGE_STEM.npz`` with ``masks`` bool (n, 256, 256), letterboxed, cut to the image."""
+    """Write ``IMAGE_STEM.npz`` with ``masks``: ``bool`` (n, h, w), the image scaled so that its longest side is 256.
+
+    Parameters
+    ----------
+    argv
+        Options without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        The exit code, 0. Files that are there already are kept.
+    """
     import torch
     from skimage.segmentation import felzenszwalb
 
@@ -42,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if out.exists():
             continue
         rng = np.random.default_rng([a.seed, index])
-        pixels = np.ascontiguousarray(cv2.imread(str(a.cases.parent / name))[..., ::-1])
+        bgr: Any = cv2.imread(str(a.cases.parent / name))
+        if bgr is None:
+            raise InputError(f"cannot read the image {a.cases.parent / name}")
+        pixels = np.ascontiguousarray(bgr[..., ::-1])
         h, w = pixels.shape[:2]
         scale = 256 / max(h, w)
         sh, sw = round(h * scale), round(w * scale)
@@ -60,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         order = rng.permutation(len(boxes))[: a.boxes]
         kept: list[np.ndarray] = []
         if len(order):
-            logits, score = model.box_logits(model.embed(pixels), torch.tensor(np.array(boxes)[order], dtype=torch.float32))
+            logits, score = model.box_logits(
+                model.embed(pixels), torch.tensor(np.array(boxes)[order], dtype=torch.float32)
+            )
             for i in np.argsort(-score.numpy()):
                 mask = logits[i].numpy() > 0
                 mask[sh:], mask[:, sw:] = False, False

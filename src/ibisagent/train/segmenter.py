@@ -43,7 +43,13 @@ __all__ = ["export", "load_checkpoint", "main", "simulate_click"]
 
 
 def load_checkpoint(path: Path) -> ClickNet:
-    """The averaged network of a run's ``last.pt``."""
+    """The averaged network of a run's ``last.pt``, on the CPU, in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        Checkpoint of a network with the default widths.
+    """
     state = torch.load(path, map_location="cpu", weights_only=True)["average"]
     net = ClickNet()
     net.load_state_dict(state)
@@ -51,7 +57,15 @@ def load_checkpoint(path: Path) -> ClickNet:
 
 
 def export(net: ClickNet, folder: Path) -> None:
-    """Write ``clicknet.safetensors`` (fp16) and ``config.json``, as the segmenter loads them."""
+    """Write ``clicknet.safetensors`` (fp16) and ``config.json``, as the segmenter loads them.
+
+    Parameters
+    ----------
+    net
+        On the CPU.
+    folder
+        Made if need be; files in it are replaced.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,12 +77,19 @@ def export(net: ClickNet, folder: Path) -> None:
 def simulate_click(
     current: NDArray[np.bool_], target: NDArray[np.bool_], rng: np.random.Generator | None = None
 ) -> tuple[float, float, bool] | None:
-    """Click in the larger error region: at its deepest point, or, with ``rng``, sometimes near it.
+    """Click in the larger error region: at its deepest point, or, with ``rng``, sometimes elsewhere in it.
+
+    Parameters
+    ----------
+    current, target
+        ``bool`` (H, W).
+    rng
+        Makes 35 of 100 clicks land on a pixel drawn by the square of its depth; None always takes the deepest.
 
     Returns
     -------
     (x, y, positive) or None
-        None where the masks are equal.
+        In whole pixels; None where the masks are equal.
     """
     missed, excess = target & ~current, current & ~target
     positive = int(missed.sum()) >= int(excess.sum())
@@ -109,7 +130,11 @@ def _damaged(rng: np.random.Generator, target: NDArray[np.bool_]) -> NDArray[np.
     kind = rng.integers(4)
     if kind == 0:
         k = int(rng.integers(3, 25))
-        m = cv2.dilate(m, np.ones((k, k), np.uint8)) if rng.random() < 0.5 else cv2.erode(m, np.ones((k // 2 + 1,) * 2, np.uint8))
+        m = (
+            cv2.dilate(m, np.ones((k, k), np.uint8))
+            if rng.random() < 0.5
+            else cv2.erode(m, np.ones((k // 2 + 1,) * 2, np.uint8))
+        )
     elif kind == 1:
         m = np.roll(m, tuple(rng.integers(-40, 41, 2)), (0, 1))
     elif kind == 2:
@@ -119,13 +144,15 @@ def _damaged(rng: np.random.Generator, target: NDArray[np.bool_]) -> NDArray[np.
         else:
             m[:, cut:] = 0
     if kind == 3 or rng.random() < 0.3:
-        cv2.circle(m, tuple(int(v) for v in rng.integers(0, SIZE, 2)), int(rng.integers(5, 50)), int(rng.random() < 0.8), -1)
+        cv2.circle(
+            m, tuple(int(v) for v in rng.integers(0, SIZE, 2)), int(rng.integers(5, 50)), int(rng.random() < 0.8), -1
+        )
     return cv2.GaussianBlur(m.astype(np.float32), (0, 0), 0.8) if rng.random() < 0.5 else m.astype(np.float32)
 
 
 def _box_plane(rng: np.random.Generator, target: NDArray[np.bool_]) -> NDArray[np.float32]:
     ys, xs = np.nonzero(target)
-    jitter = rng.normal(0, 0.04, 4) * max(np.ptp(xs), np.ptp(ys), 8)
+    jitter = rng.normal(0, 0.04, 4) * max(int(np.ptp(xs)), int(np.ptp(ys)), 8)
     x0, x1 = np.clip([xs.min() + jitter[0], xs.max() + jitter[1]], 0, SIZE - 1)
     y0, y1 = np.clip([ys.min() + jitter[2], ys.max() + jitter[3]], 0, SIZE - 1)
     plane = np.zeros((SIZE, SIZE), np.float32)
@@ -155,7 +182,18 @@ def _update_average(average: ClickNet, net: ClickNet, decay: float) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``ibisagent train segmenter``; returns the exit code."""
+    """Run ``ibisagent train segmenter``.
+
+    Parameters
+    ----------
+    argv
+        Options without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        The exit code, 0.
+    """
     p = argparse.ArgumentParser(prog="ibisagent train segmenter", description=__doc__.split("\n")[0])
     p.add_argument("--cases", type=Path, default=Path("data/mini/cases.jsonl"))
     p.add_argument("--out", type=Path, required=True)
@@ -193,14 +231,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         average.load_state_dict(weights)
     else:
         average.load_state_dict(net.state_dict())
-    net = net.to(a.device, memory_format=torch.channels_last).train()
+    net = net.to(a.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = average.to(a.device)
     budget = a.minutes * 60
 
     def save() -> None:
         tmp = last.with_suffix(".tmp")
-        state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-                 "seconds": done_seconds, "samples": samples_done, "steps": steps}
+        state = {
+            "net": net.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "seconds": done_seconds,
+            "samples": samples_done,
+            "steps": steps,
+        }
         torch.save(state, tmp)
         tmp.replace(last)
 
@@ -237,16 +281,21 @@ def main(argv: Sequence[str] | None = None) -> int:
                 click = simulate_click(mask[b], truth[b], rng)
                 if click is not None:
                     clicks.add(b, *click)
-            prompts = clicks.planes(image.cpu() if a.device != "cpu" else image, prior.cpu() if a.device != "cpu" else prior,
-                                    box.cpu() if a.device != "cpu" else box).to(a.device)
+            prompts = clicks.planes(
+                image.cpu() if a.device != "cpu" else image,
+                prior.cpu() if a.device != "cpu" else prior,
+                box.cpu() if a.device != "cpu" else box,
+            ).to(a.device)
             elapsed = done_seconds + time.perf_counter() - clock
             share = min(1.0, elapsed / budget)
             lr = a.lr * min(1.0, (elapsed + 1) / warm) * max(0.02, 0.5 * (1 + math.cos(math.pi * share)))
             for g in optimizer.param_groups:
                 g["lr"] = lr
             with torch.autocast(torch.device(a.device).type, dtype=torch.bfloat16):
-                logits, quality = net(image.contiguous(memory_format=torch.channels_last),
-                                      prompts.contiguous(memory_format=torch.channels_last))
+                logits, quality = net(
+                    image.contiguous(memory_format=torch.channels_last),
+                    prompts.contiguous(memory_format=torch.channels_last),
+                )
             loss, iou = _loss(logits.float(), quality.float(), goal)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -266,9 +315,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             shown = now
             m = [float(v) for v in np.mean(running, 0)]
             running.clear()
-            record = {"minutes": round(elapsed / 60, 2), "samples": samples_done, "steps": steps, "lr": round(lr, 6),
-                      "loss": round(m[0], 4), "iou_first": round(m[1], 4),
-                      "iou_third": round(m[2], 4), "iou_last": round(m[3], 4)}
+            record = {
+                "minutes": round(elapsed / 60, 2),
+                "samples": samples_done,
+                "steps": steps,
+                "lr": round(lr, 6),
+                "loss": round(m[0], 4),
+                "iou_first": round(m[1], 4),
+                "iou_third": round(m[2], 4),
+                "iou_last": round(m[3], 4),
+            }
             log.write(json.dumps(record) + "\n")
             log.flush()
             print(record, file=sys.stderr, flush=True)

@@ -10,12 +10,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from ibisagent.errors import InputError
 from ibisagent.phantoms.shapes import random_shapes
 from ibisagent.segmenters.clicknet import SIZE, letterbox, normalise
 from ibisagent.train.augment import change_intensity, draw_warp
@@ -26,9 +28,28 @@ _POOL_SIZE = 352
 """Longest side of the stored real images: a little above SIZE, so that zooming in shows detail."""
 
 
+def _read(path: Path, flags: int) -> NDArray[np.uint8]:
+    pixels: Any = cv2.imread(str(path), flags)
+    if pixels is None:
+        raise InputError(f"cannot read the image {path}")
+    return pixels
+
+
 @dataclass(eq=False)
 class PoolImage:
-    """One real image, its true masks, and region maps made on demand."""
+    """One real image, its true masks, and region maps made on demand.
+
+    Parameters
+    ----------
+    pixels
+        ``uint8`` (H, W, 3), longest side 352.
+    masks
+        ("group/target", ``bool`` (H, W)) of every case of the image.
+    regions
+        ``int32`` (H, W) label maps, coarse to fine as :func:`_region` made them; empty until it is called.
+    pseudo
+        ``bool`` (H, W) masks that LiteMedSAM gave.
+    """
 
     pixels: NDArray[np.uint8]
     masks: list[tuple[str, NDArray[np.bool_]]] = field(default_factory=list)
@@ -38,7 +59,19 @@ class PoolImage:
 
 @dataclass(frozen=True)
 class Diet:
-    """Shares of the sources; they are normalised to one."""
+    """Shares of the sources; they are normalised to one. Without real images, shapes and bands of shapes are all.
+
+    Parameters
+    ----------
+    true_masks
+        Masks of the cases.
+    regions
+        Felzenszwalb regions of the real images, and pseudo masks where there are any.
+    bands
+        Bands of intensity of the real images.
+    shapes
+        Procedural images.
+    """
 
     true_masks: float = 0.45
     regions: float = 0.15
@@ -46,15 +79,26 @@ class Diet:
     shapes: float = 0.3
 
 
-def load_pool(cases: Path, *, split: str = "train", leave_out: Sequence[str] = (), pseudo: Path | None = None) -> list[PoolImage]:
+def load_pool(
+    cases: Path, *, split: str = "train", leave_out: Sequence[str] = (), pseudo: Path | None = None
+) -> list[PoolImage]:
     """Read the real images of one split of a mini-format cases file.
 
     Parameters
     ----------
+    cases
+        The ``cases.jsonl``; paths in it are relative to it.
+    split
+        Rows of other splits are not read.
     leave_out
         Groups (patients, specimens) that must not be seen at all.
     pseudo
         Folder of ``IMAGE_STEM.npz`` files with masks that LiteMedSAM made from random boxes.
+
+    Raises
+    ------
+    InputError
+        If an image or a mask cannot be read.
     """
     images: dict[str, PoolImage] = {}
     for line in cases.read_text().splitlines():
@@ -63,7 +107,7 @@ def load_pool(cases: Path, *, split: str = "train", leave_out: Sequence[str] = (
             continue
         name = row["image"]
         if name not in images:
-            bgr = cv2.imread(str(cases.parent / name), cv2.IMREAD_COLOR)
+            bgr = _read(cases.parent / name, cv2.IMREAD_COLOR)
             square, _ = letterbox(np.ascontiguousarray(bgr[..., ::-1]), _POOL_SIZE)
             s = _POOL_SIZE / max(bgr.shape[:2])
             h, w = round(bgr.shape[0] * s), round(bgr.shape[1] * s)
@@ -74,7 +118,7 @@ def load_pool(cases: Path, *, split: str = "train", leave_out: Sequence[str] = (
                     big = cv2.resize(m.astype(np.uint8) * 255, (w, h), interpolation=cv2.INTER_LINEAR) > 127
                     images[name].pseudo.append(big)
         item = images[name]
-        mask = cv2.imread(str(cases.parent / row["mask"]), cv2.IMREAD_GRAYSCALE)
+        mask = _read(cases.parent / row["mask"], cv2.IMREAD_GRAYSCALE)
         h, w = item.pixels.shape[:2]
         how = cv2.INTER_AREA if mask.shape[0] > h else cv2.INTER_LINEAR
         item.masks.append((f"{row['group']}/{row['target']}", cv2.resize(mask, (w, h), interpolation=how) > 127))
@@ -82,7 +126,17 @@ def load_pool(cases: Path, *, split: str = "train", leave_out: Sequence[str] = (
 
 
 class SegmenterSamples(Dataset):
-    """Endless seeded samples: ``(rgb float32 (3, S, S) normalised, target bool (S, S))``."""
+    """Endless seeded samples: ``(rgb float32 (3, S, S) normalised, target bool (S, S))``.
+
+    Parameters
+    ----------
+    pool
+        Real images; without any, all samples are procedural whatever the diet says.
+    diet
+        Shares of the sources.
+    seed, length, start
+        Samples are numbered from ``start``; ``length`` of them make an epoch.
+    """
 
     def __init__(self, pool: list[PoolImage], diet: Diet, seed: int, length: int, start: int = 0) -> None:
         self.pool, self.seed, self.length, self.start = pool, seed, length, start
@@ -94,7 +148,9 @@ class SegmenterSamples(Dataset):
         # Many-image targets a little more often than few-image ones, far less than in proportion.
         counts = np.array([len(self.by_target[k]) for k in self.targets], float) ** 0.3
         self.target_p = counts / counts.sum() if len(counts) else counts
-        shares = np.array([diet.true_masks, diet.regions, diet.bands, diet.shapes]) if pool else np.array([0, 0, 0.15, 0.85])
+        shares = (
+            np.array([diet.true_masks, diet.regions, diet.bands, diet.shapes]) if pool else np.array([0, 0, 0.15, 0.85])
+        )
         self.shares = shares / shares.sum()
 
     def __len__(self) -> int:
@@ -132,7 +188,11 @@ class SegmenterSamples(Dataset):
                 mask = _region(rng, item)
         full = rng.random() < 0.6
         warp = draw_warp(
-            rng, item.pixels.shape[:2], SIZE, focus=mask, turn=180.0 if full else 20.0,
+            rng,
+            item.pixels.shape[:2],
+            SIZE,
+            focus=mask,
+            turn=180.0 if full else 20.0,
             zoom=(0.75, 2.0) if rng.random() < 0.6 else (0.95, 1.05),
         )
         pixels = warp.image(item.pixels)
@@ -148,7 +208,9 @@ def _band(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.boo
     # k-means on the histogram: bands end in its valleys, as tissues do.
     k = int(rng.integers(2, 6))
     sample = rng.choice(inside, min(600, inside.size)).astype(np.float32)
-    _, _, centres = cv2.kmeans(sample[:, None], k, None, (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.5), 1, cv2.KMEANS_RANDOM_CENTERS)
+    _, _, centres = cv2.kmeans(
+        sample[:, None], k, None, (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.5), 1, cv2.KMEANS_RANDOM_CENTERS
+    )
     c = np.sort(centres[:, 0])
     edges = np.concatenate([[gray.min() + 6 if rng.random() < 0.7 else -1], (c[1:] + c[:-1]) / 2, [256]])
     b = int(rng.integers(k))
@@ -184,5 +246,7 @@ def _region(rng: np.random.Generator, item: PoolImage) -> NDArray[np.bool_]:
     chosen = [first]
     if rng.random() < 0.35:
         alike = np.flatnonzero(np.abs(mean - mean[first]) < rng.uniform(4, 16))
-        chosen = list(alike) if rng.random() < 0.5 else list(rng.choice(alike, min(len(alike), 4), replace=False)) + [first]
+        chosen = (
+            list(alike) if rng.random() < 0.5 else list(rng.choice(alike, min(len(alike), 4), replace=False)) + [first]
+        )
     return np.isin(labels, chosen)

@@ -39,8 +39,12 @@ class Rendered:
 
 
 def render(
-    messages: Sequence[dict[str, Any]], processor: Any, *, learn: Sequence[bool] | None = None,
-    assistant: str = "<|assistant|>", end: str = "<|end|>",
+    messages: Sequence[dict[str, Any]],
+    processor: Any,
+    *,
+    learn: Sequence[bool] | None = None,
+    assistant: str = "<|assistant|>",
+    end: str = "<|end|>",
 ) -> Rendered:
     """Render a whole conversation.
 
@@ -52,6 +56,8 @@ def render(
         Anything with ``apply_chat_template``, ``tokenizer``, ``image_token`` and ``image_tokens``.
     learn
         One flag for each assistant turn; None learns all.
+    assistant, end
+        The tokens that open an assistant's turn and close any turn. The first is not learnt, the second is.
 
     Raises
     ------

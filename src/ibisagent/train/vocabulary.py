@@ -12,9 +12,9 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ibisagent.policies.nano_model import IMAGE_TOKEN, NanoImageProcessor, NanoProcessor, cell_text
+from ibisagent.policies.nano_processor import IMAGE_TOKEN, NanoImageProcessor, NanoProcessor, cell_text
 
-__all__ = ["ASSISTANT", "END", "SPECIALS", "build_processor"]
+__all__ = ["ASSISTANT", "END", "SPECIALS", "build_processor", "save_processor"]
 
 ASSISTANT = "<|assistant|>"
 END = "<|end|>"
@@ -35,8 +35,14 @@ def build_processor(texts: Iterable[str], *, size: int = 1024, grid: int = 64, i
 
     Parameters
     ----------
+    texts
+        What the byte pairs are counted in; any other text can still be written.
     size
         Most entries of the plain vocabulary; its true size is ``len(tokenizer) - grid ** 2``.
+    grid
+        Cells a side of the coordinates.
+    image_tokens
+        Placeholders that an image becomes.
 
     Returns
     -------
@@ -49,14 +55,22 @@ def build_processor(texts: Iterable[str], *, size: int = 1024, grid: int = 64, i
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size, min_frequency=2, special_tokens=SPECIALS, show_progress=False,
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=SPECIALS,
+        show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(cell_text(i, grid), normalized=False, special=False) for i in range(grid * grid)])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|pad|>", unk_token="<|unk|>", bos_token="<|bos|>", eos_token=END,
-        padding_side="left", clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        unk_token="<|unk|>",
+        bos_token="<|bos|>",
+        eos_token=END,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
     return NanoProcessor(NanoImageProcessor(), fast, chat_template=CHAT_TEMPLATE, image_tokens=image_tokens)
