@@ -33,17 +33,18 @@ def thought_text(kind: str, target: str, where: str = "") -> str:
     target
         Name of the structure, without an article.
     where
-        From :func:`where_text`; used by the clicks.
+        From :func:`where_text`; used by the clicks. Empty leaves the place out.
 
     Raises
     ------
     KeyError
         If the kind is another word.
     """
+    place = f" in the {where}" if where else ""
     texts = {
-        "start": f"There is no mask yet. I see the {target} and start in the {where}.",
-        "missed": f"The mask misses a part of the {target} in the {where}.",
-        "excess": f"The mask covers more than the {target} in the {where}.",
+        "start": f"There is no mask yet. I see the {target} and start{place or ' there'}.",
+        "missed": f"The mask misses a part of the {target}{place}.",
+        "excess": f"The mask covers more than the {target}{place}.",
         "undo": "The last click made the mask worse. I take it back.",
         "discard": f"The given mask does not show the {target}. I drop it.",
         "fits": f"The mask fits the {target}.",
@@ -64,7 +65,7 @@ def answer_text(verdict: str, target: str) -> str:
         Name of the structure, without an article.
     """
     return {
-        "found": f"the {target} is segmented",
+        "found": f"the mask shows the {target}",
         "absent": f"no {target} in this image",
-        "uncertain": f"the mask of the {target} is only rough",
+        "uncertain": f"the mask shows the {target} only roughly",
     }[verdict]

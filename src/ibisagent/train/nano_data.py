@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ibisagent.actions import DIALECTS, Click, ClickAction, Turn
+from ibisagent.actions import DIALECTS, Click, ClickAction, TerminateAction, Turn
 from ibisagent.engine.instructions import draw_instruction
-from ibisagent.engine.reasoning import thought_text, where_text
+from ibisagent.engine.reasoning import answer_text, thought_text
 from ibisagent.engine.trajectories import Trajectory
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
@@ -203,7 +203,8 @@ class NanoSamples(Dataset):
                     clicks=(Click(x=round((gx + 0.5) / 64, 4), y=round((gy + 0.5) / 64, 4), positive=positive),)
                 )
                 kind = "start" if before is None else "missed" if positive else "excess"
-                thought = thought_text(kind, item.target_name, where_text((gx + 0.5) / 64, (gy + 0.5) / 64))
+                # Without the place: before the click, it would tell the pointer what it has to find by looking.
+                thought = thought_text(kind, item.target_name)
                 step.action = action
                 step.raw_text = dialect.format(Turn(thought=thought, action=action))
                 if target is not None:
@@ -211,6 +212,12 @@ class NanoSamples(Dataset):
                 hard = np.zeros(64 * 64, np.float32)
                 hard[gy * 64 + gx] = 1
                 weights = hard if weights is None else 0.8 * weights + 0.2 * hard
+            elif isinstance(step.action, TerminateAction):
+                verdict = step.action.verdict
+                kind = {"found": "fits", "uncertain": "rough", "absent": "absent"}[verdict]
+                stop = TerminateAction(verdict=verdict, answer=answer_text(verdict, item.target_name))
+                step.action = stop
+                step.raw_text = dialect.format(Turn(thought=thought_text(kind, item.target_name), action=stop))
             turns.append(weights)
             before = masks[i]
             step.mask = None if before is None else encode_mask(before)
