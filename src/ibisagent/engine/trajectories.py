@@ -168,17 +168,7 @@ def _wrong_cell(current: Mask | None, target: Mask, rng: np.random.Generator) ->
 def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
     """A plausible wrong mask of a target: grown, shrunk, shifted, cut, or with a blob too much.
 
-    Parameters
-    ----------
-    target
-        ``bool`` (S, S), not empty.
-    rng
-        The only source of randomness.
-
-    Returns
-    -------
-    NDArray
-        ``bool`` (S, S); it may be empty.
+    Both are ``bool`` (S, S); the target must not be empty, and the answer may be.
     """
     m = target.astype(np.uint8)
     size = m.shape[0]

@@ -1,0 +1,66 @@
+"""No-look clicks where the target was on the training images, whatever the image shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ibisagent.actions import ClickAction, TerminateAction
+from ibisagent.config import RolloutConfig
+from ibisagent.evaluate.baselines import NoLookPolicy, mean_positions
+from ibisagent.geometry import Geometry
+from ibisagent.policies.protocol import Policy
+from ibisagent.rollout import run_episode
+from ibisagent.segmenters.rules import RulesSegmenter
+from ibisagent.types import Case, Image
+
+
+def case(shape: tuple[int, int] = (64, 80), group: str = "alpha", target: str = "body", fill: int = 90) -> Case:
+    pixels = np.full((*shape, 3), fill, np.uint8)
+    return Case(Image(pixels, Geometry.plane_2d()), "x", case_id="c", target=target, group=group)
+
+
+def test_positions_are_the_mean_centroids_of_the_train_cases(toy_cases: Path) -> None:
+    positions = mean_positions(toy_cases)  # the files of the val rows do not exist
+    assert set(positions) == {"alpha/body", "alpha/lung tumor", "beta/brain"}
+    assert positions["beta/brain"] == pytest.approx((40.5 / 80, 34.5 / 64))
+    # alpha/body: discs at 30 and 50, both 32 down
+    assert positions["alpha/body"] == pytest.approx((40.5 / 80, 32.5 / 64), abs=1e-6)
+
+
+def test_it_clicks_there_once_and_stops() -> None:
+    policy = NoLookPolicy({"alpha/body": (0.253, 0.75)})
+    episode = run_episode(case(), policy, RulesSegmenter(), RolloutConfig())
+    click, end = (s.action for s in episode.steps)
+    assert isinstance(click, ClickAction) and isinstance(end, TerminateAction)
+    assert episode.steps[0].pixels_xy == [(20, 48)] and click.clicks[0].positive
+    assert end.verdict == "found" and episode.num_steps == 1 and str(episode.outcome) == "done"
+
+
+def test_it_never_looks() -> None:
+    policy = NoLookPolicy({"alpha/body": (0.2, 0.7)})
+    texts = {
+        tuple(
+            s.raw_text for s in run_episode(case(fill=fill), policy, RulesSegmenter(), RolloutConfig(seed=fill)).steps
+        )
+        for fill in (0, 90, 255)
+    }
+    assert len(texts) == 1
+
+
+def test_a_target_without_a_position_is_sought_in_the_middle() -> None:
+    episode = run_episode(case((33, 21), "gamma"), NoLookPolicy({}), RulesSegmenter(), RolloutConfig())
+    assert episode.steps[0].pixels_xy == [(10, 16)]
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (0.9999, 0.9999)])
+def test_a_position_at_the_edge_is_a_pixel_of_the_image(place: tuple[float, float]) -> None:
+    episode = run_episode(case(), NoLookPolicy({"alpha/body": place}), RulesSegmenter(), RolloutConfig())
+    assert episode.steps[0].invalid is None
+    assert episode.steps[0].pixels_xy == [(0, 0) if place[0] == 0 else (79, 63)]
+
+
+def test_it_is_a_policy() -> None:
+    assert isinstance(NoLookPolicy({}), Policy)
