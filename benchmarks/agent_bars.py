@@ -2,8 +2,9 @@
 
     python benchmarks/agent_bars.py --out runs/bars
 
-Every figure comes from the same code as ``ibisagent evaluate``. Intervals are 95% bootstraps over cases
-(within targets for target means). ``share_of_ceiling`` is (nano - no-look) / (oracle - no-look).
+Every figure comes from the same code as ``ibisagent evaluate``. Intervals are 95% bootstraps: over cases
+within their target for target means, over images for rates. ``share_of_ceiling`` is
+(nano - no-look) / (oracle - no-look).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from ibisagent.config import RolloutConfig
 from ibisagent.evaluate import evaluate, summarise
 from ibisagent.evaluate.baselines import NoLookPolicy, mean_positions
-from ibisagent.io import read_cases
+from ibisagent.io import CaseRow, read_cases
 from ibisagent.policies.oracle import OraclePolicy
 from ibisagent.registry import make_policy, make_segmenter
 
@@ -36,13 +37,20 @@ def target_interval(results, draws: int = 2000) -> list[float]:
     return [round(float(v), 4) for v in np.percentile(values, (2.5, 97.5))]
 
 
-def rate_interval(hits: int, n: int) -> list[float]:
-    """Wilson interval of a rate."""
-    if n == 0:
-        return [float("nan")] * 2
-    z, p = 1.959964, hits / n
-    centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return [round(float((centre + s * spread) / (1 + z * z / n)), 4) for s in (-1, 1)]
+def rate_interval(flags: list[tuple[str, float, float]], draws: int = 2000) -> list[float]:
+    """Bootstrap of a rate over images: (image, hits, tries) of every run; runs on one image are not independent."""
+    by: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for image, hits, tries in flags:
+        by[image].append((hits, tries))
+    sums = np.array([np.sum(v, 0) for v in by.values()])
+    rng = np.random.default_rng(0)
+    picked = sums[rng.integers(len(sums), size=(draws, len(sums)))].sum(1)
+    return [round(float(v), 4) for v in np.percentile(picked[:, 0] / np.maximum(picked[:, 1], 1), (2.5, 97.5))]
+
+
+def image_of(result) -> str:
+    """Case ids begin with the image's name."""
+    return (result.case_id or "").split("__")[0]
 
 
 def main() -> int:
@@ -58,7 +66,7 @@ def main() -> int:
     p.add_argument("--skip-refusals", action="store_true")
     p.add_argument("--out", type=Path)
     a = p.parse_args()
-    rows = [r for r in read_cases(a.cases) if r.split == a.split][:: a.stride]
+    rows = [r for r in read_cases(a.cases) if isinstance(r, CaseRow) and r.split == a.split][:: a.stride]
     segmenter = make_segmenter(a.segmenter, "cpu")
     targets: dict = {}
     nano = make_policy(a.policy, device="cpu")
@@ -76,11 +84,11 @@ def main() -> int:
         summary = summarise(results, max_steps=a.max_steps, seconds=time.perf_counter() - started)
         summary["target_mean_iou_ci95"] = target_interval(results)
         if name == "nano":
-            replies = sum(r.scores.num_replies for r in results if r.scores)
-            valid = sum(r.scores.num_valid for r in results if r.scores)
-            summary["action_validity_ci95"] = rate_interval(valid, replies)
-            false = sum(bool(r.scores and r.scores.false_refusal) for r in results)
-            summary["false_refusals_ci95"] = rate_interval(false, len(results))
+            played = [r for r in results if r.scores]
+            replies = [(image_of(r), r.scores.num_valid, r.scores.num_replies) for r in played]
+            summary["action_validity_ci95"] = rate_interval(replies)
+            refused = [(image_of(r), float(bool(r.scores.false_refusal)), 1.0) for r in played]
+            summary["false_refusals_ci95"] = rate_interval(refused)
             summary["outcomes"] = {
                 o: sum(str(r.scores.outcome) == o for r in results if r.scores)
                 for o in ("done", "absent", "uncertain", "out_of_steps", "error")
@@ -94,12 +102,11 @@ def main() -> int:
             path = a.refusals / f"{label}.jsonl"
             absent = read_cases(path)[:: a.stride]
             results = evaluate(absent, path.parent, nano, segmenter, RolloutConfig(max_steps=a.max_steps, seed=a.seed))
-            right = sum(bool(r.scores and r.scores.right_refusal) for r in results)
-            report[f"refusals_{label}"] = {
-                "n": len(results),
-                "right": round(right / len(results), 4),
-                "ci95": rate_interval(right, len(results)),
-            }
+            flags = [(image_of(r), float(bool(r.scores and r.scores.right_refusal)), 1.0) for r in results]
+            right = round(sum(f[1] for f in flags) / len(flags), 4)
+            images = len({f[0] for f in flags})
+            interval = rate_interval(flags)
+            report[f"refusals_{label}"] = {"n": len(flags), "images": images, "right": right, "ci95": interval}
     text = json.dumps(report, indent=1)
     if a.out:
         a.out.mkdir(parents=True, exist_ok=True)

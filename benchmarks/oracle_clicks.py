@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ibisagent.clicks import next_click
-from ibisagent.io.datasets import load_case, read_cases
+from ibisagent.io.datasets import CaseRow, load_case, read_cases
 from ibisagent.metrics import iou
 from ibisagent.segmenters.clicknet import ClickNet
 from ibisagent.segmenters.litemedsam import LiteMedSamSegmenter
@@ -40,9 +40,8 @@ def main() -> int:
         net = ClickNet()
         net.load_state_dict(torch.load(a.weights, map_location="cpu", weights_only=True)["average"])
     segmenter = LiteMedSamSegmenter(clicknet=net)
-    rows = [r for r in read_cases(a.cases) if a.split in ("all", r.split) and (not a.groups or r.group in a.groups)][
-        :: a.stride
-    ]
+    rows = [r for r in read_cases(a.cases) if isinstance(r, CaseRow) and r.mask and a.split in ("all", r.split)]
+    rows = [r for r in rows if not a.groups or r.group in a.groups][:: a.stride]
     curves: dict[str, list[list[float]]] = defaultdict(list)
     by_score: dict[str, list[float]] = defaultdict(list)
     for row in rows:

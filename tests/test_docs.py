@@ -43,7 +43,8 @@ def test_documented_commands_parse(command: str) -> None:
 
 
 def test_readme_figures_come_from_the_result_files() -> None:
-    run = subprocess.run([sys.executable, "benchmarks/write_results.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "benchmarks/write_results.py", "--check"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
 

@@ -20,7 +20,7 @@ from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.trajectories import Scene
 from ibisagent.errors import InputError
 
-__all__ = ["OPTIONAL", "SceneSource"]
+__all__ = ["OPTIONAL", "POSSIBLE", "SceneSource"]
 
 SIZE = 256
 
@@ -29,6 +29,20 @@ OPTIONAL = {"chest_ct": ("lung tumor",), "brain_mri": ("brain tumor",)}
 
 HEALTHY = {"icbm152": ("brain tumor",)}
 """The same for real groups: ICBM 152 is an average of healthy brains."""
+
+POSSIBLE = {
+    "CT": ("vessels", "cyst", "ventricles", "skin lesion", "dermis", "epidermis", "polyp", "lesion"),
+    "MRI": ("body", "bone", "heart", "aorta", "vessels", "cyst", "lesion", "skin lesion"),
+    "X-ray": ("bone", "body", "aorta", "lung tumor"),
+    "Histology": ("cell nuclei", "largest nucleus", "leftmost nucleus", "uppermost nucleus", "smallest nucleus",
+                  "rightmost nucleus", "lowest nucleus", "brightest nucleus", "skin lesion", "vessels", "lesion"),
+    "Fundus photography": ("retina", "retinal pigment epithelium", "lesion"),
+    "OCT": ("vessels", "lesion"),
+    "Dermoscopy": ("lesion", "epidermis", "stratum corneum"),
+    "Endoscopy": ("lesion", "vessels"),
+    "Ultrasound": ("body", "vessels", "heart", "aorta", "bone"),
+}
+"""Names that no list gives an image of this modality, and that it may show all the same: never called absent."""
 
 _NO_FLIP = ("lung1",)
 """Groups whose left and right, or inner asymmetry, must stay as they are."""
@@ -108,6 +122,7 @@ class SceneSource:
             return str(rng.choice(list(extra)))
         here = [n for n, homes in self.homes.items() if modality in homes]
         said = {phrase for n in here for phrase in (n, *SYNONYMS.get(n, ()))}
+        said.update(POSSIBLE.get(modality, ()))
         return str(rng.choice(sorted(n for n, homes in self.homes.items() if modality not in homes and n not in said)))
 
     def _phantom(self, rng: np.random.Generator, absent: bool) -> Scene | None:

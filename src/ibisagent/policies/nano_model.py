@@ -216,6 +216,12 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.column = nn.Embedding(config.grid, config.hidden_size)
         self.row = nn.Embedding(config.grid, config.hidden_size)
         self.pointer = _Pointer(config)
+        self.summary = nn.Sequential(
+            nn.LayerNorm(2 * config.key_size),
+            nn.Linear(2 * config.key_size, 128),
+            nn.GELU(),
+            nn.Linear(128, config.hidden_size),
+        )
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -240,6 +246,14 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         plain = self.language.embed_tokens(ids.clamp_max(self.config.vocab_size - 1))
         return torch.where((ids >= self.config.vocab_size)[..., None], at, plain)
 
+    def summarise(self, keys: Tensor) -> Tensor:
+        """What an image's map says as a whole: (N, key_size, cells) -> (N, hidden_size).
+
+        Mean and maximum over the cells. It is added to the language state before words are scored, so that whether
+        anything is missed, or anything of the target is there at all, need not be found by attention alone.
+        """
+        return self.summary(torch.cat([keys.mean(-1), keys.amax(-1)], -1))
+
     def base_logits(self, hidden: Tensor) -> Tensor:
         """(…, vocab_size) scores of the plain vocabulary; entry ``coordinate_token_id`` stands for all coordinates."""
         return F.linear(hidden, self.language.embed_tokens.weight)
@@ -250,7 +264,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def full_logits(self, hidden: Tensor, keys: Tensor | None) -> Tensor:
         """(M, d) states -> (M, vocab_size + cells) scores, normalised so that softmax gives probabilities."""
-        base = self.base_logits(hidden).float().log_softmax(-1)
+        base = self.base_logits(hidden if keys is None else hidden + self.summarise(keys)).float().log_softmax(-1)
         gate = base[:, self.config.coordinate_token_id]
         if keys is None:
             cells = base.new_full((base.shape[0], self.config.grid**2), float("-inf"))
@@ -305,10 +319,11 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         per_image = self.config.image_tokens_side**2
         features: list[Tensor] = []
         num_images = 0
-        if pixel_values is not None and bool(is_image.any()):
-            num_images = pixel_values.shape[0]
+        if pixel_values is not None or bool(is_image.any()):
+            num_images = 0 if pixel_values is None else pixel_values.shape[0]
             if int(is_image.sum()) != num_images * per_image:
                 raise ValueError(f"{int(is_image.sum())} image placeholders for {num_images} images of {per_image}")
+            assert pixel_values is not None
             tokens, features = self.vision(
                 pixel_values.to(embeds.dtype) if pixel_values.dtype != embeds.dtype else pixel_values
             )

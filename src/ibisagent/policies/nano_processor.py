@@ -11,9 +11,12 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import ProcessorMixin
 
-__all__ = ["IMAGE_TOKEN", "NanoImageProcessor", "NanoProcessor", "cell_text", "load_processor"]
+__all__ = ["CONTROL_TOKENS", "IMAGE_TOKEN", "NanoImageProcessor", "NanoProcessor", "cell_text", "load_processor"]
 
 IMAGE_TOKEN = "<image>"
+
+CONTROL_TOKENS = [IMAGE_TOKEN, "<|coordinate|>", "<|system|>", "<|user|>", "<|assistant|>"]
+"""Words of the chat template that no text may contain."""
 
 
 def cell_text(index: int, grid: int) -> str:
@@ -117,6 +120,8 @@ def load_processor(folder: str | Path) -> NanoProcessor:
     It makes 64 placeholders of an image, as the default sizes of the model want.
     """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    # Known as special, they cannot be forged: the policies break such words up in instructions and replies.
+    tokenizer.add_special_tokens({"additional_special_tokens": CONTROL_TOKENS})
     template = Path(folder) / "chat_template.jinja"
     text = template.read_text(encoding="utf-8") if template.exists() else tokenizer.chat_template
     return NanoProcessor(NanoImageProcessor.from_pretrained(folder), tokenizer, chat_template=text)

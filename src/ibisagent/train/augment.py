@@ -53,6 +53,7 @@ def draw_warp(
     zoom: tuple[float, float] = (0.7, 1.7),
     elastic: float = 0.3,
     shift: float = 0.08,
+    aspect: float = 0.12,
 ) -> Warp:
     """Draw a random warp of an image of ``shape`` onto a square.
 
@@ -74,6 +75,8 @@ def draw_warp(
         Probability of a smooth deformation.
     shift
         Largest translation, as a share of the longest side.
+    aspect
+        Largest stretch of either axis, as a natural logarithm.
     """
     h, w = shape
     longest = max(h, w)
@@ -89,7 +92,7 @@ def draw_warp(
     cy += rng.uniform(-shift, shift) * longest
     angle = np.deg2rad(rng.uniform(-turn, turn))
     k = longest / size / z
-    ax, ay = k * np.exp(rng.uniform(-0.12, 0.12)), k * np.exp(rng.uniform(-0.12, 0.12))
+    ax, ay = k * np.exp(rng.uniform(-aspect, aspect)), k * np.exp(rng.uniform(-aspect, aspect))
     if flip and rng.random() < 0.5:
         ax = -ax
     grid = np.arange(size, dtype=np.float32) - (size - 1) / 2

@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
-from ibisagent.engine.sources import SceneSource
+from ibisagent.engine.sources import POSSIBLE, SceneSource
 from ibisagent.engine.trajectories import read_shard, synthesize, write_shard
 from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration
 from ibisagent.policies.nano_processor import NanoProcessor, load_processor
@@ -114,8 +114,12 @@ def _loss(
     at = batch["loss_mask"][:, 1:].nonzero(as_tuple=True)
     goal = batch["input_ids"][:, 1:][at]
     goal = torch.where(goal >= config.vocab_size, config.coordinate_token_id, goal)
-    logits = model.base_logits(hidden[:, :-1][at]).float()
-    words = F.cross_entropy(logits, goal)
+    summaries = model.summarise(out.pointer_keys)
+    logits = model.base_logits(hidden[:, :-1][at] + summaries[out.image_of[:, :-1][at]]).float()
+    # The sum over a turn, not the mean over tokens: one or two words of a turn decide (missed, excess, fits, absent),
+    # the other thirty follow from them, and a mean over all would leave the decisions unlearnt.
+    turns = (goal == config.eos_token_id).sum().clamp_min(1)
+    words = F.cross_entropy(logits, goal, reduction="sum") / turns
     accuracy = (logits.argmax(-1) == goal).float().mean()
     row, column = batch["cell_row"], batch["cell_at"] - 1
     states = hidden[row, column]
@@ -135,6 +139,19 @@ def _loss(
         "divergence": float(divergence.detach()),
         "right_place": float(hit.detach()),
     }
+
+
+def _freeze_norms(model: NanoForConditionalGeneration, average: NanoForConditionalGeneration) -> None:
+    """From now on the batch norms use the averaged statistics, in training as at inference.
+
+    A batch holds conversations of one length, so its own statistics say something about how they end.
+    """
+    buffers = dict(average.named_buffers())
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
 
 
 def export(model: NanoForConditionalGeneration, processor: NanoProcessor, folder: Path) -> None:
@@ -180,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--minutes", type=float, default=50.0)
     p.add_argument("--batch-images", type=int, default=32, help="most images in a batch")
     p.add_argument("--lr", type=float, default=1e-3)
-    p.add_argument("--cell-weight", type=float, default=0.5)
+    p.add_argument("--cell-weight", type=float, default=1.0)
+    p.add_argument("--freeze-after", type=float, default=0.5, help="share of the time until batch norms are frozen")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--device", default="cpu")
@@ -215,6 +233,9 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
     last, folder = a.out / "last.pt", a.out / "model"
     count = math.ceil(a.num_trajectories / SHARD)
     trajectories = [t for path in sorted(shards.glob("*.jsonl"))[:count] for t in read_shard(path)]
+    # Shards of an earlier version may hold refusals that are not sure.
+    unsure = {(m, name) for m, names in POSSIBLE.items() for name in names}
+    trajectories = [t for t in trajectories if t.target is not None or (t.modality, t.target_name) not in unsure]
     if folder.exists() and last.exists():
         processor = load_processor(folder)
     else:
@@ -231,6 +252,8 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
     )
     model, average = NanoForConditionalGeneration(config), NanoForConditionalGeneration(config)
     average.load_state_dict(model.state_dict())
+    model.to(a.device, memory_format=torch.channels_last).train()
+    average.to(a.device)
     decay = [q for n, q in model.named_parameters() if q.dim() > 1 and "embed" not in n]
     rest = [q for n, q in model.named_parameters() if not (q.dim() > 1 and "embed" not in n)]
     optimizer = torch.optim.AdamW(
@@ -244,8 +267,6 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
         optimizer.load_state_dict(state["optimizer"])
         seconds, drawn, steps = state["seconds"], state["samples"], state["steps"]
         print(f"resumed at {seconds / 60:.1f} min, {drawn} samples", file=sys.stderr)
-    model.to(a.device, memory_format=torch.channels_last).train()
-    average.to(a.device)
     print(
         f"{len(trajectories)} trajectories, {sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters, "
         f"vocabulary {config.vocab_size} + {64 * 64}",
@@ -265,6 +286,7 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=2)
     budget, warm = a.minutes * 60, min(90.0, a.minutes * 60 * 0.04)
     clock = saved = shown = time.perf_counter()
+    frozen = False
     running: list[dict[str, float]] = []
 
     def save() -> None:
@@ -292,6 +314,9 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
             )
             for g in optimizer.param_groups:
                 g["lr"] = lr
+            if not frozen and elapsed >= a.freeze_after * budget:
+                _freeze_norms(model, average)
+                frozen = True
             batch = {k: v.to(a.device) for k, v in batch.items()}
             pixels = batch["pixel_values"].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
             batch["pixel_values"] = pixels.contiguous(memory_format=torch.channels_last)

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from ibisagent.actions import DIALECTS, Click, ClickAction, TerminateAction, Turn
 from ibisagent.engine.instructions import draw_instruction
+from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.reasoning import answer_text, thought_text
 from ibisagent.engine.trajectories import Trajectory
 from ibisagent.episode import encode_mask
@@ -147,7 +148,7 @@ class NanoSamples(Dataset):
         batches: list[list[NanoSample]] = []
         batch: list[NanoSample] = []
         for sample in samples:
-            if batch and (len(batch) + 1) * len(sample.images) > self.max_batch_images:
+            if batch and sum(len(b.images) for b in batch) + len(sample.images) > self.max_batch_images:
                 batches.append(batch)
                 batch = []
             batch.append(sample)
@@ -169,8 +170,17 @@ class NanoSamples(Dataset):
         initial = item.initial_mask
         if self.augment:
             size = pixels.shape[0]
+            # Scenes keep their aspect, the model's images are stretched to its square: it must know both.
             warp = draw_warp(
-                rng, pixels.shape[:2], size, turn=item.turn, flip=False, zoom=(0.92, 1.1), elastic=0.25, shift=0.05
+                rng,
+                (size, size),
+                size,
+                turn=item.turn,
+                flip=False,
+                zoom=(0.95, 1.12),
+                elastic=0.25,
+                shift=0.05,
+                aspect=0.2,
             )
             moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in clicks]
             if all(m is not None for m, c in zip(moved, clicks, strict=True) if c is not None):
@@ -184,8 +194,7 @@ class NanoSamples(Dataset):
         draw = draw_instruction(
             item.target_name, item.modality, rng, stage="refine" if initial is not None else "start"
         )
-        while target is None and item.target_name.lower() not in draw.text.lower():
-            # A synonym ("the tumor") may well name something that is there.
+        while target is None and not _names(draw.text, item.target_name):
             draw = draw_instruction(item.target_name, item.modality, rng)
         case = Case(image, draw.text, initial)
         episode = item.episode.model_copy(deep=True)
@@ -230,6 +239,12 @@ class NanoSamples(Dataset):
         wanted = [cast("NDArray[np.float32]", turns[int(rendered.turn[p])]) for p in at]
         cell_weights = np.stack(wanted) if wanted else np.zeros((0, 64 * 64), np.float32)
         return NanoSample(rendered.ids, rendered.loss_mask, np.stack(rendered.images), at, cell_weights)
+
+
+def _names(text: str, target: str) -> bool:
+    """Whether a text names this target and no other: "the tumor" alone may well name something that is there."""
+    ways = [target, *(s for s in SYNONYMS.get(target, ()) if s not in ("tumor", "lesion"))]
+    return any(way.lower() in text.lower() for way in ways)
 
 
 def _forward(

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ibisagent.errors import InputError
 from ibisagent.segmenters.clicknet import MAX_CLICKS, SIZE, ClickNet, image_planes, prompt_planes
 from ibisagent.train.segmenter_data import Diet, SegmenterSamples, load_pool
 
@@ -181,6 +182,17 @@ def _update_average(average: ClickNet, net: ClickNet, decay: float) -> None:
                 a.copy_(b)
 
 
+def _check_groups(cases: Path, groups: Sequence[str]) -> None:
+    """A group that is not in the list would be left out silently, and the figure would lie."""
+    try:
+        known = {json.loads(line)["group"] for line in cases.read_text(encoding="utf-8").splitlines()}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot read the cases {cases}: {error}") from None
+    unknown = sorted(set(groups) - known)
+    if unknown:
+        raise InputError(f"--leave-out: no group {', '.join(unknown)} in {cases}; there are {', '.join(sorted(known))}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``ibisagent train segmenter``.
 
@@ -212,14 +224,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(a.threads)
     cv2.setNumThreads(1)
     torch.manual_seed(a.seed)
+    _check_groups(a.cases, a.leave_out)
+    diet = f"stage {a.stage}, without {' '.join(sorted(a.leave_out)) or 'nothing'}"
     a.out.mkdir(parents=True, exist_ok=True)
     pool = [] if a.stage == "base" else load_pool(a.cases, leave_out=a.leave_out, pseudo=a.pseudo)
-    net, average = ClickNet(), ClickNet()
+    net = ClickNet().to(a.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = ClickNet().to(a.device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=a.lr, weight_decay=0.01)
     done_seconds, samples_done, steps = 0.0, 0, 0
     last = a.out / "last.pt"
     if last.exists():
         state = torch.load(last, map_location="cpu", weights_only=True)
+        if state.get("diet", diet) != diet:
+            raise InputError(f"{last} belongs to another run ({state['diet']}), not to {diet}: choose another --out")
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -231,13 +248,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         average.load_state_dict(weights)
     else:
         average.load_state_dict(net.state_dict())
-    net = net.to(a.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    average = average.to(a.device)
+    net.train()
     budget = a.minutes * 60
 
     def save() -> None:
         tmp = last.with_suffix(".tmp")
         state = {
+            "diet": diet,
             "net": net.state_dict(),
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),

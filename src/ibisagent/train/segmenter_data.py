@@ -207,6 +207,7 @@ def _band(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.boo
         return gray > 255
     # k-means on the histogram: bands end in its valleys, as tissues do.
     k = int(rng.integers(2, 6))
+    cv2.setRNGSeed(int(rng.integers(2**31)))  # kmeans draws its centres from OpenCV's own generator
     sample = rng.choice(inside, min(600, inside.size)).astype(np.float32)
     _, _, centres = cv2.kmeans(
         sample[:, None], k, None, (cv2.TERM_CRITERIA_MAX_ITER, 12, 0.5), 1, cv2.KMEANS_RANDOM_CENTERS
