@@ -65,7 +65,9 @@ def padded(*rows: list[int]) -> dict[str, Any]:
 def test_probabilities_are_normalised_and_coordinates_share_their_gate(model: NanoForConditionalGeneration) -> None:
     ids = torch.tensor([TWO])
     states = model(input_ids=ids, pixel_values=images(2), return_states=True)
-    plain = model.base_logits(states.hidden).softmax(-1)[0]
+    seen_image = (states.image_of >= 0)[..., None]
+    summaries = model.summarise(states.pointer_keys)[states.image_of.clamp_min(0)] * seen_image
+    plain = model.base_logits(states.hidden + summaries).softmax(-1)[0]
     logits = model(input_ids=ids, pixel_values=images(2)).logits[0].double()
     assert logits.shape == (len(TWO), WORDS + GRID**2)
     for at in range(1, len(TWO)):

@@ -36,6 +36,7 @@ def model() -> NanoForConditionalGeneration:
         NanoConfig(
             vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
             image_size=64, grid=GRID, image_tokens_side=2, key_size=16, vision_widths=(8, 8, 8, 16, 16),
+            pad_token_id=0, bos_token_id=2, eos_token_id=8,
         )
     ).eval()  # fmt: skip
 
@@ -60,9 +61,10 @@ def test_the_loss_is_that_of_generation_s_own_probabilities(model: NanoForCondit
     loss, parts = recipe._loss(model, b, cell_weight=0.5)
     scores = model(input_ids=b["input_ids"], pixel_values=b["pixel_values"]).logits.detach()
     base = model(input_ids=b["input_ids"], pixel_values=b["pixel_values"], return_states=True)
-    plain = model.base_logits(base.hidden).log_softmax(-1).detach()
+    summaries = model.summarise(base.pointer_keys)[base.image_of.clamp_min(0)]
+    plain = model.base_logits(base.hidden + summaries).log_softmax(-1).detach()
     gate = plain[0, 5, model.config.coordinate_token_id]
-    words = -(gate + plain[0, 6, 8] + plain[1, 5, 8]) / 3
+    words = -(gate + plain[0, 6, 8] + plain[1, 5, 8]) / 2  # two turns end here
     assert parts["words"] == pytest.approx(words.item(), rel=1e-4)
     cells = scores[0, 5, WORDS:] - gate
     weights = b["cell_weights"][0]

@@ -177,7 +177,7 @@ def test_thoughts_name_the_error_that_is_clicked_and_never_its_place(
             before = after
 
 
-def test_an_absent_target_is_asked_for_by_its_own_name_and_refused(
+def test_an_absent_target_is_asked_for_unmistakably_and_refused(
     trajectories: list[Trajectory], processor: Any
 ) -> None:
     data = samples(trajectories, processor)
@@ -185,7 +185,7 @@ def test_an_absent_target_is_asked_for_by_its_own_name_and_refused(
         s = data.build(trajectories[-1], np.random.default_rng(seed))
         text = processor.tokenizer.decode(s.ids)
         user = text.split("<|user|>")[1].split("<|end|>")[0]
-        assert "lung tumor" in user.lower()
+        assert any(way in user.lower() for way in ("lung tumor", "lung tumour", "tumor in the lung", "pulmonary tumor"))
         assert text.endswith("<answer>Absent: no lung tumor in this image</answer><|end|>")
         assert len(s.images) == 1 and s.cell_weights.shape == (0, GRID * GRID)
 
