@@ -126,7 +126,8 @@ class LiteMedSamSegmenter:
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
     refine_boxes
-        Whether ClickNet refines LiteMedSAM's answer to a box alone.
+        Whether ClickNet refines LiteMedSAM's answer to a box alone. Off, because that was worse with the weights
+        of the package: mean IoU over mini's train targets 0.563 against 0.595 (true boxes, n = 47).
     batch_size
         Most prompts answered at once on an accelerator.
 
