@@ -139,6 +139,28 @@ class _Vision(nn.Module):
         return self.out(tokens), features[1:4]
 
 
+def pool(keys: Tensor) -> Tensor:
+    """What a map says as a whole: (N, key_size, cells) -> (N, 2 key_size), mean and maximum over the cells."""
+    return torch.cat([keys.mean(-1), keys.amax(-1)], -1)
+
+
+class _Summary(nn.Module):
+    """Adds to a language state what the image's map says as a whole, seen in the light of that state.
+
+    Whether anything is missed, or anything of the target is there at all, need not be found by attention alone then.
+    """
+
+    def __init__(self, config: NanoConfig, width: int = 96) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * config.key_size)
+        self.image = nn.Linear(2 * config.key_size, width)
+        self.state = nn.Linear(config.hidden_size, width, bias=False)
+        self.out = nn.Linear(width, config.hidden_size)
+
+    def forward(self, hidden: Tensor, pooled: Tensor) -> Tensor:
+        return self.out(F.gelu(self.image(self.norm(pooled)) + self.state(hidden)))
+
+
 class _Pointer(nn.Module):
     """Feature map of one image at the coordinate grid, aware of the language states at its tokens."""
 
@@ -216,12 +238,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.column = nn.Embedding(config.grid, config.hidden_size)
         self.row = nn.Embedding(config.grid, config.hidden_size)
         self.pointer = _Pointer(config)
-        self.summary = nn.Sequential(
-            nn.LayerNorm(2 * config.key_size),
-            nn.Linear(2 * config.key_size, 128),
-            nn.GELU(),
-            nn.Linear(128, config.hidden_size),
-        )
+        self.summary = _Summary(config)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -246,16 +263,14 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         plain = self.language.embed_tokens(ids.clamp_max(self.config.vocab_size - 1))
         return torch.where((ids >= self.config.vocab_size)[..., None], at, plain)
 
-    def summarise(self, keys: Tensor) -> Tensor:
-        """What an image's map says as a whole: (N, key_size, cells) -> (N, hidden_size).
+    def base_logits(self, hidden: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """(M, d) states, and (M, 2 key_size) of each one's image -> (M, vocab_size) scores of the plain vocabulary.
 
-        Mean and maximum over the cells. It is added to the language state before words are scored, so that whether
-        anything is missed, or anything of the target is there at all, need not be found by attention alone.
+        Entry ``coordinate_token_id`` stands for all coordinates. ``pooled`` comes from :func:`pool`; None where there
+        is no image.
         """
-        return self.summary(torch.cat([keys.mean(-1), keys.amax(-1)], -1))
-
-    def base_logits(self, hidden: Tensor) -> Tensor:
-        """(…, vocab_size) scores of the plain vocabulary; entry ``coordinate_token_id`` stands for all coordinates."""
+        if pooled is not None:
+            hidden = hidden + self.summary(hidden, pooled)
         return F.linear(hidden, self.language.embed_tokens.weight)
 
     def cell_logits(self, hidden: Tensor, keys: Tensor) -> Tensor:
@@ -264,7 +279,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def full_logits(self, hidden: Tensor, keys: Tensor | None) -> Tensor:
         """(M, d) states -> (M, vocab_size + cells) scores, normalised so that softmax gives probabilities."""
-        base = self.base_logits(hidden if keys is None else hidden + self.summarise(keys)).float().log_softmax(-1)
+        base = self.base_logits(hidden, None if keys is None else pool(keys)).float().log_softmax(-1)
         gate = base[:, self.config.coordinate_token_id]
         if keys is None:
             cells = base.new_full((base.shape[0], self.config.grid**2), float("-inf"))

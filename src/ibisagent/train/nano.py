@@ -36,7 +36,7 @@ from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
 from ibisagent.engine.sources import POSSIBLE, SceneSource
 from ibisagent.engine.trajectories import read_shard, synthesize, write_shard
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, pool
 from ibisagent.policies.nano_processor import NanoProcessor, load_processor
 from ibisagent.train.nano_data import NanoSamples
 from ibisagent.train.vocabulary import build_processor, save_processor
@@ -114,8 +114,7 @@ def _loss(
     at = batch["loss_mask"][:, 1:].nonzero(as_tuple=True)
     goal = batch["input_ids"][:, 1:][at]
     goal = torch.where(goal >= config.vocab_size, config.coordinate_token_id, goal)
-    summaries = model.summarise(out.pointer_keys)
-    logits = model.base_logits(hidden[:, :-1][at] + summaries[out.image_of[:, :-1][at]]).float()
+    logits = model.base_logits(hidden[:, :-1][at], pool(out.pointer_keys)[out.image_of[:, :-1][at]]).float()
     # The sum over a turn, not the mean over tokens: one or two words of a turn decide (missed, excess, fits, absent),
     # the other thirty follow from them, and a mean over all would leave the decisions unlearnt.
     turns = (goal == config.eos_token_id).sum().clamp_min(1)

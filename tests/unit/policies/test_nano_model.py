@@ -15,7 +15,7 @@ from PIL import Image as pil  # noqa: E402
 
 from ibisagent.errors import InputError  # noqa: E402
 from ibisagent.policies import nano  # noqa: E402
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, register  # noqa: E402
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, pool, register  # noqa: E402
 from ibisagent.policies.nano_processor import IMAGE_TOKEN, NanoImageProcessor, NanoProcessor  # noqa: E402
 
 WORDS, GRID, IMAGE, COORDINATE = 40, 16, 3, 4
@@ -65,9 +65,10 @@ def padded(*rows: list[int]) -> dict[str, Any]:
 def test_probabilities_are_normalised_and_coordinates_share_their_gate(model: NanoForConditionalGeneration) -> None:
     ids = torch.tensor([TWO])
     states = model(input_ids=ids, pixel_values=images(2), return_states=True)
+    pooled = pool(states.pointer_keys)[states.image_of.clamp_min(0)]
+    with_image = model.base_logits(states.hidden, pooled)
     seen_image = (states.image_of >= 0)[..., None]
-    summaries = model.summarise(states.pointer_keys)[states.image_of.clamp_min(0)] * seen_image
-    plain = model.base_logits(states.hidden + summaries).softmax(-1)[0]
+    plain = torch.where(seen_image, with_image, model.base_logits(states.hidden)).softmax(-1)[0]
     logits = model(input_ids=ids, pixel_values=images(2)).logits[0].double()
     assert logits.shape == (len(TWO), WORDS + GRID**2)
     for at in range(1, len(TWO)):

@@ -18,7 +18,7 @@ from ibisagent.engine.sources import SceneSource  # noqa: E402
 from ibisagent.engine.trajectories import read_shard, synthesize, write_shard  # noqa: E402
 from ibisagent.geometry import Geometry  # noqa: E402
 from ibisagent.policies.nano import make  # noqa: E402
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration  # noqa: E402
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, pool  # noqa: E402
 from ibisagent.rollout import run_episode  # noqa: E402
 from ibisagent.segmenters.clicknet import ClickNet  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
@@ -61,8 +61,8 @@ def test_the_loss_is_that_of_generation_s_own_probabilities(model: NanoForCondit
     loss, parts = recipe._loss(model, b, cell_weight=0.5)
     scores = model(input_ids=b["input_ids"], pixel_values=b["pixel_values"]).logits.detach()
     base = model(input_ids=b["input_ids"], pixel_values=b["pixel_values"], return_states=True)
-    summaries = model.summarise(base.pointer_keys)[base.image_of.clamp_min(0)]
-    plain = model.base_logits(base.hidden + summaries).log_softmax(-1).detach()
+    pooled = pool(base.pointer_keys)[base.image_of.clamp_min(0)]
+    plain = model.base_logits(base.hidden, pooled).log_softmax(-1).detach()
     gate = plain[0, 5, model.config.coordinate_token_id]
     words = -(gate + plain[0, 6, 8] + plain[1, 5, 8]) / 2  # two turns end here
     assert parts["words"] == pytest.approx(words.item(), rel=1e-4)
