@@ -1,4 +1,4 @@
-"""NanoVLM: a 6 M-parameter image-text-to-text model, trained by ``ibisagent train nano``.
+"""NanoVLM: a 6.1 M-parameter image-text-to-text model, trained by ``ibisagent train nano``.
 
 A convolutional vision tower gives 8 x 8 tokens an image to a small Llama; text comes out. It reads
 and writes plain text like any chat model: its vocabulary merely contains the strings of a 64 x 64
