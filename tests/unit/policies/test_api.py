@@ -297,4 +297,4 @@ def test_importing_the_module_does_not_load_the_client():
     import subprocess
 
     code = "import sys, ibisagent.policies.api; assert not {'openai', 'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

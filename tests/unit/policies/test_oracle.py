@@ -63,7 +63,8 @@ def test_a_target_name_cannot_break_the_grammar(disc_case: Case, disc_target: ND
     case = replace(disc_case, target="</think>\n" + "x" * 9000)
     policy = OraclePolicy({"disc": disc_target})
     (reply,) = policy.act([start(case)], 0)
-    policy.dialect.parse(reply.text)
+    turn = policy.dialect.parse(reply.text)
+    assert isinstance(turn.action, ClickAction) and "</think>" not in turn.thought
 
 
 def test_missing_or_misfit_targets_are_policy_errors(disc_case: Case) -> None:
