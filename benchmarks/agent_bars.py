@@ -1,6 +1,7 @@
 """The figures of nano on mini val: against no-look and the oracle, validity, refusals.
 
     python benchmarks/agent_bars.py --out runs/bars
+    python benchmarks/agent_bars.py --split dev --parts runs --policy nano:runs/nano/model   # to choose by
 
 Every figure comes from the same code as ``ibisagent evaluate``. Intervals are 95% bootstraps: over cases
 within their target for target means, over images for rates. ``share_of_ceiling`` is
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ibisagent.config import RolloutConfig
+from ibisagent.engine.splits import development_images
 from ibisagent.evaluate import evaluate, summarise
 from ibisagent.evaluate.baselines import NoLookPolicy, mean_positions
 from ibisagent.io import CaseRow, read_cases
@@ -59,14 +61,19 @@ def main() -> int:
     p.add_argument("--refusals", type=Path, default=Path("data/refusals"))
     p.add_argument("--policy", default="nano")
     p.add_argument("--segmenter", default="litemedsam")
-    p.add_argument("--split", default="val")
+    p.add_argument("--split", default="val", help="train, val, or dev: the part of train that training leaves out")
     p.add_argument("--stride", type=int, default=1)
     p.add_argument("--max-steps", type=int, default=8)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--skip-refusals", action="store_true")
+    p.add_argument("--parts", nargs="+", default=["runs", "refusals"], choices=["runs", "refusals"], help="two halves")
     p.add_argument("--out", type=Path)
     a = p.parse_args()
-    rows = [r for r in read_cases(a.cases) if isinstance(r, CaseRow) and r.split == a.split][:: a.stride]
+    split = "train" if a.split == "dev" else a.split
+    rows = [r for r in read_cases(a.cases) if isinstance(r, CaseRow) and r.split == split]
+    if a.split == "dev":
+        apart = development_images((r.image, r.group or "", r.target or "") for r in rows)
+        rows = [r for r in rows if r.image in apart]
+    rows = rows[:: a.stride]
     segmenter = make_segmenter(a.segmenter, "cpu")
     targets: dict = {}
     nano = make_policy(a.policy, device="cpu")
@@ -76,7 +83,7 @@ def main() -> int:
         "oracle": (OraclePolicy(targets), targets),
     }
     report: dict = {"split": a.split, "num_cases": len(rows), "max_steps": a.max_steps, "seed": a.seed}
-    for name, (policy, known) in runs.items():
+    for name, (policy, known) in runs.items() if "runs" in a.parts else ():
         started = time.perf_counter()
         results = evaluate(
             rows, a.cases.parent, policy, segmenter, RolloutConfig(max_steps=a.max_steps, seed=a.seed), targets=known
@@ -95,9 +102,10 @@ def main() -> int:
             }
         report[name] = summary
         print(name, round(summary["target_mean_iou"], 4), summary["target_mean_iou_ci95"], file=sys.stderr, flush=True)
-    low, mid, high = (report[k]["target_mean_iou"] for k in ("no_look", "nano", "oracle"))
-    report["share_of_ceiling"] = round((mid - low) / (high - low), 4)
-    if not a.skip_refusals:
+    if "runs" in a.parts:
+        low, mid, high = (report[k]["target_mean_iou"] for k in ("no_look", "nano", "oracle"))
+        report["share_of_ceiling"] = round((mid - low) / (high - low), 4)
+    if "refusals" in a.parts:
         for label in ("other_modality", "same_modality"):
             path = a.refusals / f"{label}.jsonl"
             absent = read_cases(path)[:: a.stride]
@@ -110,7 +118,10 @@ def main() -> int:
     text = json.dumps(report, indent=1)
     if a.out:
         a.out.mkdir(parents=True, exist_ok=True)
-        (a.out / "bars.json").write_text(text + "\n", encoding="utf-8")
+        path = a.out / "bars.json"
+        if len(a.parts) == 1 and path.exists():  # the other part, by another process
+            text = json.dumps(json.loads(path.read_text(encoding="utf-8")) | report, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
 

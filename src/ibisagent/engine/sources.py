@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +22,44 @@ from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.trajectories import Scene
 from ibisagent.errors import InputError
 
-__all__ = ["OPTIONAL", "POSSIBLE", "SceneSource"]
+__all__ = ["HEALTHY", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "turn_for"]
 
 SIZE = 256
 
-OPTIONAL = {"chest_ct": ("lung tumor",), "brain_mri": ("brain tumor",)}
-"""Structures that a phantom of a kind may or may not have: where the mask is missing, it is absent."""
+_BRAIN = ("brain", "brain tumor", "cerebrospinal fluid", "gray matter", "ventricles", "white matter")
 
-HEALTHY = {"icbm152": ("brain tumor",)}
-"""The same for real groups: ICBM 152 is an average of healthy brains."""
+OPTIONAL = {
+    "chest_ct": ("lung tumor",),
+    "brain_mri": ("brain tumor", "breast lesion"),
+    "breast_mri": _BRAIN,
+}
+"""Structures of its modality that a phantom of a kind may lack: where the mask is missing, it is absent."""
+
+HEALTHY = {"icbm152": ("brain tumor", "breast lesion"), "brain1": ("breast lesion",), "breast1": _BRAIN}
+"""Structures of the modality that no image of a real group shows: ICBM 152 is an average of healthy brains."""
 
 POSSIBLE = {
     "CT": ("vessels", "cyst", "ventricles", "skin lesion", "dermis", "epidermis", "polyp", "lesion"),
     "MRI": ("body", "bone", "heart", "aorta", "vessels", "cyst", "lesion", "skin lesion"),
     "X-ray": ("bone", "body", "aorta", "lung tumor"),
-    "Histology": ("cell nuclei", "largest nucleus", "leftmost nucleus", "uppermost nucleus", "smallest nucleus",
-                  "rightmost nucleus", "lowest nucleus", "brightest nucleus", "skin lesion", "vessels", "lesion"),
+    "Histology": (
+        "cell nuclei",
+        "largest nucleus",
+        "leftmost nucleus",
+        "uppermost nucleus",
+        "smallest nucleus",
+        "rightmost nucleus",
+        "lowest nucleus",
+        "brightest nucleus",
+        "skin lesion",
+        "vessels",
+        "lesion",
+    ),
     "Fundus photography": ("retina", "retinal pigment epithelium", "lesion"),
     "OCT": ("vessels", "lesion"),
     "Dermoscopy": ("lesion", "epidermis", "stratum corneum"),
     "Endoscopy": ("lesion", "vessels"),
-    "Ultrasound": ("body", "vessels", "heart", "aorta", "bone"),
+    "Ultrasound": ("breast lesion", "body", "vessels", "heart", "aorta", "bone"),
 }
 """Names that no list gives an image of this modality, and that it may show all the same: never called absent."""
 
@@ -48,8 +67,36 @@ _NO_FLIP = ("lung1",)
 """Groups whose left and right, or inner asymmetry, must stay as they are."""
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image with all that is known of what it shows; questions are asked of it.
+
+    Parameters
+    ----------
+    pixels
+        ``uint8`` (S, S, 3).
+    masks
+        ``bool`` (S, S) by name.
+    asked
+        The name that it was drawn for, a key of ``masks``.
+    modality
+        Name of the modality.
+    home
+        ``"lung1"`` or ``"phantom chest_ct"``.
+    missing
+        Names of the same modality that it surely does not show.
+    """
+
+    pixels: NDArray[np.uint8]
+    masks: dict[str, NDArray[np.bool_]]
+    asked: str
+    modality: str
+    home: str
+    missing: tuple[str, ...] = ()
+
+
 class SceneSource:
-    """Draws scenes.
+    """Draws pictures, and scenes with one target each.
 
     Parameters
     ----------
@@ -61,11 +108,20 @@ class SceneSource:
         Images and masks come from rows of this split. Of the others only the target's and the modality's names
         are read, to know which structures a modality may show.
     real_share, absent_share
-        Share of scenes on real images, and share of scenes without their target.
+        Share of pictures that are real images, and share of scenes without their target.
+    leave_out
+        Images (as the rows name them) that must not be seen, for example a development split.
     """
 
     def __init__(
-        self, cases: Path, *, seed: int = 0, split: str = "train", real_share: float = 0.6, absent_share: float = 0.18
+        self,
+        cases: Path,
+        *,
+        seed: int = 0,
+        split: str = "train",
+        real_share: float = 0.6,
+        absent_share: float = 0.18,
+        leave_out: Collection[str] = (),
     ) -> None:
         self.seed, self.real_share, self.absent_share = seed, real_share, absent_share
         self.root = cases.parent
@@ -75,7 +131,7 @@ class SceneSource:
         for line in cases.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             self.homes[row["target"]].add(row["modality"])
-            if row["split"] != split or row["mask"] is None:
+            if row["split"] != split or row["mask"] is None or row["image"] in leave_out:
                 continue
             entry = self.images.setdefault(
                 row["image"], {"modality": row["modality"], "group": row["group"], "masks": {}}
@@ -103,10 +159,27 @@ class SceneSource:
         """
         rng = np.random.default_rng([self.seed, 11, index])
         absent = rng.random() < self.absent_share
+        picture = self.picture(rng)
+        if absent:
+            name = self.foreign(rng, picture)
+            return Scene(picture.pixels, None, name, picture.modality, f"absent/{picture.home.split()[-1]}")
+        name = picture.asked
+        others = tuple(m for n, m in picture.masks.items() if n != name)
+        key = f"{picture.home}/{name}"
+        return Scene(picture.pixels, picture.masks[name], name, picture.modality, key, others, turn_for(name))
+
+    def picture(self, rng: np.random.Generator) -> Picture:
+        """Draw a picture whose asked target has between 30 pixels and 95% of them.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read.
+        """
         while True:
-            scene = self._real(rng, absent) if rng.random() < self.real_share else self._phantom(rng, absent)
-            if scene is not None and (scene.target is None or 30 <= scene.target.sum() <= 0.95 * scene.target.size):
-                return scene
+            drawn = self._real(rng) if rng.random() < self.real_share else self._phantom(rng)
+            if askable(drawn.masks[drawn.asked]):
+                return drawn
 
     def _read(self, name: str) -> NDArray[np.uint8]:
         if name not in self._cache:
@@ -116,31 +189,27 @@ class SceneSource:
             self._cache[name] = bgr[..., ::-1].copy()
         return self._cache[name]
 
-    def _foreign(self, rng: np.random.Generator, modality: str, extra: tuple[str, ...]) -> str:
-        """A name that cannot be in an image of this modality (or one of ``extra``, three times in ten)."""
-        if extra and rng.random() < 0.3:
-            return str(rng.choice(list(extra)))
+    def foreign(self, rng: np.random.Generator, picture: Picture) -> str:
+        """A name that cannot be in a picture: of another modality, or (three in ten) one that it is known to lack."""
+        if picture.missing and rng.random() < 0.3:
+            return str(rng.choice(list(picture.missing)))
+        modality = picture.modality
         here = [n for n, homes in self.homes.items() if modality in homes]
         said = {phrase for n in here for phrase in (n, *SYNONYMS.get(n, ()))}
         said.update(POSSIBLE.get(modality, ()))
         return str(rng.choice(sorted(n for n, homes in self.homes.items() if modality not in homes and n not in said)))
 
-    def _phantom(self, rng: np.random.Generator, absent: bool) -> Scene | None:
+    def _phantom(self, rng: np.random.Generator) -> Picture:
         kind = str(rng.choice(phantoms.KINDS, p=self.kind_p))
         p = phantoms.generate(kind, int(rng.integers(2**31)), SIZE)
         masks = dict(p.masks)
         if kind == "brain_mri" and {"cerebrospinal fluid", "ventricles"} <= masks.keys():
             # Mini's fluid is that outside the ventricles.
             masks["cerebrospinal fluid"] = masks["cerebrospinal fluid"] & ~masks["ventricles"]
-        if absent:
-            missing = tuple(n for n in OPTIONAL.get(kind, ()) if n not in masks)
-            return Scene(p.pixels, None, self._foreign(rng, p.modality, missing), p.modality, f"absent/{kind}")
-        names = sorted(masks)
-        name = str(rng.choice(names))
-        others = tuple(masks[n] for n in names if n != name)
-        return Scene(p.pixels, masks[name], name, p.modality, f"phantom {kind}/{name}", others, _turn(name))
+        missing = tuple(n for n in OPTIONAL.get(kind, ()) if n not in masks)
+        return Picture(p.pixels, masks, str(rng.choice(sorted(masks))), p.modality, f"phantom {kind}", missing)
 
-    def _real(self, rng: np.random.Generator, absent: bool) -> Scene | None:
+    def _real(self, rng: np.random.Generator) -> Picture:
         from ibisagent.train.augment import draw_warp
 
         key = str(rng.choice(list(self.by_target)))
@@ -148,7 +217,7 @@ class SceneSource:
         entry = self.images[image]
         pixels = self._read(image)
         masks = {n: self._read(m)[..., 0] > 127 for n, m in entry["masks"].items()}
-        group, side = entry["group"], _turn(target) < 4
+        group, side = entry["group"], turn_for(target) < 4
         instance = side or target == "largest nucleus"
         flip = group not in _NO_FLIP and not side
         warp = draw_warp(
@@ -158,9 +227,11 @@ class SceneSource:
             focus=masks[target],
             turn=2.0 if side else 12.0,
             flip=flip,
-            zoom=(0.85, 0.98) if instance else (0.85, 1.35) if rng.random() < 0.7 else (0.97, 1.03),
+            zoom=(0.85, 0.95) if instance else (0.85, 1.35) if rng.random() < 0.7 else (0.97, 1.03),
             elastic=0.3,
             shift=0.02 if instance else 0.08,
+            aspect=0.03 if instance else 0.12,
+            stretch=True,  # as the models' image processors do
         )
         pixels = warp.image(pixels)
         masks = {n: warp.mask(m) for n, m in masks.items()}
@@ -170,14 +241,18 @@ class SceneSource:
                 np.ascontiguousarray(pixels[::-1]),
                 {n: np.ascontiguousarray(m[::-1]) for n, m in masks.items()},
             )
-        if absent:
-            name = self._foreign(rng, entry["modality"], HEALTHY.get(group, ()))
-            return Scene(pixels, None, name, entry["modality"], f"absent/{group}")
-        others = tuple(m for n, m in masks.items() if n != target)
-        return Scene(pixels, masks[target], target, entry["modality"], key, others, _turn(target))
+        if flip:
+            # Mirrored or turned, "leftmost" would name another one; cut off at the border, so might "largest".
+            masks = {n: m for n, m in masks.items() if turn_for(n) >= 4 and (instance or n != "largest nucleus")}
+        return Picture(pixels, masks, target, entry["modality"], group, HEALTHY.get(group, ()))
 
 
-def _turn(name: str) -> float:
+def askable(mask: NDArray[np.bool_]) -> bool:
+    """Whether a target is neither a speck nor nearly the whole image: 30 pixels to 95% of them."""
+    return 30 <= int(mask.sum()) <= 0.95 * mask.size
+
+
+def turn_for(name: str) -> float:
     """How far an image may later be turned so that the name stays true, in degrees."""
     places = ("leftmost", "rightmost", "uppermost", "lowest", "topmost")
     return 2.0 if name.startswith(places) else 8.0

@@ -54,13 +54,14 @@ def draw_warp(
     elastic: float = 0.3,
     shift: float = 0.08,
     aspect: float = 0.12,
+    stretch: bool = False,
 ) -> Warp:
     """Draw a random warp of an image of ``shape`` onto a square.
 
     Parameters
     ----------
     shape
-        (height, width) of the input, in pixels; its aspect is kept, and what lies outside it is zero.
+        (height, width) of the input, in pixels; what lies outside it is zero.
     size
         Side of the square, in pixels.
     focus
@@ -70,13 +71,15 @@ def draw_warp(
     flip
         Whether mirror images are allowed (not where left and right matter).
     zoom
-        Smallest and largest magnification relative to fitting the longest side.
+        Smallest and largest magnification relative to fitting the longest side (with ``stretch``, each side).
     elastic
         Probability of a smooth deformation.
     shift
-        Largest translation, as a share of the longest side.
+        Largest translation, as a share of the longest side (with ``stretch``, of each side).
     aspect
         Largest stretch of either axis, as a natural logarithm.
+    stretch
+        Whether the input's sides are stretched to the square's; else its aspect is kept.
     """
     h, w = shape
     longest = max(h, w)
@@ -88,11 +91,11 @@ def draw_warp(
             i = int(rng.integers(len(xs)))
             pull = 1 - 1 / z
             cx, cy = cx + (xs[i] - cx) * pull, cy + (ys[i] - cy) * pull
-    cx += rng.uniform(-shift, shift) * longest
-    cy += rng.uniform(-shift, shift) * longest
+    cx += rng.uniform(-shift, shift) * (w if stretch else longest)
+    cy += rng.uniform(-shift, shift) * (h if stretch else longest)
     angle = np.deg2rad(rng.uniform(-turn, turn))
-    k = longest / size / z
-    ax, ay = k * np.exp(rng.uniform(-aspect, aspect)), k * np.exp(rng.uniform(-aspect, aspect))
+    kx, ky = (w, h) if stretch else (longest, longest)
+    ax, ay = (k / size / z * np.exp(rng.uniform(-aspect, aspect)) for k in (kx, ky))
     if flip and rng.random() < 0.5:
         ax = -ax
     grid = np.arange(size, dtype=np.float32) - (size - 1) / 2

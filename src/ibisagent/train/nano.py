@@ -2,12 +2,15 @@
 
 How to run::
 
-    ibisagent train nano --out runs/nano --minutes 50
+    ibisagent train nano --out runs/nano
 
-It first writes trajectories (``--num-trajectories``, by the embedded segmenter, on mini's train split and
-on phantoms) into ``OUT/trajectories``, resuming where shards are there already; then it trains, resuming
-from ``OUT/last.pt``; last it exports the averaged weights in fp16 to ``OUT/model``, which ``--policy
-nano:OUT/model`` runs. ``--minutes`` counts training time over all parts of a run.
+It first writes trajectories (``--num-trajectories``, by the embedded segmenter, on mini's train split without the
+development split, and on phantoms) into ``OUT/trajectories``, resuming where shards are there already. Then it trains,
+resuming from ``OUT/last.pt``: first to read (``--read-minutes``, sentences alone), then on images. After
+``--correct-after`` of the time it lets what it has learnt act on such scenes, and the expert go on from where that led
+(``OUT/corrections``); the rest of the time it learns from those too. It exports the averaged weights in fp16 to
+``OUT/model``, which ``--policy nano:OUT/model`` runs. ``--minutes`` counts the time on images over all parts of a run;
+reading and writing come on top.
 
 Where it departs from textbook SFT: a coordinate is learnt from a soft target over all cells where the
 click would have been right (:func:`ibisagent.train.nano_data.soft_cells`), because the expert's one cell is
@@ -19,8 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -32,112 +33,86 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ibisagent.engine.instructions import draw_instruction
-from ibisagent.engine.reasoning import answer_text, thought_text, where_text
-from ibisagent.engine.sources import POSSIBLE, SceneSource
-from ibisagent.engine.trajectories import read_shard, synthesize, write_shard
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, pool
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration
 from ibisagent.policies.nano_processor import NanoProcessor, load_processor
+from ibisagent.train import nano_corpus
+from ibisagent.train.nano_corpus import SYSTEM_PROMPT
 from ibisagent.train.nano_data import NanoSamples
+from ibisagent.train.nano_reading import learn_to_read
 from ibisagent.train.vocabulary import build_processor, save_processor
 
 __all__ = ["SYSTEM_PROMPT", "export", "main"]
-
-SYSTEM_PROMPT = "Segment the target by clicks. Look, think, act, and stop when the mask fits."
-"""Short on purpose: every token of it is read at every step."""
-
-SHARD = 25
-"""Trajectories a file: what is lost at most when the writing is interrupted."""
 
 GROUP = 24
 """Trajectories that are drawn together, then cut into batches of like length."""
 
 
-def _corpus(source: SceneSource) -> list[str]:
-    """Texts that the tokenizer is trained on: instructions, thoughts, answers, observations."""
-    rng = np.random.default_rng(0)
-    texts = [SYSTEM_PROMPT] * 20
-    observations = [
-        "The new mask is shown in green.",
-        "The mask did not change.",
-        "There is no mask now.",
-        "The mask is empty now.",
-        "The given mask is shown in green.",
-        "The reply was not carried out: there is nothing to undo.",
-    ]
-    for name, homes in sorted(source.homes.items()):
-        for i in range(60):
-            modality = sorted(homes)[i % len(homes)]
-            texts.append(draw_instruction(name, modality, rng, stage="refine" if i % 3 == 0 else "start").text)
-        for kind in ("start", "missed", "excess", "undo", "discard", "fits", "rough", "absent"):
-            for _ in range(3):
-                thought = thought_text(kind, name, where_text(float(rng.random()), float(rng.random())))
-                texts.append(f"<think>{thought}</think><action>Positive Point (0.5000, 0.5000)</action>")
-                texts.append(f"<think>{thought}</think><action>Negative Point (0.5000, 0.5000)</action>")
-        for verdict in ("found", "absent", "uncertain"):
-            answer = f"{verdict.capitalize()}: {answer_text(verdict, name)}"
-            texts.append(f"</think><action>Terminate</action><answer>{answer}</answer>")
-        texts += ["</think><action>Undo</action>", "</think><action>Discard</action>"]
-    return texts + observations * 60
-
-
-def _synthesize(a: argparse.Namespace, folder: Path, part: int, parts: int) -> None:
-    """Write this process's share of the trajectory shards."""
-    from ibisagent.segmenters.litemedsam import LiteMedSamSegmenter
-    from ibisagent.train.segmenter import load_checkpoint
-
-    torch.set_num_threads(1)
-    segmenter = LiteMedSamSegmenter(clicknet=load_checkpoint(a.segmenter_weights) if a.segmenter_weights else None)
-    source = SceneSource(a.cases, seed=a.seed)
-    for shard in range(part, math.ceil(a.num_trajectories / SHARD), parts):
-        path = folder / f"{shard:05d}.jsonl"
-        if path.exists():
-            continue
-        started = time.perf_counter()
-        items = [
-            synthesize(source.scene(i), segmenter, np.random.default_rng([a.seed, 3, i]))
-            for i in range(shard * SHARD, (shard + 1) * SHARD)
-        ]
-        write_shard(path, items)
-        print(
-            f"shard {shard}: {(time.perf_counter() - started) / SHARD:.2f} s a trajectory", file=sys.stderr, flush=True
-        )
-
-
 def _loss(
-    model: NanoForConditionalGeneration, batch: dict[str, Tensor], cell_weight: float
+    model: NanoForConditionalGeneration, batch: dict[str, Tensor], cell_weight: float, belief_weight: float
 ) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy over the words, and over the cells where the word is a coordinate."""
+    """Cross-entropy over the words, over the cells where the word is a coordinate, and of the belief."""
     config = model.config
     out = model(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"], return_states=True, use_cache=False)
     hidden = out.hidden
     at = batch["loss_mask"][:, 1:].nonzero(as_tuple=True)
     goal = batch["input_ids"][:, 1:][at]
     goal = torch.where(goal >= config.vocab_size, config.coordinate_token_id, goal)
-    logits = model.base_logits(hidden[:, :-1][at], pool(out.pointer_keys)[out.image_of[:, :-1][at]]).float()
+    logits = model.base_logits(hidden[:, :-1][at], out.pooled[out.image_of[:, :-1][at]]).float()
     # The sum over a turn, not the mean over tokens: one or two words of a turn decide (missed, excess, fits, absent),
     # the other thirty follow from them, and a mean over all would leave the decisions unlearnt.
     turns = (goal == config.eos_token_id).sum().clamp_min(1)
     words = F.cross_entropy(logits, goal, reduction="sum") / turns
-    accuracy = (logits.argmax(-1) == goal).float().mean()
     row, column = batch["cell_row"], batch["cell_at"] - 1
     states = hidden[row, column]
     images = out.image_of[row, column]
-    keys = out.pointer_keys[images]
-    cells = model.cell_logits(states, keys).float().log_softmax(-1)
+    cells = model.pointer.score(states, out.pointer_keys[images], out.belief[images]).float().log_softmax(-1)
     weights = batch["cell_weights"]
     cross = -(weights * cells).sum(-1)
     entropy = -(weights * weights.clamp_min(1e-9).log()).sum(-1)
     divergence = (cross - entropy).mean() if len(cross) else words * 0
     # Share of probability on cells where a click would have been right.
     hit = (cells.exp() * (weights > 1e-6)).sum(-1).mean() if len(cross) else words * 0
-    loss = words + cell_weight * divergence
+    truth = torch.stack([batch["target_maps"], batch["shown_maps"]], 1).float() / 255
+    belief, overlap = _belief_loss(out.belief, truth)
+    decided = _decisions(logits, goal, batch["loss_mask"], at)
+    loss = words + cell_weight * divergence + belief_weight * belief
     return loss, {
         "words": float(words.detach()),
-        "accuracy": float(accuracy),
+        "decided": decided,
         "divergence": float(divergence.detach()),
         "right_place": float(hit.detach()),
+        "belief": float(belief.detach()),
+        "belief_dice": overlap,
     }
+
+
+def _belief_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy and Dice of the maps of the target and of the shown mask, (N, 2, cells) both.
+
+    Also the mean Dice of the target's map where there is a target.
+    """
+    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(-1)
+    p = logits.sigmoid()
+    dice = (2 * (p * truth).sum(-1) + 1) / (p.sum(-1) + truth.sum(-1) + 1)
+    there = (truth.sum(-1) > 0).float()
+    missing = ((1 - dice) * there).sum(0) / there.sum(0).clamp_min(1)
+    # The target's map is what has to be learnt; the mask is painted on the image.
+    loss = 4 * cross[:, 0].mean() + missing[0] + cross[:, 1].mean() + 0.3 * missing[1]
+    return loss, float(1 - missing[0].detach())
+
+
+def _decisions(logits: Tensor, goal: Tensor, loss_mask: Tensor, at: tuple[Tensor, ...]) -> float:
+    """Share of turns whose first ten tokens are all predicted right: what was decided, not how it was said."""
+    row, column = at
+    first = loss_mask[:, 1:].clone()
+    first[:, 1:] &= ~loss_mask[:, 1:-1]
+    turn = first.long().cumsum(1)[row, column] + row * (loss_mask.shape[1] + 1)
+    starts = torch.cat([torch.ones(1, dtype=torch.bool, device=turn.device), turn[1:] != turn[:-1]])
+    begin = starts.nonzero()[:, 0]
+    place = torch.arange(len(turn), device=turn.device) - begin[starts.long().cumsum(0) - 1]
+    wrong = (logits.argmax(-1) != goal) & (place < 10)
+    bad = torch.zeros(len(begin), device=turn.device).index_add_(0, starts.long().cumsum(0) - 1, wrong.float())
+    return float((bad == 0).float().mean())
 
 
 def _freeze_norms(model: NanoForConditionalGeneration, average: NanoForConditionalGeneration) -> None:
@@ -183,62 +158,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 5 if the trajectories could not be written or the loss is not finite (the last checkpoint is kept).
+        0, or 5 if trajectories or corrections could not be written, or the loss is not finite (the last checkpoint
+        is kept).
+
+    Raises
+    ------
+    InputError
+        If the case list cannot be read, or ``--out`` belongs to a run with other options.
     """
     p = argparse.ArgumentParser(prog="ibisagent train nano", description=__doc__.split("\n")[0])
     p.add_argument("--cases", type=Path, default=Path("data/mini/cases.jsonl"))
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--num-trajectories", type=int, default=3000)
+    p.add_argument("--num-trajectories", type=int, default=2500)
+    p.add_argument("--num-corrections", type=int, default=500, help="trajectories that begin with nano's own turns")
+    p.add_argument("--correct-after", type=float, default=0.7, help="share of the time until those are made")
     p.add_argument("--segmenter-weights", type=Path, help="ClickNet checkpoint (.pt); default: the embedded one")
     p.add_argument("--processes", type=int, default=2, help="for the trajectories")
     p.add_argument("--part", help=argparse.SUPPRESS)
+    p.add_argument("--kind", default="trajectories", help=argparse.SUPPRESS)
     p.add_argument("--only-trajectories", action="store_true")
-    p.add_argument("--minutes", type=float, default=50.0)
+    p.add_argument("--minutes", type=float, default=68.0)
+    p.add_argument("--read-minutes", type=float, default=3.0, help="sentences without images, before all else")
     p.add_argument("--batch-images", type=int, default=32, help="most images in a batch")
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--cell-weight", type=float, default=1.0)
+    p.add_argument("--belief-weight", type=float, default=1.0)
+    p.add_argument("--question-batches", type=int, default=4, help="batches of single questions in a group")
+    p.add_argument("--all-images", action="store_true", help="train on the development split too")
     p.add_argument("--freeze-after", type=float, default=0.5, help="share of the time until batch norms are frozen")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--device", default="cpu")
     a = p.parse_args(argv)
-    shards = a.out / "trajectories"
-    shards.mkdir(parents=True, exist_ok=True)
     if a.part:
-        part, parts = (int(v) for v in a.part.split("/"))
-        _synthesize(a, shards, part, parts)
+        nano_corpus.write_part(a)
         return 0
+    nano_corpus.claim(a)
     own = list(argv if argv is not None else sys.argv[1:])
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ibisagent.train.nano", *own, "--part", f"{k}/{a.processes}"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for k in range(a.processes)
-    ]
-    if any(w.wait() for w in workers):
-        print("ibisagent: error: writing the trajectories failed; see above", file=sys.stderr)
+    if not nano_corpus.write(own, a.processes, "trajectories"):
         return 5
     if a.only_trajectories:
         return 0
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
-    return _train(a, shards)
+    if a.num_corrections:
+        code = _train(a, a.correct_after)
+        if code or not nano_corpus.write(own, a.processes, "corrections"):
+            return code or 5
+    return _train(a, 1.0)
 
 
-def _train(a: argparse.Namespace, shards: Path) -> int:
-    """Train on the shards until the time is spent, then export."""
+def _train(a: argparse.Namespace, share: float) -> int:
+    """Train on the shards until this share of the time is spent, then export."""
     last, folder = a.out / "last.pt", a.out / "model"
-    count = math.ceil(a.num_trajectories / SHARD)
-    trajectories = [t for path in sorted(shards.glob("*.jsonl"))[:count] for t in read_shard(path)]
-    # Shards of an earlier version may hold refusals that are not sure.
-    unsure = {(m, name) for m, names in POSSIBLE.items() for name in names}
-    trajectories = [t for t in trajectories if t.target is not None or (t.modality, t.target_name) not in unsure]
+    trajectories = nano_corpus.read(a.out, a.num_trajectories, a.num_corrections if share == 1 else 0)
     if folder.exists() and last.exists():
         processor = load_processor(folder)
     else:
-        processor = build_processor(_corpus(SceneSource(a.cases, seed=a.seed)), size=1024)
+        processor = build_processor(nano_corpus.texts(nano_corpus.source(a)), size=1024)
         save_processor(processor, folder)
     tokenizer = processor.tokenizer
     config = NanoConfig(
@@ -259,34 +237,6 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
         [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98)
     )
     seconds, drawn, steps = 0.0, 0, 0
-    if last.exists():
-        state = torch.load(last, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        seconds, drawn, steps = state["seconds"], state["samples"], state["steps"]
-        print(f"resumed at {seconds / 60:.1f} min, {drawn} samples", file=sys.stderr)
-    print(
-        f"{len(trajectories)} trajectories, {sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters, "
-        f"vocabulary {config.vocab_size} + {64 * 64}",
-        file=sys.stderr,
-        flush=True,
-    )
-    data = NanoSamples(
-        trajectories,
-        processor,
-        SYSTEM_PROMPT,
-        seed=a.seed,
-        length=10_000_000,
-        start=drawn // GROUP,
-        group=GROUP,
-        max_batch_images=a.batch_images,
-    )
-    loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=2)
-    budget, warm = a.minutes * 60, min(90.0, a.minutes * 60 * 0.04)
-    clock = saved = shown = time.perf_counter()
-    frozen = False
-    running: list[dict[str, float]] = []
 
     def save() -> None:
         temporary = last.with_suffix(".tmp")
@@ -303,8 +253,48 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
         )
         temporary.replace(last)
 
+    if last.exists():
+        state = torch.load(last, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        seconds, drawn, steps = state["seconds"], state["samples"], state["steps"]
+        print(f"resumed at {seconds / 60:.1f} min, {drawn} samples", file=sys.stderr)
+    elif a.read_minutes:
+        source = nano_corpus.source(a)
+        known = learn_to_read(
+            model, processor, source, SYSTEM_PROMPT, minutes=a.read_minutes, lr=1.5 * a.lr, seed=a.seed
+        )
+        print(f"reading: {known:.1%} of the names are known", file=sys.stderr, flush=True)
+        average.load_state_dict(model.state_dict())
+        save()
+    print(
+        f"{len(trajectories)} trajectories, {sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters, "
+        f"vocabulary {config.vocab_size} + {64 * 64}",
+        file=sys.stderr,
+        flush=True,
+    )
+    data = NanoSamples(
+        trajectories,
+        processor,
+        SYSTEM_PROMPT,
+        seed=a.seed,
+        length=10_000_000,
+        start=drawn // GROUP,
+        group=GROUP,
+        max_batch_images=a.batch_images,
+        pictures=nano_corpus.source(a, real_share=0.65),
+        question_batches=a.question_batches,
+    )
+    loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=2)
+    budget, warm = a.minutes * 60, min(90.0, a.minutes * 60 * 0.04)
+    until = share * budget
+    clock = saved = shown = time.perf_counter()
+    frozen = False
+    running: list[dict[str, float]] = []
+
     with (a.out / "log.jsonl").open("a", encoding="utf-8") as log:
-        for batch in (b for group in loader for b in group):
+        for batch in (b for group in loader for b in group) if seconds < until else ():
             elapsed = seconds + time.perf_counter() - clock
             lr = (
                 a.lr
@@ -320,7 +310,7 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
             pixels = batch["pixel_values"].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
             batch["pixel_values"] = pixels.contiguous(memory_format=torch.channels_last)
             with torch.autocast(torch.device(a.device).type, dtype=torch.bfloat16):
-                loss, parts = _loss(model, batch, a.cell_weight)
+                loss, parts = _loss(model, batch, a.cell_weight, a.belief_weight)
             if not math.isfinite(float(loss.detach())):
                 print("ibisagent: error: the loss is not finite; the last checkpoint is kept", file=sys.stderr)
                 return 5
@@ -348,11 +338,11 @@ def _train(a: argparse.Namespace, shards: Path) -> int:
                 log.write(json.dumps(record) + "\n")
                 log.flush()
                 print(record, file=sys.stderr, flush=True)
-            if now - saved > 90 or elapsed >= budget:
+            if now - saved > 90 or elapsed >= until:
                 seconds += now - clock
                 clock = saved = now
                 save()
-            if elapsed >= budget:
+            if elapsed >= until:
                 break
     export(average.cpu(), processor, folder)
     return 0

@@ -18,20 +18,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ibisagent.actions import DIALECTS, Click, ClickAction, TerminateAction, Turn
+from ibisagent.actions import DIALECTS, Click, ClickAction, DiscardAction, TerminateAction, Turn
 from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.reasoning import answer_text, thought_text
-from ibisagent.engine.trajectories import Trajectory
+from ibisagent.engine.sources import SceneSource
+from ibisagent.engine.trajectories import GRID, Trajectory
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
 from ibisagent.policies.protocol import View
 from ibisagent.train.augment import change_intensity, draw_warp
+from ibisagent.train.nano_questions import draw_questions
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 
-__all__ = ["NanoSample", "NanoSamples", "collate", "soft_cells"]
+__all__ = ["NanoSample", "NanoSamples", "cell_shares", "collate", "soft_cells"]
 
 
 def soft_cells(
@@ -85,6 +87,10 @@ class NanoSample:
         ``int64`` (M,), positions of the coordinates to learn.
     cell_weights
         ``float32`` (M, cells), where each of those clicks would have been right; rows sum to 1.
+    target_map
+        ``uint8`` (cells,), share of the target in each cell times 255; all zero where it is absent.
+    shown_maps
+        ``uint8`` (N, cells), the same of the mask that each image shows.
     """
 
     ids: NDArray[np.int64]
@@ -92,6 +98,16 @@ class NanoSample:
     images: NDArray[np.uint8]
     cell_at: NDArray[np.int64]
     cell_weights: NDArray[np.float32]
+    target_map: NDArray[np.uint8]
+    shown_maps: NDArray[np.uint8]
+
+
+def cell_shares(mask: NDArray[np.bool_] | None, grid: int = GRID) -> NDArray[np.uint8]:
+    """Share of a mask (``bool`` (H, W), None is empty) in every cell, times 255: ``uint8`` (grid * grid,)."""
+    if mask is None:
+        return np.zeros(grid * grid, np.uint8)
+    whole = cv2.resize(mask.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
+    return (whole * 255).round().astype(np.uint8).ravel()
 
 
 class NanoSamples(Dataset):
@@ -112,6 +128,9 @@ class NanoSamples(Dataset):
         Show only the newest so many images of a conversation; None shows all.
     group, max_batch_images
         See above.
+    pictures, question_batches, questions
+        Where single questions come from, how many batches of them stand among those of a group, and how many
+        questions are asked of each picture (:mod:`ibisagent.train.nano_questions`); None leaves them out.
     """
 
     def __init__(
@@ -127,14 +146,18 @@ class NanoSamples(Dataset):
         max_images: int | None = None,
         group: int = 24,
         max_batch_images: int = 32,
+        pictures: SceneSource | None = None,
+        question_batches: int = 4,
+        questions: int = 4,
     ) -> None:
+        self.pictures, self.question_batches, self.questions = pictures, question_batches, questions
         self.trajectories, self.processor, self.system_prompt = list(trajectories), processor, system_prompt
         self.seed, self.length, self.start, self.augment = seed, length, start, augment
         self.max_images, self.group, self.max_batch_images = max_images, group, max_batch_images
         self.vocab = len(processor.tokenizer) - 64 * 64
         keys = sorted({t.kind_of_case for t in self.trajectories})
         self.by_kind = {k: [i for i, t in enumerate(self.trajectories) if t.kind_of_case == k] for k in keys}
-        counts = np.array([len(self.by_kind[k]) for k in keys], float) ** 0.6
+        counts = np.array([len(self.by_kind[k]) for k in keys], float) ** 0.5
         self.kinds, self.kind_p = keys, counts / counts.sum()
 
     def __len__(self) -> int:
@@ -153,8 +176,20 @@ class NanoSamples(Dataset):
                 batch = []
             batch.append(sample)
         batches.append(batch)
+        if self.pictures is not None:
+            batches += [self.ask(rng) for _ in range(self.question_batches)]
         pad = self.processor.tokenizer.pad_token_id
         return [collate(batches[int(i)], pad) for i in rng.permutation(len(batches))]
+
+    def ask(self, rng: np.random.Generator) -> list[NanoSample]:
+        """A batch of single questions, several to a picture."""
+        assert self.pictures is not None
+        samples: list[NanoSample] = []
+        while len(samples) < self.max_batch_images:
+            picture = self.pictures.picture(rng)
+            for question in draw_questions(picture, self.pictures, rng, self.questions):
+                samples.append(self.build(question, rng))
+        return samples[: self.max_batch_images]
 
     def build(self, item: Trajectory, rng: np.random.Generator) -> NanoSample:
         """Warp, reword and render one trajectory.
@@ -169,27 +204,9 @@ class NanoSamples(Dataset):
         pixels, masks, target, clicks = item.pixels, item.masks, item.target, item.clicks
         initial = item.initial_mask
         if self.augment:
-            size = pixels.shape[0]
-            # Scenes keep their aspect, the model's images are stretched to its square: it must know both.
-            warp = draw_warp(
-                rng,
-                (size, size),
-                size,
-                turn=item.turn,
-                flip=False,
-                zoom=(0.95, 1.12),
-                elastic=0.25,
-                shift=0.05,
-                aspect=0.2,
-            )
-            moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in clicks]
-            if all(m is not None for m, c in zip(moved, clicks, strict=True) if c is not None):
-                pixels = warp.image(pixels)
-                masks = [None if m is None else warp.mask(m) for m in masks]
-                target = None if target is None else warp.mask(target)
-                initial = None if initial is None else warp.mask(initial)
-                clicks = moved
-            pixels = change_intensity(rng, pixels, strength=0.7)
+            pixels, masks, target, initial, clicks = self._warped(item, rng)
+            # Inverted, the brightest would be the darkest.
+            pixels = change_intensity(rng, pixels, strength=0.0 if "brightest" in item.target_name else 0.7)
         image = Image(pixels, Geometry.plane_2d(), modality=item.modality)
         draw = draw_instruction(
             item.target_name, item.modality, rng, stage="refine" if initial is not None else "start"
@@ -212,21 +229,22 @@ class NanoSamples(Dataset):
                     clicks=(Click(x=round((gx + 0.5) / 64, 4), y=round((gy + 0.5) / 64, 4), positive=positive),)
                 )
                 kind = "start" if before is None else "missed" if positive else "excess"
-                # Without the place: before the click, it would tell the pointer what it has to find by looking.
-                thought = thought_text(kind, item.target_name)
-                step.action = action
-                step.raw_text = dialect.format(Turn(thought=thought, action=action))
                 if target is not None:
                     weights = soft_cells(before, target, positive, 64)
                 hard = np.zeros(64 * 64, np.float32)
                 hard[gy * 64 + gx] = 1
                 weights = hard if weights is None else 0.8 * weights + 0.2 * hard
+                step.action = action
             elif isinstance(step.action, TerminateAction):
                 verdict = step.action.verdict
                 kind = {"found": "fits", "uncertain": "rough", "absent": "absent"}[verdict]
-                stop = TerminateAction(verdict=verdict, answer=answer_text(verdict, item.target_name))
-                step.action = stop
-                step.raw_text = dialect.format(Turn(thought=thought_text(kind, item.target_name), action=stop))
+                step.action = TerminateAction(verdict=verdict, answer=answer_text(verdict, item.target_name))
+            else:
+                kind = "discard" if isinstance(step.action, DiscardAction) else "undo"
+            # Without the place: before the click, it would tell the pointer what it has to find by looking.
+            assert step.action is not None  # no unreadable reply is in a trajectory
+            turn = Turn(thought=thought_text(kind, item.target_name), action=step.action)
+            step.raw_text = dialect.format(turn)
             turns.append(weights)
             before = masks[i]
             step.mask = None if before is None else encode_mask(before)
@@ -238,7 +256,41 @@ class NanoSamples(Dataset):
         at = np.flatnonzero((rendered.ids >= self.vocab) & rendered.loss_mask)
         wanted = [cast("NDArray[np.float32]", turns[int(rendered.turn[p])]) for p in at]
         cell_weights = np.stack(wanted) if wanted else np.zeros((0, 64 * 64), np.float32)
-        return NanoSample(rendered.ids, rendered.loss_mask, np.stack(rendered.images), at, cell_weights)
+        shown_maps = np.stack([cell_shares(m) for m in [initial, *masks[:-1]]])
+        images = np.stack(rendered.images)
+        return NanoSample(
+            rendered.ids, rendered.loss_mask, images, at, cell_weights, cell_shares(target), shown_maps[-len(images) :]
+        )
+
+    def _warped(self, item: Trajectory, rng: np.random.Generator) -> tuple[Any, ...]:
+        """Pixels, masks, target, given mask and clicks, all moved alike; as they were where something would be lost."""
+        size = item.pixels.shape[0]
+        # One nucleus among many stays the largest or the leftmost only while none is cut off.
+        one = item.target_name.endswith("nucleus")
+        warp = draw_warp(
+            rng,
+            (size, size),
+            size,
+            turn=item.turn,
+            flip=False,
+            zoom=(0.9, 0.96) if one else (0.95, 1.12),
+            elastic=0.25,
+            shift=0.02 if one else 0.05,
+            aspect=0.03 if one else 0.1,
+        )
+        moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in item.clicks]
+        target = None if item.target is None else warp.mask(item.target)
+        initial = None if item.initial_mask is None else warp.mask(item.initial_mask)
+        lost = any(m is None for m, c in zip(moved, item.clicks, strict=True) if c is not None)
+        small = [
+            m
+            for m, old in ((target, item.target), (initial, item.initial_mask))
+            if m is not None and old is not None and m.sum() < 0.6 * old.sum()
+        ]
+        if lost or small:
+            return item.pixels, item.masks, item.target, item.initial_mask, item.clicks
+        masks = [None if m is None else warp.mask(m) for m in item.masks]
+        return warp.image(item.pixels), masks, target, initial, moved
 
 
 def _names(text: str, target: str) -> bool:
@@ -275,7 +327,8 @@ def collate(samples: Sequence[NanoSample], pad_id: int) -> dict[str, Tensor]:
         no mask; ``pixel_values`` ``uint8`` (N, S, S, 3), which the training loop scales to [-1, 1], what
         :class:`~ibisagent.policies.nano_processor.NanoImageProcessor` yields; ``cell_row`` and ``cell_at`` ``int64``
         (M,), row and position of the coordinates to predict; ``cell_weights`` ``float32`` (M, cells), where a
-        click would have been right.
+        click would have been right; ``target_maps`` and ``shown_maps`` ``uint8`` (N, cells), what each image's maps
+        should say.
     """
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad_id, dtype=torch.long)
@@ -291,4 +344,6 @@ def collate(samples: Sequence[NanoSample], pad_id: int) -> dict[str, Tensor]:
         "cell_row": torch.cat([torch.full((len(s.cell_at),), b, dtype=torch.long) for b, s in enumerate(samples)]),
         "cell_at": torch.cat([torch.from_numpy(s.cell_at) for s in samples]),
         "cell_weights": torch.cat([torch.from_numpy(s.cell_weights) for s in samples]),
+        "target_maps": torch.from_numpy(np.concatenate([np.tile(s.target_map, (len(s.images), 1)) for s in samples])),
+        "shown_maps": torch.from_numpy(np.concatenate([s.shown_maps for s in samples])),
     }

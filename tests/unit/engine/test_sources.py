@@ -63,23 +63,42 @@ def test_a_name_that_is_asked_as_absent_is_not_one_of_the_image_s_modality(
         assert scene.modality not in source.homes[scene.target_name] or scene.target_name in optional
 
 
-def test_a_structure_that_a_phantom_may_have_is_absent_only_where_its_mask_is_missing() -> None:
+def test_a_foreign_name_is_none_of_the_picture_s(source: SceneSource) -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        picture = source.picture(rng)
+        assert not set(picture.missing) & set(picture.masks)
+        for _ in range(8):
+            name = source.foreign(rng, picture)
+            assert name not in picture.masks
+            assert picture.modality not in source.homes[name] or name in picture.missing
+
+
+def test_a_structure_that_a_phantom_may_have_is_missing_only_where_its_mask_is() -> None:
     source = SceneSource.__new__(SceneSource)  # nothing but the phantoms
-    source.homes = {"brain tumor": {"MRI"}, "polyp": {"Endoscopy"}}
+    source.homes = {"brain tumor": {"MRI"}, "breast lesion": {"MRI"}, "polyp": {"Endoscopy"}}
     source.kind_p = np.array([float(kind == "brain_mri") for kind in phantoms.KINDS])
     with_tumor = without = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
         rng.choice(phantoms.KINDS, p=source.kind_p)
         drawn = phantoms.generate("brain_mri", int(rng.integers(2**31)), 256)
-        scene = source._phantom(np.random.default_rng(seed), absent=True)
-        assert scene is not None and np.array_equal(scene.pixels, drawn.pixels)
+        picture = source._phantom(np.random.default_rng(seed))
+        assert np.array_equal(picture.pixels, drawn.pixels) and picture.asked in picture.masks
+        names = {source.foreign(np.random.default_rng(k), picture) for k in range(40)}
         if "brain tumor" in drawn.masks:
-            assert scene.target_name == "polyp"
+            assert names == {"polyp", "breast lesion"}
             with_tumor += 1
         else:
+            assert names == {"polyp", "breast lesion", "brain tumor"}
             without += 1
     assert with_tumor and without
+
+
+def test_images_that_are_left_out_are_out_of_reach(toy_cases: Path, source: SceneSource) -> None:
+    less = SceneSource(toy_cases, seed=4, leave_out={"alpha0.png"})
+    assert set(source.images) - set(less.images) == {"alpha0.png"}
+    assert not any(image == "alpha0.png" for members in less.by_target.values() for image, _ in members)
 
 
 def test_val_images_are_never_read(toy_cases: Path, source: SceneSource, scenes: list[Scene]) -> None:

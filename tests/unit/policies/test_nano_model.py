@@ -15,7 +15,8 @@ from PIL import Image as pil  # noqa: E402
 
 from ibisagent.errors import InputError  # noqa: E402
 from ibisagent.policies import nano  # noqa: E402
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, pool, register  # noqa: E402
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, register  # noqa: E402
+from ibisagent.policies.nano_parts import Belief  # noqa: E402
 from ibisagent.policies.nano_processor import IMAGE_TOKEN, NanoImageProcessor, NanoProcessor  # noqa: E402
 
 WORDS, GRID, IMAGE, COORDINATE = 40, 16, 3, 4
@@ -65,7 +66,7 @@ def padded(*rows: list[int]) -> dict[str, Any]:
 def test_probabilities_are_normalised_and_coordinates_share_their_gate(model: NanoForConditionalGeneration) -> None:
     ids = torch.tensor([TWO])
     states = model(input_ids=ids, pixel_values=images(2), return_states=True)
-    pooled = pool(states.pointer_keys)[states.image_of.clamp_min(0)]
+    pooled = states.pooled[states.image_of.clamp_min(0)]
     with_image = model.base_logits(states.hidden, pooled)
     seen_image = (states.image_of >= 0)[..., None]
     plain = torch.where(seen_image, with_image, model.base_logits(states.hidden)).softmax(-1)[0]
@@ -88,8 +89,8 @@ def test_the_loss_of_training_sees_what_generation_scores(model: NanoForConditio
     for b in range(2):
         for at in range(len(TWO)):
             image = int(out.image_of[b, at])
-            keys = out.pointer_keys[image][None] if image >= 0 else None
-            torch.testing.assert_close(model.full_logits(out.hidden[b, at][None], keys)[0], logits[b, at])
+            seen = tuple(v[image][None] for v in (out.pointer_keys, out.belief, out.pooled)) if image >= 0 else None
+            torch.testing.assert_close(model.full_logits(out.hidden[b, at][None], seen)[0], logits[b, at])
 
 
 @torch.no_grad()
@@ -99,6 +100,18 @@ def test_a_position_points_into_the_last_image_before_it(model: NanoForCondition
     assert out.image_of[0].unique().tolist() == [-1, 0, 1]
     assert (out.image_of[0, :first] == -1).all() and (out.image_of[0, first + 4 : second - 3] == 0).all()
     assert (out.image_of[0, second:] == 1).all() and (out.image_of[1, second:] == 3).all()
+
+
+@torch.no_grad()
+def test_what_an_image_says_includes_the_image_before_it_in_the_same_row_only(
+    model: NanoForConditionalGeneration,
+) -> None:
+    pixels = images(4)
+    both = model(input_ids=torch.tensor([TWO, TWO]), pixel_values=pixels, return_states=True).pooled
+    assert both[[0, 2], -1].tolist() == [0, 0] and both[[1, 3], -1].tolist() == [1, 1]
+    facts = Belief.num_facts
+    now, before = both[:, -1 - 2 * facts : -1 - facts], both[:, -1 - facts : -1]
+    assert torch.equal(before[[1, 3]], now[[0, 2]]) and not before[[0, 2]].any()
 
 
 @torch.no_grad()

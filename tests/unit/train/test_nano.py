@@ -14,15 +14,17 @@ pytest.importorskip("transformers")
 
 from ibisagent.actions import DIALECTS  # noqa: E402
 from ibisagent.config import RolloutConfig  # noqa: E402
+from ibisagent.engine.expert import synthesize  # noqa: E402
 from ibisagent.engine.sources import SceneSource  # noqa: E402
-from ibisagent.engine.trajectories import read_shard, synthesize, write_shard  # noqa: E402
+from ibisagent.engine.trajectories import read_shard, write_shard  # noqa: E402
 from ibisagent.geometry import Geometry  # noqa: E402
 from ibisagent.policies.nano import make  # noqa: E402
-from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, pool  # noqa: E402
+from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration  # noqa: E402
 from ibisagent.rollout import run_episode  # noqa: E402
 from ibisagent.segmenters.clicknet import ClickNet  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train import nano as recipe  # noqa: E402
+from ibisagent.train import nano_corpus  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
 from ibisagent.types import Case, Image  # noqa: E402
 
@@ -49,19 +51,23 @@ def batch() -> dict[str, Any]:
     learnt[1, 6] = True
     weights = torch.zeros(1, GRID**2)
     weights[0, 20], weights[0, 21] = 0.75, 0.25
+    target = torch.zeros(2, GRID**2, dtype=torch.uint8)
+    target[0, 17:40] = 255
+    shown = torch.zeros(2, GRID**2, dtype=torch.uint8)
     return {
         "input_ids": ids, "loss_mask": learnt,
         "pixel_values": torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)),
         "cell_row": torch.tensor([0]), "cell_at": torch.tensor([6]), "cell_weights": weights,
+        "target_maps": target, "shown_maps": shown,
     }  # fmt: skip
 
 
 def test_the_loss_is_that_of_generation_s_own_probabilities(model: NanoForConditionalGeneration) -> None:
     b = batch()
-    loss, parts = recipe._loss(model, b, cell_weight=0.5)
+    loss, parts = recipe._loss(model, b, cell_weight=0.5, belief_weight=0.25)
     scores = model(input_ids=b["input_ids"], pixel_values=b["pixel_values"]).logits.detach()
     base = model(input_ids=b["input_ids"], pixel_values=b["pixel_values"], return_states=True)
-    pooled = pool(base.pointer_keys)[base.image_of.clamp_min(0)]
+    pooled = base.pooled[base.image_of.clamp_min(0)]
     plain = model.base_logits(base.hidden, pooled).log_softmax(-1).detach()
     gate = plain[0, 5, model.config.coordinate_token_id]
     words = -(gate + plain[0, 6, 8] + plain[1, 5, 8]) / 2  # two turns end here
@@ -71,21 +77,39 @@ def test_the_loss_is_that_of_generation_s_own_probabilities(model: NanoForCondit
     divergence = (weights[20] * (weights[20].log() - cells[20]) + weights[21] * (weights[21].log() - cells[21])).item()
     assert parts["divergence"] == pytest.approx(divergence, rel=1e-3)
     assert parts["right_place"] == pytest.approx((cells[20].exp() + cells[21].exp()).item(), rel=1e-3)
-    assert loss.item() == pytest.approx(parts["words"] + 0.5 * parts["divergence"], rel=1e-4)
+    truth = torch.stack([b["target_maps"], b["shown_maps"]], 1).float() / 255
+    cross = torch.nn.functional.binary_cross_entropy_with_logits(base.belief, truth, reduction="none").mean((0, 2))
+    p, t = base.belief[0, 0].sigmoid(), truth[0, 0]
+    overlap = ((2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)).item()
+    assert parts["belief_dice"] == pytest.approx(overlap, rel=1e-4)
+    assert parts["belief"] == pytest.approx((4 * cross[0] + cross[1]).item() + 1 - overlap, rel=1e-4)
+    assert loss.item() == pytest.approx(parts["words"] + 0.5 * parts["divergence"] + 0.25 * parts["belief"], rel=1e-4)
+
+
+def test_a_turn_counts_as_decided_when_its_first_tokens_are_right() -> None:
+    loss_mask = torch.zeros(2, 9, dtype=torch.bool)
+    loss_mask[0, 2:4] = loss_mask[0, 6:9] = loss_mask[1, 3:5] = True  # three turns of 2, 3 and 2 tokens
+    at = loss_mask[:, 1:].nonzero(as_tuple=True)
+    goal = torch.arange(7)
+    logits = torch.eye(7)
+    assert recipe._decisions(logits, goal, loss_mask, at) == 1.0
+    wrong = logits.clone()
+    wrong[3] = torch.eye(7)[0]  # in the second turn
+    assert recipe._decisions(wrong, goal, loss_mask, at) == pytest.approx(2 / 3)
 
 
 def test_what_is_not_marked_is_not_learnt(model: NanoForConditionalGeneration) -> None:
     one, two = batch(), batch()
     two["input_ids"][0, 7], two["input_ids"][1, 7] = 30, 31  # the last entries have nothing after them
     two["loss_mask"][0, 7] = one["loss_mask"][0, 7] = False
-    assert recipe._loss(model, one, 0.5)[0].item() == pytest.approx(recipe._loss(model, two, 0.5)[0].item())
+    assert recipe._loss(model, one, 0.5, 0.25)[0].item() == pytest.approx(recipe._loss(model, two, 0.5, 0.25)[0].item())
 
 
 def test_a_batch_without_clicks_has_a_loss_and_a_gradient(model: NanoForConditionalGeneration) -> None:
     b = batch()
     b["loss_mask"][0] = False
     b |= {"cell_row": b["cell_row"][:0], "cell_at": b["cell_at"][:0], "cell_weights": b["cell_weights"][:0]}
-    loss, parts = recipe._loss(model, b, 0.5)
+    loss, parts = recipe._loss(model, b, 0.5, 0.25)
     loss.backward()
     assert np.isfinite(loss.item()) and parts["divergence"] == 0
     assert model.language.embed_tokens.weight.grad.abs().sum() > 0
@@ -94,9 +118,9 @@ def test_a_batch_without_clicks_has_a_loss_and_a_gradient(model: NanoForConditio
 def test_some_steps_learn_the_place_and_the_words(model: NanoForConditionalGeneration) -> None:
     b = batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    first = recipe._loss(model, b, 0.5)[1]
+    first = recipe._loss(model, b, 0.5, 0.25)[1]
     for _ in range(25):
-        loss, parts = recipe._loss(model, b, 0.5)
+        loss, parts = recipe._loss(model, b, 0.5, 0.25)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -109,10 +133,10 @@ def test_the_corpus_names_every_target_and_no_instruction_of_the_test_split(toy_
     from ibisagent.engine.naming import target_phrases
 
     source = SceneSource(toy_cases)
-    texts = recipe._corpus(source)
+    texts = nano_corpus.texts(source)
     joined = "\n".join(texts)
     assert all(name in joined for name in source.homes)
-    assert texts == recipe._corpus(source)
+    assert texts == nano_corpus.texts(source)
     kept_out = {
         fill(template, phrase, "CT")
         for templates in all_templates(split="test").values()
@@ -150,7 +174,7 @@ def test_an_export_is_a_policy(tmp_path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of two, groups of two."""
-    monkeypatch.setattr(recipe, "SHARD", 2)
+    monkeypatch.setattr(nano_corpus, "SHARD", 2)
     monkeypatch.setattr(recipe, "GROUP", 2)
 
 
@@ -169,7 +193,7 @@ def test_a_part_writes_its_shards_and_keeps_what_is_there(
         assert [p.name for p in shards.iterdir()] == ["00001.jsonl"]  # of 0, 1, 2 the odd one
         items = read_shard(shards / "00001.jsonl")
         assert len(items) == 2 and items[0].episode.segmenter.name == "litemedsam"
-        source = SceneSource(toy_cases, seed=0)
+        source = SceneSource(toy_cases, seed=0, absent_share=0.0)
         assert np.array_equal(items[1].pixels, source.scene(3).pixels)
         before = (shards / "00001.jsonl").read_bytes()
         capsys.readouterr()
@@ -189,21 +213,23 @@ def test_the_recipe_trains_exports_and_resumes(
     shards.mkdir()
     items = [synthesize(source.scene(i), RulesSegmenter(), np.random.default_rng(i)) for i in range(2)]
     write_shard(shards / "00000.jsonl", items)
-    options = ["--cases", str(toy_cases), "--out", str(tmp_path), "--num-trajectories", "2", "--minutes", "0.02"]
-    options += ["--processes", "1", "--batch-images", "2"]
+    options = ["--cases", str(toy_cases), "--out", str(tmp_path), "--num-trajectories", "2"]
+    options += ["--processes", "1", "--batch-images", "2", "--num-corrections", "0", "--read-minutes", "0.01"]
 
-    def run() -> dict[str, Any]:
-        assert recipe.main(options) == 0
+    def run(minutes: str) -> dict[str, Any]:
+        assert recipe.main([*options, "--minutes", minutes]) == 0
         return torch.load(tmp_path / "last.pt", weights_only=True)
 
-    first = run()
+    first = run("0.02")
     assert first["samples"] >= 1 and first["steps"] >= 1 and first["seconds"] >= 1.2
     assert "resumed" not in capfd.readouterr().err
     files = {p.name for p in (tmp_path / "model").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "system_prompt.txt"} <= files
     assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "ibis_nano"
     vocabulary = (tmp_path / "model" / "tokenizer.json").read_bytes()
-    second = run()
+    again = run("0.02")  # its time is spent: it exports once more, and learns nothing
+    assert again["steps"] == first["steps"]
+    second = run("0.04")
     assert "resumed" in capfd.readouterr().err
     assert second["samples"] > first["samples"] and second["steps"] > first["steps"]
     assert second["seconds"] > first["seconds"]
@@ -211,7 +237,7 @@ def test_the_recipe_trains_exports_and_resumes(
     # the loss that is no number keeps the checkpoint
     monkeypatch.setattr(recipe, "_loss", lambda *a: (torch.tensor(float("nan"), requires_grad=True), {}))
     before = (tmp_path / "last.pt").read_bytes()
-    assert recipe.main(options) == 5
+    assert recipe.main([*options, "--minutes", "0.06"]) == 5
     assert (tmp_path / "last.pt").read_bytes() == before
     # what was exported speaks, and what it says is read by the one parser
     policy = make(str(tmp_path / "model"), max_new_tokens=12)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,11 +16,13 @@ from hypothesis.extra.numpy import arrays
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from ibisagent.engine.trajectories import Scene, Trajectory, synthesize  # noqa: E402
+from ibisagent.engine.expert import synthesize  # noqa: E402
+from ibisagent.engine.sources import SceneSource  # noqa: E402
+from ibisagent.engine.trajectories import Scene, Trajectory  # noqa: E402
 from ibisagent.rendering import agent_overlay  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train.augment import draw_warp  # noqa: E402
-from ibisagent.train.nano_data import NanoSamples, _forward, collate, soft_cells  # noqa: E402
+from ibisagent.train.nano_data import NanoSamples, _forward, cell_shares, collate, soft_cells  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
 
 SIZE, GRID, SYSTEM = 64, 64, "Segment."
@@ -122,6 +127,42 @@ def test_without_augmentation_a_sample_is_the_recorded_run(trajectories: list[Tr
         assert not s.loss_mask[s.ids == placeholder].any()
 
 
+def test_the_maps_are_the_target_and_what_each_image_shows(trajectories: list[Trajectory], processor: Any) -> None:
+    data = samples(trajectories, processor, augment=False)
+    for t in trajectories:
+        s = data.build(t, np.random.default_rng(0))
+        assert np.array_equal(s.target_map, cell_shares(t.target))
+        assert s.target_map.any() == (t.target is not None)
+        assert s.shown_maps.shape == (len(s.images), GRID * GRID) and s.shown_maps.dtype == np.uint8
+        for shown, mask in zip(s.shown_maps, [t.initial_mask, *t.masks[:-1]], strict=True):
+            assert np.array_equal(shown, cell_shares(mask))
+    assert any(not np.array_equal(s.shown_maps[0], s.shown_maps[-1]) for s in (data.build(t, np.random.default_rng(0))
+               for t in trajectories if len(t.masks) > 1))  # fmt: skip
+
+
+def test_a_cell_s_share_is_that_of_its_pixels() -> None:
+    mask = np.zeros((128, 256), bool)
+    mask[:2, :2] = True  # the left half of the first cell, which is 2 x 4 pixels
+    shares = cell_shares(mask).reshape(GRID, GRID)
+    assert shares[0, 0] == 128 and shares.sum() == 128
+    assert not cell_shares(None).any() and (cell_shares(~np.zeros((64, 64), bool)) == 255).all()
+
+
+def test_single_questions_stand_among_the_batches_of_a_group(
+    trajectories: list[Trajectory], processor: Any, toy_cases: Path
+) -> None:
+    options: dict[str, Any] = {"group": 2, "max_batch_images": 6, "question_batches": 2, "questions": 3}
+    small = [replace(t, pixels=cv2.resize(t.pixels, (256, 256))) for t in trajectories[-1:]]  # as large as pictures are
+    data = samples(small, processor, pictures=SceneSource(toy_cases), **options)
+    batches = data[0]
+    # two absent trajectories of one image each make one batch; the others are questions, one image a row
+    assert sorted(len(b["input_ids"]) for b in batches) == [2, 6, 6]
+    for b in batches:
+        assert len(b["pixel_values"]) == len(b["input_ids"]) == len(b["target_maps"]) == len(b["shown_maps"])
+    present = torch.cat([b["target_maps"] for b in batches]).any(1)
+    assert 0 < present.sum() < len(present)
+
+
 def test_wrong_actions_are_read_but_not_learnt(trajectories: list[Trajectory], processor: Any) -> None:
     data = samples(trajectories, processor)
     for t in trajectories[:2]:
@@ -177,9 +218,7 @@ def test_thoughts_name_the_error_that_is_clicked_and_never_its_place(
             before = after
 
 
-def test_an_absent_target_is_asked_for_unmistakably_and_refused(
-    trajectories: list[Trajectory], processor: Any
-) -> None:
+def test_an_absent_target_is_asked_for_unmistakably_and_refused(trajectories: list[Trajectory], processor: Any) -> None:
     data = samples(trajectories, processor)
     for seed in range(10):
         s = data.build(trajectories[-1], np.random.default_rng(seed))

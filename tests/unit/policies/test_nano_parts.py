@@ -1,0 +1,59 @@
+"""The belief as plain functions: what is missed, what is too much, and how deep."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ibisagent.policies.nano_parts import Belief  # noqa: E402
+
+SIDE = 16
+
+
+def maps(target: slice, shown: slice | None) -> torch.Tensor:
+    """Logits of two bands of rows, as sure as can be."""
+    values = torch.full((1, 2, SIDE, SIDE), -20.0)
+    values[0, 0, target] = 20
+    if shown is not None:
+        values[0, 1, shown] = 20
+    return values.flatten(2)
+
+
+def test_channels_are_the_logs_of_missed_excess_and_target() -> None:
+    channels = Belief.channels(maps(slice(2, 10), slice(6, 12)))[0].reshape(4, 3, SIDE, SIDE).exp() - 1e-3
+    rows = channels[0, :, :, 0] > 0.5
+    assert rows[0].nonzero()[:, 0].tolist() == [2, 3, 4, 5]
+    assert rows[1].nonzero()[:, 0].tolist() == [10, 11]
+    assert rows[2].nonzero()[:, 0].tolist() == list(range(2, 10))
+    # the averages are largest in the middle of a region, away from the border of the image
+    for level in (1, 2, 3):
+        depth = channels[level, 2, :, SIDE // 2]
+        assert depth[5].item() == pytest.approx(depth.max().item(), abs=1e-4)
+        assert depth[0] < depth[2] < depth[3] <= depth[5] > depth[9] > depth[11]
+
+
+def test_facts_tell_a_fit_a_miss_an_excess_and_an_absence_apart() -> None:
+    fit, missed, excess, none = (
+        Belief.facts(maps(*bands))[0]
+        for bands in (
+            (slice(2, 10), slice(2, 10)),
+            (slice(2, 10), slice(2, 4)),
+            (slice(2, 6), slice(2, 14)),
+            (slice(0, 0), None),
+        )
+    )
+    assert all(f.shape == (Belief.num_facts,) and f.isfinite().all() for f in (fit, missed, excess, none))
+    overlap, share_missed, share_excess, balance = range(5, 9)
+    assert fit[overlap] == pytest.approx(1, abs=0.01) and missed[overlap] == pytest.approx(0.25, abs=0.01)
+    assert missed[share_missed] == pytest.approx(0.75, abs=0.01) and fit[share_missed] < 0.01
+    assert excess[share_excess] == pytest.approx(2 / 3, abs=0.01)
+    assert missed[balance] > 0.9 and excess[balance] < -0.9
+    assert none[0] < fit[0] - 1 and none[overlap] < 0.01
+
+
+def test_the_belief_has_a_gradient_everywhere() -> None:
+    logits = torch.randn(2, 2, SIDE * SIDE, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (Belief.channels(logits).sum() + Belief.facts(logits).sum()).backward()
+    assert logits.grad is not None and (logits.grad != 0).float().mean() > 0.9

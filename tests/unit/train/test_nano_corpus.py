@@ -1,0 +1,89 @@
+"""Shards of corrections: nano acts first, on scenes that no trajectory was made of."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ibisagent.engine.expert import synthesize  # noqa: E402
+from ibisagent.engine.trajectories import read_shard, write_shard  # noqa: E402
+from ibisagent.errors import InputError  # noqa: E402
+from ibisagent.policies import nano  # noqa: E402
+from ibisagent.policies.protocol import Reply  # noqa: E402
+from ibisagent.segmenters import litemedsam  # noqa: E402
+from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
+from ibisagent.train import nano_corpus  # noqa: E402
+
+
+class Clicker:
+    """Always clicks in the middle."""
+
+    name = "clicker"
+
+    def act(self, views: Any, seed: int) -> list[Reply]:
+        return [Reply("<think>x</think><action>Positive Point (0.5078, 0.5078)</action>") for _ in views]
+
+
+@pytest.fixture
+def options(toy_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    monkeypatch.setattr(nano_corpus, "SHARD", 2)
+    monkeypatch.setattr(litemedsam, "LiteMedSamSegmenter", lambda clicknet: RulesSegmenter())
+    monkeypatch.setattr(nano, "make", lambda folder, device: Clicker())
+    return argparse.Namespace(
+        cases=toy_cases, out=tmp_path, seed=0, all_images=False, segmenter_weights=None, num_trajectories=3,
+        num_corrections=4, kind="trajectories", part="0/1",
+    )  # fmt: skip
+
+
+def test_corrections_are_made_of_other_scenes_and_begin_with_the_policy(options: argparse.Namespace) -> None:
+    threads = torch.get_num_threads()
+    try:
+        nano_corpus.write_part(options)
+        options.kind = "corrections"
+        nano_corpus.write_part(options)
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(p.name for p in (options.out / "corrections").iterdir()) == ["00000.jsonl", "00001.jsonl"]
+    plain, own = nano_corpus.read(options.out, 3, 0), nano_corpus.read(options.out, 3, 4)
+    assert len(plain) == 4 and len(own) == 8
+    scenes = nano_corpus.source(options, absent_share=0.0)
+    for i, t in enumerate(own):
+        assert np.array_equal(t.pixels, scenes.scene(i).pixels)  # four of the first kind, then the next four
+        assert t.kind_of_case.startswith("corrected ") == (i >= 4)
+        assert t.target is not None
+    assert any(t.episode.steps[0].raw_text.startswith("<think>x</think>") for t in own[4:])
+    assert not any("<think>x</think>" in s.raw_text for t in plain for s in t.episode.steps)
+
+
+def test_reading_takes_no_more_shards_than_asked_for(options: argparse.Namespace) -> None:
+    scenes = nano_corpus.source(options, absent_share=0.0)
+    (options.out / "trajectories").mkdir()
+    for k in range(3):
+        item = synthesize(scenes.scene(k), RulesSegmenter(), np.random.default_rng(k))
+        write_shard(options.out / "trajectories" / f"{k:05d}.jsonl", [item])
+    assert len(nano_corpus.read(options.out, 4, 0)) == 2
+    assert len(nano_corpus.read(options.out, 100, 100)) == 3
+    assert read_shard(options.out / "trajectories" / "00000.jsonl")[0].target_name
+
+
+def test_a_folder_belongs_to_one_run(options: argparse.Namespace) -> None:
+    nano_corpus.claim(options)
+    nano_corpus.claim(options)
+    options.seed = 1
+    with pytest.raises(InputError, match="seed 0 and not 1: choose another --out"):
+        nano_corpus.claim(options)
+    options.cases = options.out / "none.jsonl"
+    with pytest.raises(InputError, match=r"cannot read .*none\.jsonl"):
+        nano_corpus.claim(options)
+
+
+def test_a_worker_that_fails_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not nano_corpus.write(["--cases", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)], 1, "trajectories")
+    assert "writing the trajectories failed" in capsys.readouterr().err
