@@ -1,12 +1,18 @@
 """The simulated expert's click: where a person who knows the target would click next.
 
-The rule of the paper (its ancestor is Xu et al. 2016): take the region that the mask misses and the
-region that it covers too much; in the one with more pixels, click on the pixel that lies deepest,
-that is farthest from the region's border, where the image's edge is a border too.
+Three rules, :data:`CLICK_RULES`, that take the current mask, the target and a generator:
+
+- ``paper`` (its ancestor is Xu et al. 2016): take the region that the mask misses and the region that it covers too
+  much; in the one with more pixels, click on the pixel that lies deepest, that is farthest from the region's border,
+  where the image's edge is a border too. It needs no generator.
+- ``component``: the deepest pixel of the largest connected piece of either region, as the interactive track of the
+  CVPR 2025 challenge on foundation models for segmentation does in 3-D. Likewise.
+- ``jittered``: as ``paper``, but now and then on a pixel less deep, as people do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +22,7 @@ from ibisagent.types import PixelClick
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["deepest_point", "next_click"]
+__all__ = ["CLICK_RULES", "component_click", "deepest_point", "jittered_click", "next_click"]
 
 
 def next_click(current: NDArray[np.bool_] | None, target: NDArray[np.bool_]) -> PixelClick | None:
@@ -40,19 +46,105 @@ def next_click(current: NDArray[np.bool_] | None, target: NDArray[np.bool_]) -> 
     ValueError
         If a mask is not bool (H, W) or the shapes differ.
     """
-    if target.dtype != np.bool_ or target.ndim != 2:
-        raise ValueError(f"target must be bool (H, W), not {target.dtype} {target.shape}")
-    if current is None:
-        current = np.zeros_like(target)
-    if current.dtype != np.bool_ or current.shape != target.shape:
-        raise ValueError(f"current must be bool {target.shape}, not {current.dtype} {current.shape}")
-    missed, excess = target & ~current, current & ~target
+    missed, excess = _errors(current, target)
     num_missed, num_excess = int(np.count_nonzero(missed)), int(np.count_nonzero(excess))
     if num_missed == num_excess == 0:
         return None
     positive = num_missed >= num_excess
     x, y = deepest_point(missed if positive else excess)
     return PixelClick(x, y, positive)
+
+
+def component_click(current: NDArray[np.bool_] | None, target: NDArray[np.bool_]) -> PixelClick | None:
+    """Click in the largest connected piece of error, missed and excess pixels apart; None if nothing is wrong.
+
+    Parameters
+    ----------
+    current, target
+        As for :func:`next_click`.
+
+    Returns
+    -------
+    PixelClick or None
+        Pixels that touch at a corner are connected (the 2-D form of the challenge's 26 neighbours). Of equally large
+        pieces a missed one comes first, then the one whose first pixel in row-major order comes first.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not bool (H, W) or the shapes differ.
+    """
+    import cv2
+
+    best: tuple[int, bool, NDArray[np.bool_]] | None = None
+    for region, positive in zip(_errors(current, target), (True, False), strict=True):
+        if not region.any():
+            continue
+        _, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
+        sizes = np.bincount(labels.ravel())[1:]
+        of_most = np.flatnonzero(sizes == sizes.max()) + 1
+        # The labels' own order is OpenCV's affair: the first pixel decides.
+        flat = labels.ravel()
+        label = flat[int(np.argmax(np.isin(flat, of_most)))]
+        if best is None or sizes.max() > best[0]:
+            best = int(sizes.max()), positive, labels == label
+    if best is None:
+        return None
+    x, y = deepest_point(best[2])
+    return PixelClick(x, y, best[1])
+
+
+def jittered_click(
+    current: NDArray[np.bool_] | None, target: NDArray[np.bool_], rng: np.random.Generator, share: float = 0.35
+) -> PixelClick | None:
+    """Click as :func:`next_click`, but in ``share`` of all cases on a pixel drawn by the square of its depth.
+
+    Parameters
+    ----------
+    current, target
+        As for :func:`next_click`.
+    rng
+        The only source of randomness.
+    share
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a mask is not bool (H, W) or the shapes differ.
+    """
+    missed, excess = _errors(current, target)
+    positive = int(np.count_nonzero(missed)) >= int(np.count_nonzero(excess))
+    region = missed if positive else excess
+    if not region.any():
+        return None
+    if rng.random() >= share:
+        x, y = deepest_point(region)
+        return PixelClick(x, y, positive)
+    flat = (_depth(region).ravel() ** 2).astype(np.float64)
+    at = int(rng.choice(flat.size, p=flat / flat.sum()))
+    return PixelClick(at % region.shape[1], at // region.shape[1], positive)
+
+
+def _errors(
+    current: NDArray[np.bool_] | None, target: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """What the mask misses and what it covers too much; ValueError where the masks are no masks."""
+    if target.dtype != np.bool_ or target.ndim != 2:
+        raise ValueError(f"target must be bool (H, W), not {target.dtype} {target.shape}")
+    if current is None:
+        current = np.zeros_like(target)
+    if current.dtype != np.bool_ or current.shape != target.shape:
+        raise ValueError(f"current must be bool {target.shape}, not {current.dtype} {current.shape}")
+    return target & ~current, current & ~target
+
+
+def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
+    import cv2  # half a tenth of a second to import: only where a click is wanted
+
+    # One pixel of outside on every side makes the image's edge a border.
+    padded = np.pad(region, 1).astype(np.uint8)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
 
 
 def deepest_point(region: NDArray[np.bool_]) -> tuple[int, int]:
@@ -67,10 +159,16 @@ def deepest_point(region: NDArray[np.bool_]) -> tuple[int, int]:
     """
     if not region.any():
         raise ValueError("an empty region has no deepest point")
-    import cv2  # half a tenth of a second to import: only where a click is wanted
-
-    # One pixel of outside on every side makes the image's edge a border.
-    padded = np.pad(region, 1).astype(np.uint8)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = _depth(region)
     y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    return int(x) - 1, int(y) - 1
+    return int(x), int(y)
+
+
+CLICK_RULES: dict[
+    str, Callable[[NDArray[np.bool_] | None, NDArray[np.bool_], np.random.Generator], PixelClick | None]
+] = {
+    "paper": lambda current, target, rng: next_click(current, target),
+    "component": lambda current, target, rng: component_click(current, target),
+    "jittered": jittered_click,
+}
+"""By name: (current, target, generator) to the next click, or None if nothing is wrong."""

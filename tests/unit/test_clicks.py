@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ibisagent.clicks import deepest_point, next_click
+from ibisagent.clicks import CLICK_RULES, component_click, deepest_point, jittered_click, next_click
 from ibisagent.types import PixelClick
 
 
@@ -83,10 +84,74 @@ def test_click_lies_in_the_error_that_it_names(pair: NDArray[np.bool_]) -> None:
         assert current[click.y, click.x] != click.positive
 
 
+def flood(region: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Connected pieces, corners included, in the order of their first pixels."""
+    left, pieces = region.copy(), []
+    while left.any():
+        piece = np.zeros_like(left)
+        todo = [tuple(int(v) for v in np.argwhere(left)[0])]
+        while todo:
+            r, c = todo.pop()
+            if 0 <= r < left.shape[0] and 0 <= c < left.shape[1] and left[r, c]:
+                left[r, c], piece[r, c] = False, True
+                todo += [(r + i, c + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        pieces.append(piece)
+    return pieces
+
+
+@settings(max_examples=150, deadline=None)
+@given(hnp.arrays(np.bool_, (2, 8, 10)))
+def test_the_component_rule_is_its_definition(pair: NDArray[np.bool_]) -> None:
+    current, target = pair
+    pieces = [(p, True) for p in flood(target & ~current)] + [(p, False) for p in flood(current & ~target)]
+    click = component_click(current, target)
+    if not pieces:
+        assert click is None
+        return
+    piece, positive = max(pieces, key=lambda item: item[0].sum())  # the first of the largest
+    assert click == PixelClick(*brute_force(piece), positive)
+
+
+def test_many_small_errors_weigh_less_than_a_large_one_for_the_component_rule_alone() -> None:
+    target, current = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+    target[::3, ::3] = True  # 49 single pixels are missed
+    current[8:14, 8:14] = True  # 32 in one piece are too much
+    current &= ~target
+    paper, component = next_click(current, target), component_click(current, target)
+    assert paper is not None and paper.positive
+    assert component is not None and not component.positive and current[component.y, component.x]
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.bool_, (2, 12, 9)), st.integers(0, 2**32 - 1))
+def test_every_rule_clicks_in_an_error_of_its_sign(pair: NDArray[np.bool_], seed: int) -> None:
+    current, target = pair
+    for name, rule in CLICK_RULES.items():
+        click = rule(current, target, np.random.default_rng(seed))
+        assert (click is None) == np.array_equal(current, target), name
+        if click is not None:
+            assert target[click.y, click.x] == click.positive != current[click.y, click.x]
+    assert CLICK_RULES["paper"](current, target, np.random.default_rng(seed)) == next_click(current, target)
+    assert jittered_click(current, target, np.random.default_rng(seed), share=0.0) == next_click(current, target)
+
+
+def test_jitter_prefers_depth() -> None:
+    target = np.zeros((40, 40), bool)
+    target[5:36, 5:36] = True
+    rng = np.random.default_rng(0)
+    clicks = [jittered_click(None, target, rng) for _ in range(300)]
+    deepest = [c == PixelClick(20, 20, True) for c in clicks]
+    assert 0.55 < np.mean(deepest) < 0.75
+    rest = [c for c, d in zip(clicks, deepest, strict=True) if not d and c is not None]
+    depth = [min(c.x - 4, 36 - c.x, c.y - 4, 36 - c.y) for c in rest]
+    assert np.mean(depth) > 8 > 31 / 6  # uniform pixels of a square lie at a sixth of its side
+
+
 def test_wrong_input_is_refused() -> None:
     good = np.zeros((4, 4), bool)
     for current, target in ((None, np.zeros((4, 4), np.uint8)), (np.zeros((4, 5), bool), good), (good, good[0])):
-        with pytest.raises(ValueError):
-            next_click(current, target)
+        for rule in CLICK_RULES.values():
+            with pytest.raises(ValueError):
+                rule(current, target, np.random.default_rng(0))
     with pytest.raises(ValueError):
         deepest_point(good)

@@ -36,11 +36,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ibisagent.clicks import jittered_click
 from ibisagent.errors import InputError
 from ibisagent.segmenters.clicknet import MAX_CLICKS, SIZE, ClickNet, image_planes, prompt_planes
 from ibisagent.train.segmenter_data import Diet, SegmenterSamples, load_pool
 
-__all__ = ["export", "load_checkpoint", "main", "simulate_click"]
+__all__ = ["export", "load_checkpoint", "main"]
 
 
 def load_checkpoint(path: Path) -> ClickNet:
@@ -73,38 +74,6 @@ def export(net: ClickNet, folder: Path) -> None:
     state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     save_file(state, folder / "clicknet.safetensors")
     (folder / "config.json").write_text(json.dumps({"widths": list(net.widths)}) + "\n", encoding="utf-8")
-
-
-def simulate_click(
-    current: NDArray[np.bool_], target: NDArray[np.bool_], rng: np.random.Generator | None = None
-) -> tuple[float, float, bool] | None:
-    """Click in the larger error region: at its deepest point, or, with ``rng``, sometimes elsewhere in it.
-
-    Parameters
-    ----------
-    current, target
-        ``bool`` (H, W).
-    rng
-        Makes 35 of 100 clicks land on a pixel drawn by the square of its depth; None always takes the deepest.
-
-    Returns
-    -------
-    (x, y, positive) or None
-        In whole pixels; None where the masks are equal.
-    """
-    missed, excess = target & ~current, current & ~target
-    positive = int(missed.sum()) >= int(excess.sum())
-    region = missed if positive else excess
-    if not region.any():
-        return None
-    padded = np.pad(region.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    if rng is not None and rng.random() < 0.35:
-        flat = (depth.ravel() ** 2).astype(np.float64)
-        at = int(rng.choice(flat.size, p=flat / flat.sum()))
-    else:
-        at = int(depth.argmax())
-    return at % region.shape[1], at // region.shape[1], positive
 
 
 class _Clicks:
@@ -295,9 +264,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for b in range(len(truth)):
                 if step == 0 and ready[b]:
                     continue
-                click = simulate_click(mask[b], truth[b], rng)
+                click = jittered_click(mask[b], truth[b], rng)
                 if click is not None:
-                    clicks.add(b, *click)
+                    clicks.add(b, click.x, click.y, click.positive)
             prompts = clicks.planes(
                 image.cpu() if a.device != "cpu" else image,
                 prior.cpu() if a.device != "cpu" else prior,

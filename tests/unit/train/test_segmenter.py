@@ -7,53 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 torch = pytest.importorskip("torch")
 
-from ibisagent.clicks import next_click  # noqa: E402
 from ibisagent.segmenters.clicknet import MAX_CLICKS, SIZE, ClickNet  # noqa: E402
 from ibisagent.segmenters.litemedsam import load_clicknet  # noqa: E402
 from ibisagent.train import segmenter as recipe  # noqa: E402
-from ibisagent.train.segmenter import load_checkpoint, main, simulate_click  # noqa: E402
-
-masks = arrays(np.bool_, (12, 9))
-
-
-@settings(max_examples=150, deadline=None)
-@given(masks, masks, st.integers(0, 2**32 - 1))
-def test_a_click_lies_in_the_larger_error_region(current: np.ndarray, target: np.ndarray, seed: int) -> None:
-    missed, excess = target & ~current, current & ~target
-    for rng in (None, np.random.default_rng(seed)):
-        click = simulate_click(current, target, rng)
-        if click is None:
-            assert np.array_equal(current, target)
-            continue
-        x, y, positive = click
-        assert positive == (missed.sum() >= excess.sum())
-        assert (missed if positive else excess)[y, x]
-
-
-@settings(max_examples=100, deadline=None)
-@given(masks, masks)
-def test_without_chance_it_is_the_expert_of_the_benchmarks(current: np.ndarray, target: np.ndarray) -> None:
-    click, expert = simulate_click(current, target), next_click(current, target)
-    assert (click is None) == (expert is None)
-    if click is not None and expert is not None:
-        assert click == (expert.x, expert.y, expert.positive)
-
-
-def test_chance_prefers_depth() -> None:
-    target = np.zeros((40, 40), bool)
-    target[5:36, 5:36] = True
-    rng = np.random.default_rng(0)
-    clicks = [simulate_click(np.zeros_like(target), target, rng) for _ in range(300)]
-    deepest = [c == (20, 20, True) for c in clicks]
-    assert 0.55 < np.mean(deepest) < 0.75
-    depth = [min(c[0] - 4, 36 - c[0], c[1] - 4, 36 - c[1]) for c, d in zip(clicks, deepest, strict=True) if not d]
-    assert np.mean(depth) > 8 > 31 / 6  # uniform pixels of a square lie at a sixth of its side
+from ibisagent.train.segmenter import load_checkpoint, main  # noqa: E402
 
 
 def test_click_lists_keep_signs_apart_and_stop_when_full() -> None:
