@@ -8,7 +8,7 @@ go on from where that led: states that no expert would have come to (DAgger, Ros
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -29,7 +29,7 @@ from ibisagent.actions import (
 from ibisagent.config import RolloutConfig
 from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
-from ibisagent.engine.trajectories import GRID, Mask, Scene, Trajectory
+from ibisagent.engine.trajectories import GRID, Mask, Scene, Trajectory, cell_click
 from ibisagent.environment import SegmentationEnv
 from ibisagent.episode import Episode, Outcome, Step
 from ibisagent.errors import ActionError, ToolError
@@ -38,7 +38,18 @@ from ibisagent.metrics import iou
 from ibisagent.policies.protocol import Policy, Reply
 from ibisagent.types import Case, Image
 
-__all__ = ["FOUND_IOU", "MAX_CLICKS", "PLATEAU", "STOP_IOU", "correct", "damaged_mask", "expert_cell", "synthesize"]
+__all__ = [
+    "FOUND_IOU",
+    "MAX_CLICKS",
+    "PLATEAU",
+    "STOP_IOU",
+    "cell_depths",
+    "correct",
+    "damaged_mask",
+    "expert_cell",
+    "other_mask",
+    "synthesize",
+]
 
 MAX_CLICKS = 7
 """Right clicks of an expert at most."""
@@ -56,12 +67,12 @@ HARM = 0.03
 """A click that lowers the IoU by more is taken back."""
 
 
-def _cell_depths(region: Mask) -> NDArray[np.float32]:
-    """(GRID, GRID) depth of every cell's centre inside a region, in pixels."""
+def cell_depths(region: Mask, grid: int = GRID) -> NDArray[np.float32]:
+    """(grid, grid) depth of every cell's centre inside a ``bool`` (H, W) region, in pixels; 0 outside it."""
     depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     h, w = region.shape
-    ys = ((np.arange(GRID) + 0.5) * h / GRID).astype(int)
-    xs = ((np.arange(GRID) + 0.5) * w / GRID).astype(int)
+    ys = ((np.arange(grid) + 0.5) * h / grid).astype(int)
+    xs = ((np.arange(grid) + 0.5) * w / grid).astype(int)
     return depth[np.ix_(ys, xs)]
 
 
@@ -75,7 +86,7 @@ def expert_cell(current: Mask | None, target: Mask, rng: np.random.Generator) ->
     for region, positive in order:
         if not region.any():
             continue
-        depth = _cell_depths(region)
+        depth = cell_depths(region)
         if depth.max() <= 0:
             continue
         if rng.random() < 0.3:
@@ -91,11 +102,17 @@ def _wrong_cell(current: Mask | None, target: Mask, rng: np.random.Generator) ->
     region = ~cv2.dilate(target.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) if positive else target
     if current is not None:
         region = region & (~current if positive else current)
-    depth = _cell_depths(region)
+    depth = cell_depths(region)
     if depth.max() <= 2:
         return None
     p = (depth.ravel() > 2).astype(np.float64)
     return int(rng.choice(p.size, p=p / p.sum())), positive
+
+
+def other_mask(masks: Iterable[Mask], target: Mask, rng: np.random.Generator) -> Mask | None:
+    """One of the masks that shows something else than the target (IoU below 0.2), or None if none does."""
+    others = [m for m in masks if m.any() and iou(m, target) < 0.2]
+    return others[int(rng.integers(len(others)))] if others else None
 
 
 def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
@@ -170,10 +187,10 @@ class _Run:
 
     def click(self, cell: int, positive: bool, good: bool = True) -> None:
         """Click on a cell."""
-        x, y = (cell % GRID + 0.5) / GRID, (cell // GRID + 0.5) / GRID
+        action = cell_click(cell, positive)
         kind = "start" if self.view.mask is None else "missed" if positive else "excess"
-        action = ClickAction(clicks=(Click(x=round(x, 4), y=round(y, 4), positive=positive),))
-        self.do(Turn(thought=thought_text(kind, self.name, where_text(x, y)), action=action), good)
+        where = where_text(action.clicks[0].x, action.clicks[0].y)
+        self.do(Turn(thought=thought_text(kind, self.name, where), action=action), good)
 
     def click_on(self, rng: np.random.Generator, most: int, wrong_at: int = -1) -> None:
         """Let the expert click until the mask is good; before click ``wrong_at`` it makes a wrong one."""
@@ -242,8 +259,7 @@ def _given(scene: Scene, rng: np.random.Generator) -> tuple[Mask | None, bool]:
     if start < 0.12:
         initial = damaged_mask(scene.target, rng)
     elif start < 0.19:
-        others = [m for m in scene.others if m.any() and iou(m, scene.target) < 0.2]
-        initial = others[int(rng.integers(len(others)))] if others else None
+        initial = other_mask(scene.others, scene.target, rng)
     return (initial, start >= 0.12) if initial is not None and initial.any() else (None, False)
 
 

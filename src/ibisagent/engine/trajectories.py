@@ -18,16 +18,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ibisagent.actions import Click, ClickAction
 from ibisagent.episode import Episode, decode_mask, encode_mask
 from ibisagent.errors import InputError
 from ibisagent.rle import Rle
 
-__all__ = ["GRID", "Mask", "Scene", "Trajectory", "read_shard", "write_shard"]
+__all__ = ["GRID", "Mask", "Scene", "Trajectory", "cell_click", "read_shard", "write_shard"]
 
 GRID = 64
 """Cells a side that experts click on; nano's vocabulary has exactly these."""
 
 Mask = NDArray[np.bool_]
+
+
+def cell_click(cell: int, positive: bool) -> ClickAction:
+    """A click on the centre of a cell; cells count row by row, ``GRID`` a side."""
+    x, y = (cell % GRID + 0.5) / GRID, (cell // GRID + 0.5) / GRID
+    return ClickAction(clicks=(Click(x=round(x, 4), y=round(y, 4), positive=positive),))
 
 
 @dataclass(frozen=True, eq=False)

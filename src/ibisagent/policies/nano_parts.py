@@ -79,6 +79,7 @@ class _Residual(nn.Module):
         self.b = nn.Sequential(nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.BatchNorm2d(c))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, c, h, w) -> the same."""
         return F.relu(x + self.b(self.a(x)))
 
 
@@ -103,6 +104,7 @@ class Vision(nn.Module):
         self.out = nn.Linear(w[4], config.hidden_size)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, 3, S, S) pixels in [-1, 1] -> (N, tokens, hidden_size) and the features at strides 4, 8, 16."""
         features = []
         x = pixels
         for stage in self.stages:
@@ -153,8 +155,9 @@ class Belief:
         blurred = F.avg_pool2d(maps.reshape(n, 4, side, side), 5, 1, 2).flatten(2)
         peaks = torch.cat([blurred.amax(-1), maps[:, :1].amax(-1)], 1)
         sure = (target * target).sum(-1, keepdim=True) / (target.sum(-1, keepdim=True) + 1e-2)
-        far = (areas[:, :1] + 1e-4).log() - 2
-        return torch.cat([(areas + 1e-4).log() / 4 + 1, ratios, peaks, sure, far / 4 + 2], 1)
+        logs = (areas + 1e-4).log() / 4 + 1
+        # The last repeats the first, moved by one half: of no use, but the shipped weights were trained with it.
+        return torch.cat([logs, ratios, peaks, sure, logs[:, :1] + 0.5], 1)
 
 
 class Pointer(nn.Module):

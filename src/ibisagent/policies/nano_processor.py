@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,18 @@ class NanoProcessor(ProcessorMixin):
 def load_processor(folder: str | Path) -> NanoProcessor:
     """Load a processor that ``save_pretrained`` wrote; unlike ``AutoProcessor`` it needs no torchvision.
 
-    It makes 64 placeholders of an image, as the default sizes of the model want.
+    ``processor_config.json`` says how many placeholders an image becomes, 64 if it does not.
     """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     # Known as special, they cannot be forged: the policies break such words up in instructions and replies.
     tokenizer.add_special_tokens({"additional_special_tokens": CONTROL_TOKENS})
     template = Path(folder) / "chat_template.jinja"
     text = template.read_text(encoding="utf-8") if template.exists() else tokenizer.chat_template
-    return NanoProcessor(NanoImageProcessor.from_pretrained(folder), tokenizer, chat_template=text)
+    settings = Path(folder) / "processor_config.json"
+    known = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    return NanoProcessor(
+        NanoImageProcessor.from_pretrained(folder),
+        tokenizer,
+        chat_template=text,
+        image_tokens=int(known.get("image_tokens", 64)),
+    )

@@ -63,10 +63,20 @@ def texts(source: SceneSource) -> list[str]:
     return said + observations * 60
 
 
+def _train_rows(cases: Path) -> list[tuple[str, str, str]]:
+    """(image, group, target) of a case list's training rows."""
+    try:
+        rows = [json.loads(line) for line in cases.read_text(encoding="utf-8").splitlines()]
+        return [(r["image"], r["group"], r["target"]) for r in rows if r["split"] == "train"]
+    except OSError as error:
+        raise InputError(f"--cases: cannot read {cases}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--cases: {cases} is no case list: {type(error).__name__}: {error}") from None
+
+
 def source(a: argparse.Namespace, **options: Any) -> SceneSource:
     """The scenes that training may see: those of the training split without the development split."""
-    rows = [json.loads(line) for line in a.cases.read_text(encoding="utf-8").splitlines()]
-    apart = development_images((r["image"], r["group"], r["target"]) for r in rows if r["split"] == "train")
+    apart = development_images(_train_rows(a.cases))
     return SceneSource(a.cases, seed=a.seed, leave_out=() if a.all_images else apart, **options)
 
 
@@ -78,10 +88,8 @@ def claim(a: argparse.Namespace) -> None:
     InputError
         If the case list cannot be read, or the folder's shards were made with other options.
     """
-    try:
-        cases = hashlib.sha256(a.cases.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"--cases: cannot read {a.cases}: {error.strerror}") from None
+    _train_rows(a.cases)
+    cases = hashlib.sha256(a.cases.read_bytes()).hexdigest()
     now = {"seed": a.seed, "cases_sha256": cases, "all_images": a.all_images}
     a.out.mkdir(parents=True, exist_ok=True)
     path = a.out / "made_with.json"

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ibisagent.actions import DIALECTS, Click, ClickAction, DiscardAction, TerminateAction, Turn
+from ibisagent.actions import DIALECTS, DiscardAction, TerminateAction, Turn
+from ibisagent.engine.expert import cell_depths
 from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.reasoning import answer_text, thought_text
 from ibisagent.engine.sources import SceneSource
-from ibisagent.engine.trajectories import GRID, Trajectory
+from ibisagent.engine.trajectories import GRID, Trajectory, cell_click
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
@@ -64,11 +65,7 @@ def soft_cells(
     region = target & ~current if positive else current & ~target
     if not region.any():
         return None
-    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    h, w = target.shape
-    ys = ((np.arange(grid) + 0.5) * h / grid).astype(int)
-    xs = ((np.arange(grid) + 0.5) * w / grid).astype(int)
-    cells = depth[np.ix_(ys, xs)] ** 3
+    cells = cell_depths(region, grid) ** 3
     total = float(cells.sum())
     return (cells / total).ravel().astype(np.float32) if total > 0 else None
 
@@ -225,9 +222,7 @@ class NanoSamples(Dataset):
             if click is not None:
                 x, y, positive = click
                 gx, gy = min(63, int(x * 64 / pixels.shape[1])), min(63, int(y * 64 / pixels.shape[0]))
-                action = ClickAction(
-                    clicks=(Click(x=round((gx + 0.5) / 64, 4), y=round((gy + 0.5) / 64, 4), positive=positive),)
-                )
+                action = cell_click(gy * GRID + gx, positive)
                 kind = "start" if before is None else "missed" if positive else "excess"
                 if target is not None:
                     weights = soft_cells(before, target, positive, 64)

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ibisagent.actions import Action, Click, ClickAction, DiscardAction, TerminateAction
-from ibisagent.engine.expert import FOUND_IOU, STOP_IOU, damaged_mask, expert_cell
+from ibisagent.actions import Action, DiscardAction, TerminateAction
+from ibisagent.engine.expert import FOUND_IOU, STOP_IOU, damaged_mask, expert_cell, other_mask
 from ibisagent.engine.sources import Picture, SceneSource, askable, turn_for
-from ibisagent.engine.trajectories import GRID, Trajectory
+from ibisagent.engine.trajectories import GRID, Trajectory, cell_click
 from ibisagent.episode import Episode, ImageRecord, Step, encode_mask
 from ibisagent.metrics import iou
 
@@ -72,9 +72,9 @@ def _given(
     """A mask to start from: wrong here and there, right but for its edge, or (True) of something else."""
     kind = rng.random()
     if kind < 0.15:
-        others = [m for n, m in picture.masks.items() if n != name and m.any() and iou(m, target) < 0.2]
-        if others:
-            return others[int(rng.integers(len(others)))], True
+        other = other_mask((m for n, m in picture.masks.items() if n != name), target, rng)
+        if other is not None:
+            return other, True
     if kind < 0.45:
         # What a good segmenter leaves: edges that are smoothed.
         soft = cv2.GaussianBlur(target.astype(np.float32), (0, 0), float(rng.uniform(0.5, 2.5)))
@@ -110,10 +110,10 @@ def _question(
             action = TerminateAction(verdict="found" if overlap >= FOUND_IOU else "uncertain", answer="")
         else:
             at, positive = cell
-            x, y = (at % GRID + 0.5) / GRID, (at // GRID + 0.5) / GRID
-            action = ClickAction(clicks=(Click(x=round(x, 4), y=round(y, 4), positive=positive),))
+            action = cell_click(at, positive)
             h, w = target.shape
-            click = (float(int(x * w)), float(int(y * h)), positive)
+            # The pixel whose depth chose the cell; that of the action's four decimals may be its neighbour.
+            click = (float(int((at % GRID + 0.5) * w / GRID)), float(int((at // GRID + 0.5) * h / GRID)), positive)
     h, w = picture.pixels.shape[:2]
     episode = Episode(
         instruction="",

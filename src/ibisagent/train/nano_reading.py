@@ -19,12 +19,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from ibisagent.actions import DIALECTS, Action, Click, ClickAction, DiscardAction, TerminateAction, Turn
+from ibisagent.actions import DIALECTS, Action, DiscardAction, TerminateAction, Turn
 from ibisagent.engine.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text
 from ibisagent.engine.sources import SceneSource
+from ibisagent.engine.trajectories import GRID, cell_click
+from ibisagent.episode import Episode, ImageRecord
+from ibisagent.geometry import Geometry
+from ibisagent.messages import build_messages
 from ibisagent.policies.nano_model import NanoForConditionalGeneration
+from ibisagent.policies.protocol import View
 from ibisagent.train.tokens import render
+from ibisagent.types import Case, Image
 
 __all__ = ["learn_to_read", "sentences"]
 
@@ -45,8 +51,7 @@ def _reply(name: str, refine: bool, rng: np.random.Generator) -> Turn:
     elif kind == "discard":
         action = DiscardAction()
     else:
-        x, y = ((int(v) + 0.5) / 64 for v in rng.integers(0, 64, 2))
-        action = ClickAction(clicks=(Click(x=round(x, 4), y=round(y, 4), positive=kind != "excess"),))
+        action = cell_click(int(rng.integers(GRID * GRID)), kind != "excess")
     return Turn(thought=thought_text(kind, name), action=action)
 
 
@@ -68,25 +73,24 @@ def sentences(
     """
     names = sorted(source.homes)
     placeholder = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    # Nobody looks at the picture; it is there because messages are made of one.
+    blank, given = Image(np.zeros((2, 2, 3), np.uint8), Geometry.plane_2d()), np.ones((2, 2), bool)
+    episode = Episode(instruction="", image=ImageRecord(sha256="", height=2, width=2))
     rows = []
     for _ in range(count):
         which = int(rng.integers(len(names)))
         name, refine = names[which], bool(rng.random() < 0.4)
         modality = str(rng.choice(sorted(source.homes[name])))
         text = draw_instruction(name, modality, rng, stage="refine" if refine else "start").text
-        if refine:
-            text += "\nThe given mask is shown in green."
         reply = DIALECTS["plain"].format(_reply(name, refine, rng))
-        messages: list[dict[str, Any]] = [
-            {"role": "system", "content": [{"type": "text", "text": system_prompt}]},
-            {"role": "user", "content": [{"type": "text", "text": text}, {"type": "image", "image": None}]},
-            {"role": "assistant", "content": [{"type": "text", "text": reply}]},
-        ]
+        view = View(Case(blank, text, given if refine else None), episode, None)
+        messages = build_messages(view, system_prompt)
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
         done = render(messages, processor)
         keep = np.ones(len(done.ids), bool)
-        blank = np.flatnonzero(done.ids == placeholder)
+        places = np.flatnonzero(done.ids == placeholder)
         if rng.random() < SHORT:
-            keep[blank[int(rng.integers(1, 8)) :]] = False
+            keep[places[int(rng.integers(1, 8)) :]] = False
         rows.append((done.ids[keep], done.loss_mask[keep], which))
     return rows
 

@@ -84,6 +84,7 @@ class _Clicks:
         self.counts = torch.zeros(2, batch, dtype=torch.long)
 
     def add(self, row: int, x: float, y: float, positive: bool) -> None:
+        """Add a click, in pixels, to a row; a full list stays as it is."""
         sign = 0 if positive else 1
         k = int(self.counts[sign, row])
         if k < MAX_CLICKS:
@@ -91,6 +92,7 @@ class _Clicks:
             self.counts[sign, row] = k + 1
 
     def planes(self, image: Tensor, prior: Tensor, box: Tensor) -> Tensor:
+        """The planes of all rows, see :func:`~ibisagent.segmenters.clicknet.prompt_planes`."""
         return prompt_planes(image, self.points[0], self.counts[0], self.points[1], self.counts[1], prior, box)
 
 

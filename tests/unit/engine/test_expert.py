@@ -20,25 +20,12 @@ from ibisagent.metrics import iou
 from ibisagent.policies.protocol import Reply
 from ibisagent.segmenters.rules import RulesSegmenter
 from ibisagent.types import Case, Image, Prediction
-
-SIZE = 64
+from sample_scenes import SIZE, disc_scene
 
 
 def scene(number: int = 0, absent: bool = False) -> Scene:
-    """Two touching halves of two grays make the target; a third disc is another structure."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    cx, cy = rng.uniform(22, 30, 2)
-    target = (x - cx) ** 2 + (y - cy) ** 2 <= rng.uniform(13, 17) ** 2
-    other = (x - 52) ** 2 + (y - 52) ** 2 <= 8**2
-    gray = np.full((SIZE, SIZE), 30.0)
-    gray[target & (x < cx)] = 100
-    gray[target & (x >= cx)] = 170
-    gray[other] = 230
-    gray += rng.normal(0, 2, gray.shape)
-    pixels = np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-    kind = "absent/toy" if absent else "toy/disc"
-    return Scene(pixels, None if absent else target, "disc", "CT", kind, (other,), 5.0)
+    """Noisy, so that the region grower has something to miss."""
+    return disc_scene(number, absent, noise=2.0)
 
 
 @pytest.fixture(scope="module")

@@ -8,33 +8,19 @@ import numpy as np
 import pytest
 
 from ibisagent.engine.expert import synthesize
-from ibisagent.engine.trajectories import Scene, Trajectory, read_shard, write_shard
+from ibisagent.engine.trajectories import Trajectory, read_shard, write_shard
 from ibisagent.errors import InputError
 from ibisagent.segmenters.rules import RulesSegmenter
-
-SIZE = 64
-
-
-def scene(number: int = 0, absent: bool = False) -> Scene:
-    """A disc of two grays, and another one."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    cx, cy = rng.uniform(22, 30, 2)
-    target = (x - cx) ** 2 + (y - cy) ** 2 <= 15**2
-    other = (x - 52) ** 2 + (y - 52) ** 2 <= 8**2
-    gray = np.full((SIZE, SIZE), 30, np.uint8)
-    gray[target], gray[target & (x < cx)], gray[other] = 100, 170, 230
-    kind = "absent/toy" if absent else "toy/disc"
-    return Scene(np.repeat(gray[..., None], 3, 2), None if absent else target, "disc", "CT", kind, (other,), 5.0)
+from sample_scenes import disc_scene
 
 
 @pytest.fixture(scope="module")
 def many() -> list[Trajectory]:
-    return [synthesize(scene(i), RulesSegmenter(), np.random.default_rng([1, i])) for i in range(20)]
+    return [synthesize(disc_scene(i), RulesSegmenter(), np.random.default_rng([1, i])) for i in range(20)]
 
 
 def test_a_shard_comes_back_exactly(many: list[Trajectory], tmp_path: Path) -> None:
-    items = [*many[:20], synthesize(scene(0, absent=True), RulesSegmenter(), np.random.default_rng(0))]
+    items = [*many[:20], synthesize(disc_scene(0, absent=True), RulesSegmenter(), np.random.default_rng(0))]
     path = tmp_path / "00000.jsonl"
     write_shard(path, items)
     assert [p.name for p in tmp_path.iterdir()] == ["00000.jsonl"]

@@ -79,6 +79,10 @@ def test_a_folder_belongs_to_one_run(options: argparse.Namespace) -> None:
     options.seed = 1
     with pytest.raises(InputError, match="seed 0 and not 1: choose another --out"):
         nano_corpus.claim(options)
+    options.cases = options.out / "broken.jsonl"
+    options.cases.write_text('{"image": "x.png"')
+    with pytest.raises(InputError, match=r"broken\.jsonl is no case list"):
+        nano_corpus.claim(options)
     options.cases = options.out / "none.jsonl"
     with pytest.raises(InputError, match=r"cannot read .*none\.jsonl"):
         nano_corpus.claim(options)

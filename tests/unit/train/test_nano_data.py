@@ -24,23 +24,14 @@ from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train.augment import draw_warp  # noqa: E402
 from ibisagent.train.nano_data import NanoSamples, _forward, cell_shares, collate, soft_cells  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
+from sample_scenes import disc_scene  # noqa: E402
 
 SIZE, GRID, SYSTEM = 64, 64, "Segment."
 masks = arrays(np.bool_, (32, 24))
 
 
 def scene(number: int, absent: bool = False) -> Scene:
-    """A target of two grays, so that it takes some clicks, and another disc."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    cx, cy = rng.uniform(24, 34, 2)
-    target = (x - cx) ** 2 + (y - cy) ** 2 <= 14**2
-    other = (x - 53) ** 2 + (y - 53) ** 2 <= 7**2
-    gray = np.full((SIZE, SIZE), 30, np.uint8)
-    gray[target], gray[target & (x < cx)], gray[other] = 100, 170, 230
-    pixels = np.repeat(gray[..., None], 3, 2)
-    kind = "absent/toy" if absent else "toy/disc"
-    return Scene(pixels, None if absent else target, "lung tumor", "CT", kind, (other,), 5.0)
+    return disc_scene(number, absent, name="lung tumor")
 
 
 @pytest.fixture(scope="module")

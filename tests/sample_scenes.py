@@ -1,0 +1,26 @@
+"""Small scenes for the expert: a target of two grays, so that it takes some clicks, and another structure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ibisagent.engine.trajectories import Scene
+
+SIZE = 64
+
+
+def disc_scene(number: int = 0, absent: bool = False, name: str = "disc", noise: float = 0.0) -> Scene:
+    """A disc of radius 13 to 17 whose halves differ, and a smaller one, in 64 x 64 pixels."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    cx, cy = rng.uniform(22, 30, 2)
+    target = (x - cx) ** 2 + (y - cy) ** 2 <= rng.uniform(13, 17) ** 2
+    other = (x - 52) ** 2 + (y - 52) ** 2 <= 8**2
+    gray = np.full((SIZE, SIZE), 30.0)
+    gray[target & (x < cx)] = 100
+    gray[target & (x >= cx)] = 170
+    gray[other] = 230
+    gray += rng.normal(0, noise, gray.shape)
+    pixels = np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+    kind = "absent/toy" if absent else "toy/disc"
+    return Scene(pixels, None if absent else target, name, "CT", kind, (other,), 5.0)
