@@ -22,7 +22,7 @@ from ibisagent.engine.naming import SYNONYMS
 from ibisagent.engine.trajectories import Scene
 from ibisagent.errors import InputError
 
-__all__ = ["HEALTHY", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "turn_for"]
+__all__ = ["NEVER_SHOWN", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "turn_for"]
 
 SIZE = 256
 
@@ -35,7 +35,7 @@ OPTIONAL = {
 }
 """Structures of its modality that a phantom of a kind may lack: where the mask is missing, it is absent."""
 
-HEALTHY = {"icbm152": ("brain tumor", "breast lesion"), "brain1": ("breast lesion",), "breast1": _BRAIN}
+NEVER_SHOWN = {"icbm152": ("brain tumor", "breast lesion"), "brain1": ("breast lesion",), "breast1": _BRAIN}
 """Structures of the modality that no image of a real group shows: ICBM 152 is an average of healthy brains."""
 
 POSSIBLE = {
@@ -244,7 +244,7 @@ class SceneSource:
         if flip:
             # Mirrored or turned, "leftmost" would name another one; cut off at the border, so might "largest".
             masks = {n: m for n, m in masks.items() if turn_for(n) >= 4 and (instance or n != "largest nucleus")}
-        return Picture(pixels, masks, target, entry["modality"], group, HEALTHY.get(group, ()))
+        return Picture(pixels, masks, target, entry["modality"], group, NEVER_SHOWN.get(group, ()))
 
 
 def askable(mask: NDArray[np.bool_]) -> bool:

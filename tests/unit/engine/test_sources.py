@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ibisagent import phantoms
-from ibisagent.engine.sources import HEALTHY, OPTIONAL, SceneSource
+from ibisagent.engine.sources import NEVER_SHOWN, OPTIONAL, SceneSource
 from ibisagent.engine.trajectories import Scene
 
 MINI = Path(__file__).parents[3] / "data" / "mini" / "cases.jsonl"
@@ -56,7 +56,7 @@ def test_a_real_target_lies_on_what_is_seen(scenes: list[Scene]) -> None:
 def test_a_name_that_is_asked_as_absent_is_not_one_of_the_image_s_modality(
     source: SceneSource, scenes: list[Scene]
 ) -> None:
-    optional = {name for names in (*OPTIONAL.values(), *HEALTHY.values()) for name in names}
+    optional = {name for names in (*OPTIONAL.values(), *NEVER_SHOWN.values()) for name in names}
     absent = [s for s in scenes if s.target is None]
     assert len(absent) >= 8
     for scene in absent:
