@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibisagent.engine.trajectories import Scene
+from ibisagent.train.nano_trajectories import Scene
 
 SIZE = 64
 

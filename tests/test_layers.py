@@ -13,7 +13,7 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "ibisagent"
 
 LAYERS: list[set[str]] = [
-    {"types", "geometry", "actions", "episode", "errors", "config", "hashing", "rle"},
+    {"types", "geometry", "actions", "episode", "errors", "config", "hashing", "rle", "memory"},
     {"metrics", "rendering", "messages", "clicks", "registry"},
     {"io", "segmenters", "policies", "phantoms"},
     {"environment", "rollout", "rewards", "scoring", "replay"},

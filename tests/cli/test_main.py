@@ -13,7 +13,7 @@ import pytest
 from cli_samples import CLICK, Ran, stop
 
 import ibisagent
-from ibisagent.cli import memory
+from ibisagent import memory
 
 Cli = Callable[..., Ran]
 Script = Callable[..., str]
@@ -142,7 +142,7 @@ def test_freed_memory_is_kept_unless_the_user_decides(monkeypatch: pytest.Monkey
 def test_freed_memory_is_kept_measurably() -> None:
     code = (
         "import resource, sys\n"
-        "from ibisagent.cli.memory import keep_freed_memory\n"
+        "from ibisagent.memory import keep_freed_memory\n"
         "done = keep_freed_memory() if sys.argv[1] == 'keep' else False\n"
         "def work():\n"
         "    for _ in range(8):\n"

@@ -88,7 +88,7 @@ def _join_windows(arguments: list[str]) -> list[str]:
 
 def _prepare(command: str) -> None:
     if command in _LOADS_TORCH:
-        from ibisagent.cli.memory import keep_freed_memory
+        from ibisagent.memory import keep_freed_memory
 
         keep_freed_memory()
         # What libraries say while they load is not for the user of a command, unless asked for.

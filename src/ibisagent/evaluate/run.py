@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ibisagent.config import RolloutConfig
-from ibisagent.engine.instructions import Stage, draw_instruction
+from ibisagent.engine.language.instructions import Stage, draw_instruction
 from ibisagent.episode import Episode
 from ibisagent.errors import InputError
 from ibisagent.io import CaseRow, RowError, load_case

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ibisagent.engine.expert import correct, synthesize
-from ibisagent.engine.instructions import draw_instruction
+from ibisagent.engine.language.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
-from ibisagent.engine.sources import SceneSource
 from ibisagent.engine.splits import development_images
-from ibisagent.engine.trajectories import Trajectory, read_shard, write_shard
 from ibisagent.errors import InputError
+from ibisagent.train.nano_expert import correct, synthesize
+from ibisagent.train.nano_scenes import SceneSource
+from ibisagent.train.nano_trajectories import Trajectory, read_shard, write_shard
 
 __all__ = ["SHARD", "SYSTEM_PROMPT", "claim", "read", "source", "texts", "write", "write_part"]
 

@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ibisagent.actions import DIALECTS, DiscardAction, TerminateAction, Turn
-from ibisagent.engine.expert import cell_depths
-from ibisagent.engine.instructions import draw_instruction
-from ibisagent.engine.naming import SYNONYMS
+from ibisagent.engine.language.instructions import draw_instruction
+from ibisagent.engine.language.naming import SYNONYMS
 from ibisagent.engine.reasoning import answer_text, thought_text
-from ibisagent.engine.sources import SceneSource
-from ibisagent.engine.trajectories import GRID, Trajectory, cell_click
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
 from ibisagent.policies.protocol import View
 from ibisagent.train.augment import change_intensity, draw_warp
+from ibisagent.train.nano_expert import cell_depths
 from ibisagent.train.nano_questions import draw_questions
+from ibisagent.train.nano_scenes import SceneSource
+from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 

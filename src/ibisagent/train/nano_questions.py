@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibisagent.actions import Action, DiscardAction, TerminateAction
-from ibisagent.engine.expert import FOUND_IOU, STOP_IOU, damaged_mask, expert_cell, other_mask
-from ibisagent.engine.sources import Picture, SceneSource, askable, turn_for
-from ibisagent.engine.trajectories import GRID, Trajectory, cell_click
 from ibisagent.episode import Episode, ImageRecord, Step, encode_mask
 from ibisagent.metrics import iou
+from ibisagent.train.nano_expert import FOUND_IOU, STOP_IOU, damaged_mask, expert_cell, other_mask
+from ibisagent.train.nano_scenes import Picture, SceneSource, askable, turn_for
+from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
 
 __all__ = ["ABSENT", "draw_questions"]
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ibisagent.actions import DIALECTS, Action, DiscardAction, TerminateAction, Turn
-from ibisagent.engine.instructions import draw_instruction
+from ibisagent.engine.language.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text
-from ibisagent.engine.sources import SceneSource
-from ibisagent.engine.trajectories import GRID, cell_click
 from ibisagent.episode import Episode, ImageRecord
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
 from ibisagent.policies.nano_model import NanoForConditionalGeneration
 from ibisagent.policies.protocol import View
+from ibisagent.train.nano_scenes import SceneSource
+from ibisagent.train.nano_trajectories import GRID, cell_click
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 
 from ibisagent.config import RolloutConfig
-from ibisagent.engine.instructions import all_templates, fill
-from ibisagent.engine.naming import target_phrases
+from ibisagent.engine.language.instructions import all_templates, fill
+from ibisagent.engine.language.naming import target_phrases
 from ibisagent.episode import Outcome
 from ibisagent.evaluate import evaluate
 from ibisagent.evaluate.run import Targets

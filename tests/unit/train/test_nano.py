@@ -14,9 +14,6 @@ pytest.importorskip("transformers")
 
 from ibisagent.actions import DIALECTS  # noqa: E402
 from ibisagent.config import RolloutConfig  # noqa: E402
-from ibisagent.engine.expert import synthesize  # noqa: E402
-from ibisagent.engine.sources import SceneSource  # noqa: E402
-from ibisagent.engine.trajectories import read_shard, write_shard  # noqa: E402
 from ibisagent.geometry import Geometry  # noqa: E402
 from ibisagent.policies.nano import make  # noqa: E402
 from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration  # noqa: E402
@@ -25,6 +22,9 @@ from ibisagent.segmenters.clicknet import ClickNet  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train import nano as recipe  # noqa: E402
 from ibisagent.train import nano_corpus  # noqa: E402
+from ibisagent.train.nano_expert import synthesize  # noqa: E402
+from ibisagent.train.nano_scenes import SceneSource  # noqa: E402
+from ibisagent.train.nano_trajectories import read_shard, write_shard  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
 from ibisagent.types import Case, Image  # noqa: E402
 
@@ -129,8 +129,8 @@ def test_some_steps_learn_the_place_and_the_words(model: NanoForConditionalGener
 
 
 def test_the_corpus_names_every_target_and_no_instruction_of_the_test_split(toy_cases: Path) -> None:
-    from ibisagent.engine.instructions import all_templates, fill
-    from ibisagent.engine.naming import target_phrases
+    from ibisagent.engine.language.instructions import all_templates, fill
+    from ibisagent.engine.language.naming import target_phrases
 
     source = SceneSource(toy_cases)
     texts = nano_corpus.texts(source)

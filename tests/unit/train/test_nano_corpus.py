@@ -12,14 +12,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from ibisagent.engine.expert import synthesize  # noqa: E402
-from ibisagent.engine.trajectories import read_shard, write_shard  # noqa: E402
 from ibisagent.errors import InputError  # noqa: E402
 from ibisagent.policies import nano  # noqa: E402
 from ibisagent.policies.protocol import Reply  # noqa: E402
 from ibisagent.segmenters import litemedsam  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train import nano_corpus  # noqa: E402
+from ibisagent.train.nano_expert import synthesize  # noqa: E402
+from ibisagent.train.nano_trajectories import read_shard, write_shard  # noqa: E402
 
 
 class Clicker:

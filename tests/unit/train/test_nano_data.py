@@ -16,13 +16,13 @@ from hypothesis.extra.numpy import arrays
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from ibisagent.engine.expert import synthesize  # noqa: E402
-from ibisagent.engine.sources import SceneSource  # noqa: E402
-from ibisagent.engine.trajectories import Scene, Trajectory  # noqa: E402
 from ibisagent.rendering import agent_overlay  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train.augment import draw_warp  # noqa: E402
 from ibisagent.train.nano_data import NanoSamples, _forward, cell_shares, collate, soft_cells  # noqa: E402
+from ibisagent.train.nano_expert import synthesize  # noqa: E402
+from ibisagent.train.nano_scenes import SceneSource  # noqa: E402
+from ibisagent.train.nano_trajectories import Scene, Trajectory  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
 from sample_scenes import disc_scene  # noqa: E402
 

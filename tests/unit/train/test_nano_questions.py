@@ -11,11 +11,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from ibisagent.actions import ClickAction, DiscardAction, TerminateAction
-from ibisagent.engine.expert import FOUND_IOU
-from ibisagent.engine.sources import Picture, SceneSource, askable
-from ibisagent.engine.trajectories import Trajectory
 from ibisagent.metrics import iou
+from ibisagent.train.nano_expert import FOUND_IOU
 from ibisagent.train.nano_questions import ABSENT, draw_questions
+from ibisagent.train.nano_scenes import Picture, SceneSource, askable
+from ibisagent.train.nano_trajectories import Trajectory
 
 
 @pytest.fixture(scope="module")

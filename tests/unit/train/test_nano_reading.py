@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from ibisagent.actions import DIALECTS  # noqa: E402
-from ibisagent.engine.naming import SYNONYMS  # noqa: E402
-from ibisagent.engine.sources import SceneSource  # noqa: E402
+from ibisagent.engine.language.naming import SYNONYMS  # noqa: E402
 from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration  # noqa: E402
 from ibisagent.train import nano_reading  # noqa: E402
 from ibisagent.train.nano_reading import learn_to_read, sentences  # noqa: E402
+from ibisagent.train.nano_scenes import SceneSource  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
 
 IMAGE_TOKENS = 16

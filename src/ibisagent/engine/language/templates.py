@@ -1,6 +1,6 @@
 """The library of instruction templates: the paper's 13 categories, starting (group A) and refining (group B).
 
-Placeholders (:mod:`ibisagent.engine.instructions` fills them, with the right article and number):
+Placeholders (:mod:`ibisagent.engine.language.instructions` fills them, with the right article and number):
 ``{the}`` "the left lung" · ``{name}`` "left lung" · ``{image}`` "CT scan" · ``{is}`` is/are · ``{it}`` it/them ·
 ``{does}`` does/do.
 The last quarter of every category is kept out of training (split ``test``), so that what is measured is the

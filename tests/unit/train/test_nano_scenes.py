@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ibisagent import phantoms
-from ibisagent.engine.sources import NEVER_SHOWN, OPTIONAL, SceneSource
-from ibisagent.engine.trajectories import Scene
+from ibisagent.train.nano_scenes import NEVER_SHOWN, OPTIONAL, SceneSource
+from ibisagent.train.nano_trajectories import Scene
 
 MINI = Path(__file__).parents[3] / "data" / "mini" / "cases.jsonl"
 COUNT = 40

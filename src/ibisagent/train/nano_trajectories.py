@@ -1,7 +1,7 @@
 """Scenes, recorded trajectories, and the files that hold them.
 
 A trajectory is an :class:`~ibisagent.episode.Episode` that the same parser, messages and overlay produced as at
-inference (faults 8, 9 of the public code), with what training needs beside it. :mod:`ibisagent.engine.expert`
+inference (faults 8, 9 of the public code), with what training needs beside it. :mod:`ibisagent.train.nano_expert`
 makes them.
 """
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibisagent.engine.instructions import CATEGORIES, all_templates, draw_instruction, fill
-from ibisagent.engine.naming import SYNONYMS, Phrase, is_plural, modality_phrase, target_phrases
+from ibisagent.engine.language.instructions import CATEGORIES, all_templates, draw_instruction, fill
+from ibisagent.engine.language.naming import SYNONYMS, Phrase, is_plural, modality_phrase, target_phrases
 
-MINI = Path(__file__).parents[3] / "data/mini/cases.jsonl"
+MINI = Path(__file__).parents[4] / "data/mini/cases.jsonl"
 FIELDS = {"the", "name", "Name", "image", "is", "it", "does"}
 
 

@@ -27,15 +27,15 @@ from ibisagent.actions import (
     Verdict,
 )
 from ibisagent.config import RolloutConfig
-from ibisagent.engine.instructions import draw_instruction
+from ibisagent.engine.language.instructions import draw_instruction
 from ibisagent.engine.reasoning import answer_text, thought_text, where_text
-from ibisagent.engine.trajectories import GRID, Mask, Scene, Trajectory, cell_click
 from ibisagent.environment import SegmentationEnv
 from ibisagent.episode import Episode, Outcome, Step
 from ibisagent.errors import ActionError, ToolError
 from ibisagent.geometry import Geometry
 from ibisagent.metrics import iou
 from ibisagent.policies.protocol import Policy, Reply
+from ibisagent.train.nano_trajectories import GRID, Mask, Scene, Trajectory, cell_click
 from ibisagent.types import Case, Image
 
 __all__ = [

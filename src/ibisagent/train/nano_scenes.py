@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibisagent import phantoms
-from ibisagent.engine.naming import SYNONYMS
-from ibisagent.engine.trajectories import Scene
+from ibisagent.engine.language.naming import SYNONYMS
 from ibisagent.errors import InputError
+from ibisagent.train.nano_trajectories import Scene
 
 __all__ = ["NEVER_SHOWN", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "turn_for"]
 

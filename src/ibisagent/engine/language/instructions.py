@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from ibisagent.engine.naming import Phrase, modality_phrase, target_phrases
-from ibisagent.engine.templates import REFINE_CATEGORIES, START_CATEGORIES, TEMPLATES
+from ibisagent.engine.language.naming import Phrase, modality_phrase, target_phrases
+from ibisagent.engine.language.templates import REFINE_CATEGORIES, START_CATEGORIES, TEMPLATES
 
 __all__ = ["CATEGORIES", "Instruction", "Split", "Stage", "all_templates", "draw_instruction", "fill"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ibisagent.engine.expert import synthesize
-from ibisagent.engine.trajectories import Trajectory, read_shard, write_shard
 from ibisagent.errors import InputError
 from ibisagent.segmenters.rules import RulesSegmenter
+from ibisagent.train.nano_expert import synthesize
+from ibisagent.train.nano_trajectories import Trajectory, read_shard, write_shard
 from sample_scenes import disc_scene
 
 

@@ -1,0 +1,1 @@
+"""Data sets as people have them, read into samples: one adapter a format."""
