@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from ibisagent.engine.language.instructions import draw_instruction
-from ibisagent.engine.reasoning import answer_text, thought_text, where_text
 from ibisagent.engine.splits import development_images
 from ibisagent.errors import InputError
 from ibisagent.train.nano_expert import correct, synthesize
 from ibisagent.train.nano_scenes import SceneSource
 from ibisagent.train.nano_trajectories import Trajectory, read_shard, write_shard
+from ibisagent.train.nano_wording import answer_text, thought_text, where_text
 
 __all__ = ["SHARD", "SYSTEM_PROMPT", "claim", "read", "source", "texts", "write", "write_part"]
 

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 from ibisagent.actions import DIALECTS, DiscardAction, TerminateAction, Turn
 from ibisagent.engine.language.instructions import draw_instruction
 from ibisagent.engine.language.naming import SYNONYMS
-from ibisagent.engine.reasoning import answer_text, thought_text
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
@@ -31,6 +30,7 @@ from ibisagent.train.nano_expert import cell_depths
 from ibisagent.train.nano_questions import draw_questions
 from ibisagent.train.nano_scenes import SceneSource
 from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
+from ibisagent.train.nano_wording import answer_text, thought_text
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 

@@ -28,7 +28,6 @@ from ibisagent.actions import (
 )
 from ibisagent.config import RolloutConfig
 from ibisagent.engine.language.instructions import draw_instruction
-from ibisagent.engine.reasoning import answer_text, thought_text, where_text
 from ibisagent.environment import SegmentationEnv
 from ibisagent.episode import Episode, Outcome, Step
 from ibisagent.errors import ActionError, ToolError
@@ -36,6 +35,7 @@ from ibisagent.geometry import Geometry
 from ibisagent.metrics import iou
 from ibisagent.policies.protocol import Policy, Reply
 from ibisagent.train.nano_trajectories import GRID, Mask, Scene, Trajectory, cell_click
+from ibisagent.train.nano_wording import answer_text, thought_text, where_text
 from ibisagent.types import Case, Image
 
 __all__ = [

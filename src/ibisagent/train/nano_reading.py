@@ -21,7 +21,6 @@ from torch import nn
 
 from ibisagent.actions import DIALECTS, Action, DiscardAction, TerminateAction, Turn
 from ibisagent.engine.language.instructions import draw_instruction
-from ibisagent.engine.reasoning import answer_text, thought_text
 from ibisagent.episode import Episode, ImageRecord
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
@@ -29,6 +28,7 @@ from ibisagent.policies.nano_model import NanoForConditionalGeneration
 from ibisagent.policies.protocol import View
 from ibisagent.train.nano_scenes import SceneSource
 from ibisagent.train.nano_trajectories import GRID, cell_click
+from ibisagent.train.nano_wording import answer_text, thought_text
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 

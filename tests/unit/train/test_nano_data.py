@@ -194,7 +194,7 @@ def test_thoughts_name_the_error_that_is_clicked_and_never_its_place(
     trajectories: list[Trajectory], processor: Any
 ) -> None:
     from ibisagent.actions import DIALECTS, ClickAction
-    from ibisagent.engine.reasoning import thought_text
+    from ibisagent.train.nano_wording import thought_text
 
     data = samples(trajectories, processor)
     for t in trajectories[:-1]:
