@@ -7,12 +7,7 @@ that the script reads is JSON in which no tag can open or close. Without scripts
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,10 +18,9 @@ from ibisagent.rendering.guides import edge_letters, image_facts, pixel_aspect
 from ibisagent.rendering.png import png_bytes, write_atomic
 from ibisagent.web.chart import build_chart
 from ibisagent.web.frames import Frame, build_frames
+from ibisagent.web.parts import asset, content_policy, data_uri, script_json, template
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from ibisagent.episode import Episode, Rle
     from ibisagent.types import Image
 
@@ -83,13 +77,12 @@ def render_episode_page(episode: Episode, image: Image, scores: PageScores | Non
     frames = build_frames(episode, image, scores.iou_by_step if scores is not None else None)
     if scores is not None and frames[-1].kind == "result":
         frames[-1].iou = scores.iou
-    style, script = _asset("episode.css"), _asset("episode.js")
-    page = _template().render(
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
+    style, script = asset("theme.css", "episode.css"), asset("drawing.js", "episode.js")
+    page = template("episode.html.jinja").render(
+        policy=content_policy(style, script),
         style=style,
         script=script,
-        data=_script_json(_page_data(frames, image)),
+        data=script_json(_page_data(frames, image)),
         base_image=_data_uri(image),
         episode=episode,
         frames=frames,
@@ -238,27 +231,4 @@ def _data_uri(image: Image) -> str:
         scale = _MAX_EMBEDDED_SIDE / longest
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         pixels = np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.LANCZOS))
-    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode("ascii")
-
-
-def _script_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no character of it can start a tag or a comment."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
-
-
-@lru_cache(maxsize=4)
-def _asset(name: str) -> str:
-    return resources.files("ibisagent.web").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(_asset("episode.html.jinja"))
+    return data_uri(png_bytes(pixels), "image/png")

@@ -87,9 +87,9 @@ def test_data_cannot_close_its_element() -> None:
     episode.steps[0].mask = Rle(size=(128, 128), counts="</script><!--")
     with pytest.raises(Exception, match="damaged mask"):
         render_episode_page(episode, NUCLEI)
-    from ibisagent.web.episode_page import _script_json
+    from ibisagent.web.parts import script_json
 
-    text = _script_json({"a": "</script><!-- & \u2028"})
+    text = script_json({"a": "</script><!-- & \u2028"})
     assert not set("<>&\u2028") & set(text) and json.loads(text) == {"a": "</script><!-- & \u2028"}
 
 

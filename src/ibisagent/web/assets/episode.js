@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const { width: W, height: H, frames } = data;
-  const MASK = "#40c4ff", GIVEN = "#f0c446", POSITIVE = "#009e73", NEGATIVE = "#d55e00";
+  const MASK = "#40c4ff", GIVEN = "#f0c446";
   const base = $("base"), canvas = $("canvas");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const thumbs = [...document.querySelectorAll(".thumb")];
@@ -13,117 +13,36 @@
     pixels: false, all: false, timer: 0,
   };
 
-  /* Masks: COCO's compressed runs, column by column; each is decoded once. */
-  const decoded = new Map();
-  function runsOf(text) {
-    const runs = [];
-    for (let i = 0; i < text.length;) {
-      let value = 0, shift = 0, more = true;
-      while (more) {
-        const code = text.charCodeAt(i++) - 48;
-        value += (code & 31) * 2 ** shift;
-        shift += 5;
-        more = (code & 32) !== 0;
-        if (!more && code & 16) value -= 2 ** shift;
-      }
-      if (runs.length > 2) value += runs[runs.length - 2];
-      runs.push(value);
-    }
-    return runs;
-  }
+  const masks = drawing.masks(W, H), decoded = new Map(); /* each mask is decoded once */
   function maskAt(index) {
     if (index === null) return null;
     if (!decoded.has(index)) {
       if (decoded.size > 24) decoded.delete(decoded.keys().next().value);
-      decoded.set(index, decode(data.masks[index]));
+      decoded.set(index, tinted(masks.decode(data.masks[index])));
     }
     return decoded.get(index);
   }
-  function decode(text) {
-    const bits = new Uint8Array(W * H);
-    let at = 0, on = 0, count = 0, x0 = W, y0 = H, x1 = -1, y1 = -1;
-    for (const run of runsOf(text)) {
-      if (on) for (let k = at; k < at + run; k++) {
-        const x = Math.floor(k / H), y = k % H;
-        bits[y * W + x] = 1;
-        count++;
-        if (x < x0) x0 = x;
-        if (x > x1) x1 = x;
-        if (y < y0) y0 = y;
-        if (y > y1) y1 = y;
-      }
-      at += run;
-      on ^= 1;
-    }
-    const bounds = count ? [x0, y0, x1 + 1, y1 + 1] : null;
-    return { bits, count, bounds, path: contour(bits, bounds), tint: count ? tintOf(bits, 64, 196, 255) : null };
-  }
-  function tintOf(bits, red, green, blue) {
-    const tile = document.createElement("canvas");
-    tile.width = W;
-    tile.height = H;
-    const context = tile.getContext("2d"), pixels = context.createImageData(W, H), out = pixels.data;
-    for (let i = 0; i < bits.length; i++) if (bits[i]) {
-      out[4 * i] = red; out[4 * i + 1] = green; out[4 * i + 2] = blue; out[4 * i + 3] = 255;
-    }
-    context.putImageData(pixels, 0, 0);
-    return tile;
-  }
-  /* The line half-way between pixels inside and outside (marching squares). Beyond the image the mask goes on
-     as at its border, so that no line runs along the image's edge. */
-  function contour(bits, bounds) {
-    const path = new Path2D();
-    if (!bounds) return path;
-    const at = (x, y) => bits[Math.min(Math.max(y, 0), H - 1) * W + Math.min(Math.max(x, 0), W - 1)];
-    for (let y = bounds[1] - 1; y < bounds[3]; y++) for (let x = bounds[0] - 1; x < bounds[2]; x++) {
-      const kind = at(x, y) * 8 + at(x + 1, y) * 4 + at(x + 1, y + 1) * 2 + at(x, y + 1);
-      if (kind === 0 || kind === 15) continue;
-      const top = [x + 1, y + 0.5], right = [x + 1.5, y + 1], bottom = [x + 1, y + 1.5], left = [x + 0.5, y + 1];
-      const line = (a, b) => { path.moveTo(a[0], a[1]); path.lineTo(b[0], b[1]); };
-      if (kind === 1 || kind === 14) line(left, bottom);
-      else if (kind === 2 || kind === 13) line(bottom, right);
-      else if (kind === 3 || kind === 12) line(left, right);
-      else if (kind === 4 || kind === 11) line(top, right);
-      else if (kind === 6 || kind === 9) line(top, bottom);
-      else if (kind === 7 || kind === 8) line(left, top);
-      else if (kind === 5) { line(left, top); line(bottom, right); }
-      else { line(top, right); line(left, bottom); }
-    }
-    return path;
+  function tinted(mask) {
+    mask.tint = mask.count ? masks.tint(mask.bits, 64, 196, 255) : null;
+    return mask;
   }
 
   /* The marked region of the whole episode: it stays put while one steps through. */
   let regionCache;
   function region() {
     if (regionCache !== undefined) return regionCache;
-    let [x0, y0, x1, y1] = [W, H, 0, 0];
-    const grow = (a, b, c, d) => { x0 = Math.min(x0, a); y0 = Math.min(y0, b); x1 = Math.max(x1, c); y1 = Math.max(y1, d); };
+    const boxes = [];
     for (const frame of frames) {
       const mask = maskAt(frame.mask);
-      if (mask && mask.bounds) grow(...mask.bounds);
-      for (const [x, y] of frame.clicks) grow(x, y, x + 1, y + 1);
-      if (frame.box) grow(frame.box[0], frame.box[1], frame.box[2] + 1, frame.box[3] + 1);
+      if (mask && mask.bounds) boxes.push(mask.bounds);
+      for (const [x, y] of frame.clicks) boxes.push([x, y, x + 1, y + 1]);
+      if (frame.box) boxes.push([frame.box[0], frame.box[1], frame.box[2] + 1, frame.box[3] + 1]);
     }
-    if (x1 <= x0 || y1 <= y0) return (regionCache = null);
-    const share = Math.min(1, Math.max((x1 - x0) / W, (y1 - y0) / H, 24 / Math.max(W, H)) * 1.5);
-    const w = W * share, h = H * share;
-    const x = Math.min(Math.max((x0 + x1 - w) / 2, 0), W - w), y = Math.min(Math.max((y0 + y1 - h) / 2, 0), H - h);
-    return (regionCache = share < 0.999 ? { x, y, w, h } : null);
+    return (regionCache = drawing.region(boxes, W, H));
   }
   const whole = { x: 0, y: 0, w: W, h: H };
   const viewNow = () => (state.zoom && region()) || whole;
 
-  function strokeMask(context, mask, matrix, color, width) {
-    const path = new Path2D();
-    path.addPath(mask.path, matrix);
-    context.lineCap = "round";
-    context.strokeStyle = "rgba(0,0,0,.5)";
-    context.lineWidth = width + 2 * (devicePixelRatio || 1);
-    context.stroke(path);
-    context.strokeStyle = color;
-    context.lineWidth = width;
-    context.stroke(path);
-  }
   function draw(context, index, view, options) {
     const frame = frames[index], { width: w, height: h } = context.canvas;
     const sx = w / view.w, sy = h / view.h, unit = options.unit;
@@ -137,7 +56,7 @@
     const mask = maskAt(frame.mask), color = frame.given ? GIVEN : MASK;
     if (options.style === 3) { /* what the agent was shown: half green, nothing else */
       if (!mask || !mask.count) return;
-      mask.shown ??= tintOf(mask.bits, 0, 255, 0);
+      mask.shown ??= masks.tint(mask.bits, 0, 255, 0);
       context.globalAlpha = 0.5;
       context.drawImage(mask.shown, view.x, view.y, view.w, view.h, 0, 0, w, h);
       context.globalAlpha = 1;
@@ -149,11 +68,11 @@
         context.drawImage(mask.tint, view.x, view.y, view.w, view.h, 0, 0, w, h);
         context.globalAlpha = 1;
       }
-      if (options.style !== 2) strokeMask(context, mask, matrix, color, 1.7 * unit);
+      if (options.style !== 2) drawing.outline(context, mask.path, matrix, color, 1.7 * unit);
     }
     if (options.ghost && index > 0) {
       const before = maskAt(frames[index - 1].mask);
-      if (before && before !== mask && before.count) strokeMask(context, before, matrix, GIVEN, 1.1 * unit);
+      if (before && before !== mask && before.count) drawing.outline(context, before.path, matrix, GIVEN, 1.1 * unit);
     }
     if (options.clicks) drawPrompts(context, frame, matrix, unit, options.numbers);
   }
@@ -161,13 +80,7 @@
     if (frame.box) {
       const [x0, y0, x1, y1] = frame.box;
       const a = matrix.transformPoint({ x: x0, y: y0 }), b = matrix.transformPoint({ x: x1 + 1, y: y1 + 1 });
-      for (const [color, width] of [["rgba(0,0,0,.6)", 3.5], ["#fff", 1.5]]) {
-        context.setLineDash([6 * unit, 4 * unit]);
-        context.strokeStyle = color;
-        context.lineWidth = width * unit;
-        context.strokeRect(a.x, a.y, b.x - a.x, b.y - a.y);
-      }
-      context.setLineDash([]);
+      drawing.box(context, a, b, unit);
     }
     const radius = (numbers ? 7 : 3.5) * unit, taken = [];
     const marks = frame.clicks.map(([x, y, positive, step]) => {
@@ -183,27 +96,7 @@
         context.strokeStyle = "#fff";
         context.stroke();
       }
-      context.beginPath();
-      if (mark.positive) context.arc(mark.x, mark.y, radius, 0, 2 * Math.PI);
-      else {
-        const r = radius * 1.2;
-        context.moveTo(mark.x, mark.y - r);
-        for (const [dx, dy] of [[r, 0], [0, r], [-r, 0]]) context.lineTo(mark.x + dx, mark.y + dy);
-        context.closePath();
-      }
-      context.fillStyle = mark.positive ? POSITIVE : NEGATIVE;
-      context.fill();
-      context.lineWidth = 1.4 * unit;
-      context.strokeStyle = "#fff";
-      context.stroke();
-      if (!numbers) continue;
-      context.lineWidth = 1.8 * unit;
-      context.beginPath();
-      const arm = radius * 0.52;
-      context.moveTo(mark.x - arm, mark.y);
-      context.lineTo(mark.x + arm, mark.y);
-      if (mark.positive) { context.moveTo(mark.x, mark.y - arm); context.lineTo(mark.x, mark.y + arm); }
-      context.stroke();
+      drawing.click(context, mark, radius, unit, numbers);
     }
     if (!numbers) return;
     context.font = `600 ${13 * unit}px system-ui, sans-serif`;
