@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CaseRow", "RowError", "load_case", "read_cases"]
+__all__ = ["CaseRow", "RowCode", "RowError", "load_case", "read_cases"]
+
+RowCode = Literal["bad_row", "duplicate_id", "missing_image", "missing_mask"]
+"""What kind of fault a row has."""
 
 _Text = Annotated[str, Field(min_length=1)]
 _Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -73,6 +76,8 @@ class RowError:
         The row's own where they could be read, so that the error counts where the case would have.
     absent
         True where the row says that its target is absent (a null mask); None where that is not known.
+    code
+        What kind of fault it is.
     """
 
     line: int
@@ -83,6 +88,7 @@ class RowError:
     modality: str | None = None
     split: str | None = None
     absent: bool | None = None
+    code: RowCode = "bad_row"
 
 
 def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
@@ -108,6 +114,7 @@ def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
         if not line.strip():
             continue
         fields, problem = _parse_line(line)
+        code: RowCode = "bad_row"
         case_id: str | None = None
         facts: dict[str, Any] = {}
         if fields is not None:
@@ -118,13 +125,14 @@ def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
             row = _row(fields, root)
             if isinstance(row, CaseRow) and row.case_id in seen:
                 problem = f"case_id '{case_id}' is already used in line {seen[row.case_id]}; give every case its own"
+                code = "duplicate_id"
             elif isinstance(row, CaseRow):
                 seen[row.case_id] = number
                 rows.append(row)
                 continue
             else:
-                problem = row
-        rows.append(RowError(number, case_id, f"{name} line {number}: {problem}", **facts))
+                code, problem = row
+        rows.append(RowError(number, case_id, f"{name} line {number}: {problem}", **facts, code=code))
     if num_objects == 0:
         raise InputError(f"{name}: no case in it; a case list has one JSON object a line")
     return rows
@@ -150,17 +158,17 @@ def _facts(fields: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _row(fields: dict[str, Any], root: Path) -> CaseRow | str:
+def _row(fields: dict[str, Any], root: Path) -> CaseRow | tuple[RowCode, str]:
     try:
         row = CaseRow.model_validate(fields)
     except (ValidationError, RecursionError) as exc:
         if isinstance(exc, ValidationError):
             first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            return one_line(f"field '{where}': {first['msg']}")
-        return "nested too deeply; write a flat JSON object"
+            return "bad_row", one_line(f"field '{where}': {first['msg']}")
+        return "bad_row", "nested too deeply; write a flat JSON object"
     if not row.target.strip():
-        return "field 'target': it is blank; write the structure's name"
+        return "bad_row", "field 'target': it is blank; write the structure's name"
     for field in ("image", "mask", "initial_mask"):
         value = getattr(row, field)
         if value is None:
@@ -170,7 +178,8 @@ def _row(fields: dict[str, Any], root: Path) -> CaseRow | str:
         except (OSError, ValueError):
             found = False
         if not found:
-            return f"{field} '{one_line(value)}' does not exist; paths are relative to the list's folder"
+            problem = f"{field} '{one_line(value)}' does not exist; paths are relative to the list's folder"
+            return "missing_image" if field == "image" else "missing_mask", problem
     return row
 
 
