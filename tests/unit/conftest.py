@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from chat_servers import chat_server, decode_uri, make_completion  # noqa: F401 fixtures
 from ibisagent.geometry import Geometry
 from ibisagent.types import Case, Image
 

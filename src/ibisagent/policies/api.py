@@ -7,35 +7,17 @@ log line or record of ours contains a key.
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import logging
-import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import numpy as np
+from typing import Any
 
 from ibisagent.actions import Dialect
-from ibisagent.errors import IbisError, InputError, MissingExtraError, PolicyError
-from ibisagent.policies.conversation import Conversation, known_options, one_line, to_pil, view_seed
+from ibisagent.errors import InputError, PolicyError
+from ibisagent.policies.conversation import Conversation, known_options, view_seed
+from ibisagent.policies.endpoint import Endpoint
 from ibisagent.policies.protocol import Reply, View
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 __all__ = ["ApiPolicy", "make"]
-
-log = logging.getLogger(__name__)
-
-OPENAI_URL = "https://api.openai.com/v1"
-
-_FALLBACKS: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None, "seed": None}
-"""What a server that rejects a parameter is sent instead (None: nothing)."""
 
 
 class ApiPolicy:
@@ -95,18 +77,13 @@ class ApiPolicy:
     ) -> None:
         if not model.strip():
             raise InputError("the policy needs the name of a model on the server: api:MODEL")
-        for name, value, low in (("concurrency", concurrency, 1), ("max_retries", max_retries, 0)):
-            if value < low:
-                raise InputError(f"{name} must be at least {low}, not {value}")
-        if timeout <= 0 or max_tokens < 1 or temperature < 0:
-            raise InputError("timeout and max_tokens must be positive, and temperature not negative")
-        url, key = _server(base_url, api_key)
-        try:
-            import openai
-        except ImportError:
-            raise MissingExtraError("the policy 'api'", "api") from None
-        self.model = model
+        if concurrency < 1:
+            raise InputError(f"concurrency must be at least 1, not {concurrency}")
+        if max_tokens < 1 or temperature < 0:
+            raise InputError("max_tokens must be positive, and temperature not negative")
         self.name = f"api:{model}"
+        self._endpoint = Endpoint(model, base_url, api_key, name=self.name, timeout=timeout, max_retries=max_retries)
+        self.model = model
         self.conversation = Conversation(dialect, system_prompt, history, max_images)
         self.dialect = self.conversation.dialect
         self.system_prompt = system_prompt
@@ -114,12 +91,7 @@ class ApiPolicy:
         self.max_tokens = max_tokens
         self.max_pixels = max_pixels
         self.concurrency = concurrency
-        self.host = urlsplit(url).netloc.rpartition("@")[2]
-        self._key = key
-        self._timeout = timeout
-        self._client = openai.OpenAI(api_key=key or "none", base_url=url, timeout=timeout, max_retries=max_retries)
-        self._instead: dict[str, str | None] = {}
-        self._lock = threading.Lock()
+        self.host = self._endpoint.host
 
     def act(self, views: Sequence[View], seed: int) -> list[Reply]:
         """Write the next reply of every view, at most ``concurrency`` at a time.
@@ -154,127 +126,23 @@ class ApiPolicy:
 
     def _reply(self, view: View, seed: int) -> Reply:
         messages = self.conversation.messages(view)
-        request: dict[str, Any] = {
-            "model": self.model,
-            "messages": [self._to_wire(message) for message in messages],
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "seed": view_seed(seed, view),
-        }
-        try:
-            body = self._post(request)
-            text = self._text(body)
-        except IbisError:
-            raise
-        except Exception as error:  # whatever the client library raises is a failure of the server for us
-            raise self._explain(error) from None
-        usage = body.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
+        answer = self._endpoint.ask(
+            messages,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=view_seed(seed, view),
+            max_pixels=self.max_pixels,
+        )
+        text = answer.text
+        if answer.thought and "<think>" not in text and "</think>" not in text:
+            # A server with a reasoning parser cuts the thought out of the text; the grammar wants it there.
+            text = f"<think>{answer.thought.strip()}</think>{text.lstrip()}"
         return Reply(
             text=text,
-            num_prompt_tokens=_count(usage.get("prompt_tokens")),
-            num_tokens=_count(usage.get("completion_tokens")),
+            num_prompt_tokens=answer.prompt_tokens,
+            num_tokens=answer.completion_tokens,
             messages=self.conversation.record(view, messages),
         )
-
-    def _post(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request; leave out or rename, once and for all, what the server's models do not take."""
-        import openai
-
-        while True:
-            with self._lock:
-                instead = dict(self._instead)
-            fields = {instead.get(k, k): v for k, v in request.items()}
-            try:
-                raw = self._client.chat.completions.with_raw_response.create(**{k: v for k, v in fields.items() if k})
-                break
-            except openai.BadRequestError as error:
-                parameter = error.param or next((p for p in _FALLBACKS if f"'{p}'" in str(error.message)), None)
-                unsupported = "unsupported" in f"{error.code} {error.message}".lower()
-                if not unsupported or parameter not in _FALLBACKS or parameter in instead:
-                    raise
-                with self._lock:
-                    self._instead[parameter] = _FALLBACKS[parameter]
-                log.warning("%s: the server takes no %s; sending %s", self.name, parameter, _FALLBACKS[parameter])
-        body = json.loads(raw.http_response.content)
-        if not isinstance(body, dict):
-            raise ValueError("not an object")
-        return body
-
-    def _text(self, body: dict[str, Any]) -> str:
-        """What the model wrote, from the body of a chat completion."""
-        choices = body.get("choices")
-        if not isinstance(choices, list) or not choices:
-            problem = body.get("error")
-            detail = f": {self._safe(problem)}" if problem else ""
-            raise PolicyError(f"{self.name}: the answer of {self.host} has no choices{detail}")
-        message = choices[0].get("message") if isinstance(choices[0], dict) else None
-        message = message if isinstance(message, dict) else {}
-        content = message.get("content")
-        if isinstance(content, list):  # some servers answer in parts
-            content = "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-        if not isinstance(content, str):
-            why = message.get("refusal") or (choices[0] and choices[0].get("finish_reason")) if message else None
-            detail = f" ({self._safe(why)})" if why else ""
-            raise PolicyError(f"{self.name}: the answer of {self.host} has no text{detail}")
-        thought = message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(thought, str) and "<think>" not in content and "</think>" not in content:
-            # A server with a reasoning parser cuts the thought out of the text; the grammar wants it there.
-            content = f"<think>{thought.strip()}</think>{content.lstrip()}"
-        return content
-
-    def _to_wire(self, message: dict[str, Any]) -> dict[str, Any]:
-        """A message in the server's form: plain text where there are no images, images as data URIs."""
-        parts = message["content"]
-        if all(part["type"] == "text" for part in parts):
-            return {"role": message["role"], "content": "\n".join(part["text"] for part in parts)}
-        content: list[dict[str, Any]] = []
-        for part in parts:
-            if part["type"] == "text":
-                content.append({"type": "text", "text": part["text"]})
-            else:
-                content.append({"type": "image_url", "image_url": {"url": _data_uri(part["image"], self.max_pixels)}})
-        return {"role": message["role"], "content": content}
-
-    def _explain(self, error: Exception) -> PolicyError:
-        """One clear line for whatever went wrong; never the key."""
-        import openai
-
-        tries = self._client.max_retries + 1
-        if isinstance(error, openai.APITimeoutError):
-            what = f"no answer from {self.host} within {self._timeout:g} s ({tries} tries)"
-        elif isinstance(error, openai.APIConnectionError):
-            what = f"cannot reach {self.host}: {self._safe(error.__cause__ or error)} ({tries} tries)"
-        elif isinstance(error, openai.APIStatusError):
-            what = f"{self._status(error.status_code, tries)} ({error.status_code}): {self._detail(error)}"
-        elif isinstance(error, (ValueError, openai.APIResponseValidationError)):
-            what = f"the answer of {self.host} is not a chat completion: {self._safe(error)}"
-        else:
-            what = f"the request to {self.host} failed: {type(error).__name__}: {self._safe(error)}"
-        return PolicyError(f"{self.name}: {what}")
-
-    def _status(self, status: int, tries: int) -> str:
-        if status in (401, 403):
-            have = "refused the key" if self._key else "wants a key; set IBISAGENT_API_KEY"
-            return f"{self.host} {have}"
-        if status == 404:
-            return f"{self.host} does not know the model '{self.model}' or has no chat completions at this address"
-        if status in (408, 409, 429) or status >= 500:
-            return f"{self.host} still fails after {tries} tries"
-        return f"{self.host} rejected the request"
-
-    def _detail(self, error: Any) -> str:
-        body = error.body
-        if isinstance(body, dict):
-            body = body.get("message") or body.get("detail") or body.get("error") or body
-        return self._safe(body or error.message)
-
-    def _safe(self, text: object) -> str:
-        """`text` as one short line without the key, which some servers quote."""
-        line = str(text)
-        if self._key:
-            line = line.replace(self._key, "***")
-        return one_line(line)
 
 
 def make(arg: str | None, device: str | None = None, **options: Any) -> ApiPolicy:
@@ -285,29 +153,3 @@ def make(arg: str | None, device: str | None = None, **options: Any) -> ApiPolic
     if not arg:
         raise InputError("the policy api needs the name of a model on the server: api:MODEL")
     return ApiPolicy(arg, **known_options("api", ApiPolicy, options))
-
-
-def _server(base_url: str | None, api_key: str | None) -> tuple[str, str | None]:
-    """Address and key, each from the arguments or the environment."""
-    own = os.environ.get("OPENAI_BASE_URL")
-    url = (base_url or own or OPENAI_URL).strip()
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("base_url must be the http(s) address of a server, for example http://127.0.0.1:8000/v1")
-    key = api_key or os.environ.get("IBISAGENT_API_KEY")
-    if not key and ((own and url == own.strip()) or url.startswith("https://api.openai.com/")):
-        key = os.environ.get("OPENAI_API_KEY")
-    key = (key or "").strip()
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InputError("the API key contains characters that no key has; was it copied with something else?")
-    return url, key or None
-
-
-def _data_uri(pixels: NDArray[np.uint8], max_pixels: int | None) -> str:
-    buffer = io.BytesIO()
-    to_pil(pixels, max_pixels).save(buffer, format="PNG", compress_level=3)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
