@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable
 from typing import NoReturn
 
 from ibisagent import __version__
+from ibisagent.cli.values import at_least, device, seconds
 
 __all__ = ["UsageError", "build_parser"]
 
@@ -60,9 +59,9 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("cases", metavar="CASES.jsonl", help="one case a line (data/mini/README.md describes the format)")
     _players(p)
     p.add_argument("--split", metavar="NAME", help="only the rows of this split, for example val")
-    p.add_argument("--limit", metavar="N", type=_at_least(1), help="only the first N rows (of the split)")
+    p.add_argument("--limit", metavar="N", type=at_least(1), help="only the first N rows (of the split)")
     p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")
-    p.add_argument("--batch", metavar="N", type=_at_least(1), default=8, help="cases played at a time (%(default)s)")
+    p.add_argument("--batch", metavar="N", type=at_least(1), default=8, help="cases played at a time (%(default)s)")
     p.add_argument("--episodes", action="store_true", help="also write every run to DIR/episodes")
     p.add_argument("--json", action="store_true", help="print the summary on standard output")
 
@@ -72,7 +71,7 @@ def _replay(p: argparse.ArgumentParser) -> None:
     p.add_argument("episode", metavar="EPISODE.json")
     p.add_argument("--image", metavar="IMAGE", help="the image (default: the one in the record, else its file near by)")
     p.add_argument("--segmenter", metavar="S", help="another segmenter than the recorded one")
-    p.add_argument("--device", metavar="D", type=_device, default="cpu", help=_DEVICES)
+    p.add_argument("--device", metavar="D", type=device, default="cpu", help=_DEVICES)
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
@@ -85,10 +84,10 @@ def _players(p: argparse.ArgumentParser) -> None:
     g = p.add_argument_group("who plays with what")
     g.add_argument("--policy", metavar="P", default="nano", help=f"{_POLICIES} (default: %(default)s)")
     g.add_argument("--segmenter", metavar="S", default="litemedsam", help=f"{_SEGMENTERS} (default: %(default)s)")
-    g.add_argument("--max-steps", metavar="N", type=_at_least(1), default=8, help="most actions (%(default)s)")
-    g.add_argument("--seed", metavar="K", type=_at_least(0), default=0, help="seed of all sampling (%(default)s)")
-    g.add_argument("--max-seconds", metavar="T", type=_positive, help="wall-clock budget of a run")
-    g.add_argument("--device", metavar="D", type=_device, default="cpu", help=_DEVICES)
+    g.add_argument("--max-steps", metavar="N", type=at_least(1), default=8, help="most actions (%(default)s)")
+    g.add_argument("--seed", metavar="K", type=at_least(0), default=0, help="seed of all sampling (%(default)s)")
+    g.add_argument("--max-seconds", metavar="T", type=seconds, help="wall-clock budget of a run")
+    g.add_argument("--device", metavar="D", type=device, default="cpu", help=_DEVICES)
     g.add_argument("--system-prompt", metavar="FILE", help="the prompt that a vlm, api or nano policy was trained with")
     g.add_argument("--dialect", metavar="NAME", help="action grammar of the policy: plain, json or ibis-paper")
     g.add_argument("--base-url", metavar="URL", help="address of an OpenAI-compatible server, for api:MODEL")
@@ -100,32 +99,3 @@ def _reading(p: argparse.ArgumentParser) -> None:
     g.add_argument("--slice", metavar="SPEC", help="slice of a volume: axial:57, coronal (default: middle axial)")
     g.add_argument("--window", metavar="W", help="lung, soft-tissue, brain, bone, percentile, header or LOW,HIGH")
     g.add_argument("--modality", metavar="NAME", help="CT, MRI ..., where the file does not say")
-
-
-def _at_least(low: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low or value > 2**31 - 1:
-            raise argparse.ArgumentTypeError(f"a whole number from {low} on is needed, not {text!r}")
-        return value
-
-    return parse
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"cpu|auto|mps|cuda(:[0-9]{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"cpu, cuda, cuda:1, mps or auto is needed, not {text!r}")
-    return text
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is needed, not {text!r}")
-    return value
