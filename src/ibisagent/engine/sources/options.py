@@ -13,7 +13,7 @@ from ibisagent.engine.sources.sample import Question, Reader, Sample
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line, read_bytes
 
-__all__ = ["COMMON", "SPLITS", "CommonOptions", "Options", "read_labels"]
+__all__ = ["COMMON", "SPLITS", "CommonOptions", "Options", "read_label_table", "read_labels"]
 
 COMMON = ("name", "modality", "view", "licence", "split", "group", "target")
 """Options that most kinds know: name of the data set, what its images are, and how samples are grouped."""
@@ -26,14 +26,18 @@ _MAX_LABELS_BYTES = 2**24
 
 @dataclass(frozen=True)
 class CommonOptions:
-    """What a user says of a whole data set; whatever is given wins over what the files say.
+    """What a user says of a whole data set; whatever is given wins over what the files say, except in the split.
+
+    A split that the files state is kept, so that no option turns a data set's test images into training images.
 
     Parameters
     ----------
     name
         Name of the data set.
-    modality, view, licence, split
+    modality, view, licence
         For all its samples, or None.
+    split
+        For its samples without a split of their own, or None.
     group
         Regular expression with one group; what it finds in a file's stem is the patient or specimen.
     target
@@ -100,9 +104,9 @@ class CommonOptions:
             modality=self.modality or modality,
             view=self.view or view,
             group=group if self.group is None else self.group_of(stem),
-            split=self.split or split,
+            split=split or self.split,
             licence=self.licence or licence or "unknown",
-            instructions=instructions or {},
+            instructions=dict(instructions or {}),
             questions=questions,
         )
 
@@ -272,6 +276,17 @@ def read_labels(path: str | Path) -> dict[int, str]:
     InputError
         If it cannot be read, is no such object, or names nothing.
     """
+    return {label: name for label, name in read_label_table(path).items() if name is not None}
+
+
+def read_label_table(path: str | Path) -> dict[int, str | None]:
+    """As :func:`read_labels`, with the labels that are null on purpose, so that forgotten ones can be told from them.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is no such object, or names nothing.
+    """
     shown = display_name(path)
     try:
         size = Path(path).stat().st_size
@@ -285,7 +300,7 @@ def read_labels(path: str | Path) -> dict[int, str]:
         raise InputError(f'{shown}: not JSON ({one_line(exc, 80)}); write an object like {{"1": "liver"}}') from None
     if not isinstance(table, dict):
         raise InputError(f'{shown}: not a JSON object; write one like {{"1": "liver"}}')
-    labels: dict[int, str] = {}
+    labels: dict[int, str | None] = {}
     for key, name in table.items():
         if re.fullmatch(r"[0-9]{1,18}", key.strip()) is None or not (name is None or isinstance(name, str)):
             raise InputError(
@@ -293,8 +308,8 @@ def read_labels(path: str | Path) -> dict[int, str]:
             )
         if name is not None and not name.strip():
             raise InputError(f"{shown}: label {key} has a blank name; give it one, or null to leave it out")
-        if name is not None and int(key) != 0:
-            labels[int(key)] = " ".join(name.split())
-    if not labels:
+        if int(key) != 0:
+            labels[int(key)] = None if name is None else " ".join(name.split())
+    if not any(labels.values()):
         raise InputError(f'{shown}: it names no label but background; write an object like {{"1": "liver"}}')
     return dict(sorted(labels.items()))
