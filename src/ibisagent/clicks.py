@@ -1,13 +1,14 @@
 """The simulated expert's click: where a person who knows the target would click next.
 
-Three rules, :data:`CLICK_RULES`, that take the current mask, the target and a generator:
+Four rules, :data:`CLICK_RULES`, that take the current mask, the target and a generator:
 
 - ``paper`` (its ancestor is Xu et al. 2016): take the region that the mask misses and the region that it covers too
   much; in the one with more pixels, click on the pixel that lies deepest, that is farthest from the region's border,
   where the image's edge is a border too. It needs no generator.
 - ``component``: the deepest pixel of the largest connected piece of either region, as the interactive track of the
   CVPR 2025 challenge on foundation models for segmentation does in 3-D. Likewise.
-- ``jittered``: as ``paper``, but now and then on a pixel less deep, as people do.
+- ``jittered``: as ``paper``, but now and then on a pixel less deep.
+- ``human``: in one of the larger pieces, not always the largest, and off its deepest pixel by a hand's tremor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ibisagent.types import PixelClick
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CLICK_RULES", "component_click", "deepest_point", "jittered_click", "next_click"]
+__all__ = ["CLICK_RULES", "component_click", "deepest_point", "human_click", "jittered_click", "next_click"]
 
 
 def next_click(current: NDArray[np.bool_] | None, target: NDArray[np.bool_]) -> PixelClick | None:
@@ -147,6 +148,12 @@ def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
     return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
 
 
+def _bounds(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around a region that is not empty."""
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def deepest_point(region: NDArray[np.bool_]) -> tuple[int, int]:
     """Pixel (x, y) of a ``bool`` (H, W) region with the largest exact Euclidean distance to its outside.
 
@@ -159,9 +166,60 @@ def deepest_point(region: NDArray[np.bool_]) -> tuple[int, int]:
     """
     if not region.any():
         raise ValueError("an empty region has no deepest point")
-    depth = _depth(region)
+    # All that lies outside the box is outside the region, so that the distances stay what they are.
+    box = _bounds(region)
+    depth = _depth(region[box])
     y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    return int(x), int(y)
+    return int(x) + box[1].start, int(y) + box[0].start
+
+
+def human_click(
+    current: NDArray[np.bool_] | None, target: NDArray[np.bool_], rng: np.random.Generator, tremor: float = 0.3
+) -> PixelClick | None:
+    """Click as a person might: in one of the larger pieces of error, near its middle but not on it.
+
+    Parameters
+    ----------
+    current, target
+        As for :func:`next_click`.
+    rng
+        The only source of randomness.
+    tremor
+        Standard deviation of the offset from the deepest pixel, as a share of its depth.
+
+    Returns
+    -------
+    PixelClick or None
+        In a piece that is at least a quarter as large as the largest (drawn by size), inside it always.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not bool (H, W) or the shapes differ.
+    """
+    import cv2
+
+    pieces: list[tuple[int, bool, int, NDArray[np.int32]]] = []
+    for region, positive in zip(_errors(current, target), (True, False), strict=True):
+        if region.any():
+            _, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
+            sizes = np.bincount(labels.ravel())
+            pieces += [(int(sizes[label]), positive, label, labels) for label in range(1, sizes.size)]
+    if not pieces:
+        return None
+    largest = max(size for size, *_ in pieces)
+    pieces = [piece for piece in pieces if 4 * piece[0] >= largest]
+    weights = np.array([size for size, *_ in pieces], np.float64)
+    _, positive, label, labels = pieces[int(rng.choice(len(pieces), p=weights / weights.sum()))]
+    region = labels == label
+    x, y = deepest_point(region)
+    box = _bounds(region)
+    spread = tremor * float(_depth(region[box]).max())
+    for dx, dy in rng.normal(0.0, spread, (8, 2)):
+        px, py = x + round(float(dx)), y + round(float(dy))
+        if 0 <= px < region.shape[1] and 0 <= py < region.shape[0] and region[py, px]:
+            return PixelClick(px, py, positive)
+    return PixelClick(x, y, positive)
 
 
 CLICK_RULES: dict[
@@ -170,5 +228,6 @@ CLICK_RULES: dict[
     "paper": lambda current, target, rng: next_click(current, target),
     "component": lambda current, target, rng: component_click(current, target),
     "jittered": jittered_click,
+    "human": human_click,
 }
 """By name: (current, target, generator) to the next click, or None if nothing is wrong."""

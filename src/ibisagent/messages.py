@@ -12,7 +12,7 @@ the reason why the reply was not carried out).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 Message = dict[str, Any]
+
+Draw = Callable[[Any, Any], dict[str, Any]]
+"""(``uint8`` (H, W, 3) pixels, mask as ``bool`` (H, W) or Rle or None) -> an image part."""
 
 
 class RunSoFar(Protocol):
@@ -104,7 +107,11 @@ def observation_text(step: Step) -> str:
 
 
 def build_messages(
-    view: RunSoFar, system_prompt: str, history: bool = True, max_images: int | None = None
+    view: RunSoFar,
+    system_prompt: str,
+    history: bool = True,
+    max_images: int | None = None,
+    draw: Draw | None = None,
 ) -> list[Message]:
     """The whole conversation up to the policy's next reply.
 
@@ -119,12 +126,15 @@ def build_messages(
         newest observation's text and the image with the newest mask.
     max_images
         Keep only the newest so many images; a text says where an older one was. None keeps all.
+    draw
+        Makes an image part from pixels and mask, for those who store the mask and draw later. None draws the overlay.
 
     Returns
     -------
     list of dict
         Messages as the module's docstring describes them.
     """
+    draw = draw if draw is not None else _image
     pixels, steps = view.case.image.pixels, view.episode.steps
     messages: list[Message] = []
     if system_prompt:
@@ -134,12 +144,12 @@ def build_messages(
         if steps:
             content.append(_text(observation_text(steps[-1])))
         current = view.episode.current_mask_rle if steps else _initial(view)
-        messages.append({"role": "user", "content": [*content, _image(pixels, current)]})
+        messages.append({"role": "user", "content": [*content, draw(pixels, current)]})
         return messages
-    messages.append({"role": "user", "content": [_text(instruction_text(view.case)), _image(pixels, _initial(view))]})
+    messages.append({"role": "user", "content": [_text(instruction_text(view.case)), draw(pixels, _initial(view))]})
     for step in steps:
         messages.append({"role": "assistant", "content": [_text(step.raw_text)]})
-        messages.append(_observation(pixels, step))
+        messages.append(_observation(pixels, step, draw))
     if max_images is not None:
         _drop_old_images(messages, max_images)
     return messages
@@ -150,7 +160,7 @@ def new_messages(view: RunSoFar, system_prompt: str, history: bool = True) -> li
     steps = view.episode.steps
     if not steps:
         return build_messages(view, system_prompt, history)
-    return [_observation(view.case.image.pixels, steps[-1])] if history else build_messages(view, "", history=False)
+    return [_observation(view.case.image.pixels, steps[-1], _image)] if history else build_messages(view, "", history=False)
 
 
 def messages_for_record(messages: Sequence[Message]) -> list[Message]:
@@ -158,10 +168,10 @@ def messages_for_record(messages: Sequence[Message]) -> list[Message]:
     return [{**message, "content": [_recorded(part) for part in message["content"]]} for message in messages]
 
 
-def _observation(pixels: NDArray[np.uint8], step: Step) -> Message:
+def _observation(pixels: NDArray[np.uint8], step: Step, draw: Draw) -> Message:
     content = [_text(observation_text(step))]
     if step.invalid is None:
-        content.append(_image(pixels, step.mask))
+        content.append(draw(pixels, step.mask))
     return {"role": "user", "content": content}
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ibisagent.clicks import CLICK_RULES, component_click, deepest_point, jittered_click, next_click
+from ibisagent.clicks import CLICK_RULES, component_click, deepest_point, human_click, jittered_click, next_click
 from ibisagent.types import PixelClick
 
 
@@ -155,3 +155,28 @@ def test_wrong_input_is_refused() -> None:
                 rule(current, target, np.random.default_rng(0))
     with pytest.raises(ValueError):
         deepest_point(good)
+
+
+@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24)), *[st.integers(0, 40)] * 2)
+def test_the_deepest_point_moves_with_its_region(region: NDArray[np.bool_], left: int, top: int) -> None:
+    if not region.any():
+        return
+    wide = np.pad(region, ((top, 3), (left, 7)))
+    x, y = deepest_point(region)
+    # Surroundings that hold nothing of the region change nothing, but that its own array's edge is a border.
+    assert deepest_point(wide) == (x + left, y + top)
+
+
+def test_human_clicks_scatter_about_the_middle_of_large_pieces() -> None:
+    target = np.zeros((60, 60), bool)
+    target[5:36, 5:36] = True  # 961 pixels
+    target[40:58, 40:58] = True  # 324: more than a quarter
+    target[50:53, 5:8] = True  # 9: a speck
+    rng = np.random.default_rng(0)
+    clicks = [human_click(None, target, rng) for _ in range(300)]
+    assert all(c is not None and target[c.y, c.x] and c.positive for c in clicks)
+    large = [c for c in clicks if c is not None and c.x < 36 and c.y < 36]
+    assert 0.6 < len(large) / 300 < 0.9
+    assert not any(c is not None and c.x < 10 and c.y > 45 for c in clicks)
+    offsets = np.array([(c.x - 20, c.y - 20) for c in large])
+    assert 2 < offsets.std() < 6 and abs(offsets.mean()) < 1.5

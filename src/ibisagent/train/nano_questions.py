@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibisagent.actions import Action, DiscardAction, TerminateAction
+from ibisagent.engine.damage import damaged_mask, other_mask
 from ibisagent.episode import Episode, ImageRecord, Step, encode_mask
 from ibisagent.metrics import iou
-from ibisagent.train.nano_expert import FOUND_IOU, STOP_IOU, damaged_mask, expert_cell, other_mask
+from ibisagent.train.nano_expert import FOUND_IOU, STOP_IOU, expert_cell
 from ibisagent.train.nano_scenes import Picture, SceneSource, askable, turn_for
 from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
 

@@ -9,6 +9,7 @@ import pytest
 
 from ibisagent.actions import DIALECTS, ClickAction, DiscardAction, TerminateAction, UndoAction
 from ibisagent.config import RolloutConfig
+from ibisagent.engine.damage import damaged_mask
 from ibisagent.environment import SegmentationEnv
 from ibisagent.episode import Outcome
 from ibisagent.errors import ToolError
@@ -17,7 +18,7 @@ from ibisagent.metrics import iou
 from ibisagent.policies.protocol import Reply
 from ibisagent.segmenters.rules import RulesSegmenter
 from ibisagent.train import nano_expert as module
-from ibisagent.train.nano_expert import HARM, MAX_CLICKS, PLATEAU, correct, damaged_mask, synthesize
+from ibisagent.train.nano_expert import HARM, MAX_CLICKS, PLATEAU, correct, synthesize
 from ibisagent.train.nano_trajectories import GRID, Scene, Trajectory
 from ibisagent.types import Case, Image, Prediction
 from sample_scenes import SIZE, disc_scene
