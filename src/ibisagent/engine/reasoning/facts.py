@@ -1,0 +1,424 @@
+"""What can be measured on the Agent view: image, mask, click, and what the last step changed. Never the target.
+
+A teacher that writes from these facts can be right or wrong in its judgement, but not in what it says it sees; the
+verifier holds claims against them. Every threshold is in grey values of 0-255 or in shares of the image, so that the
+words mean the same at any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.engine.reasoning.terse import where_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ibisagent.engine.moments import Moment
+
+    Mask = NDArray[np.bool_]
+
+__all__ = ["BoxFacts", "ChangeFacts", "ClickFacts", "Facts", "ImageFacts", "MaskFacts", "level_of", "measure"]
+
+SIDES = ("left", "right", "upper", "lower")
+NINTHS = tuple(where_text(column / 3 + 0.1, row / 3 + 0.1) for row in range(3) for column in range(3))
+"""Names of the nine parts of an image, row by row."""
+_DARK, _BRIGHT = 80.0, 160.0
+_SPECK = 0.01
+"""Pieces and holes below this share of the mask are specks: not counted."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """The bare image: ``level`` is dark, grey or bright; a place is None where no ninth stands out."""
+
+    gray: bool
+    level: str
+    bright_place: str | None
+    dark_place: str | None
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """The green mask.
+
+    Parameters
+    ----------
+    share
+        Of the image's pixels, in (0, 1].
+    place
+        Ninth of the image that holds more than half of it, None where none does.
+    half_x, half_y
+        ``"left"`` or ``"right"``, ``"upper"`` or ``"lower"``: the half of the image that holds nearly all of it, or
+        ``""``.
+    x0, y0, x1, y1
+        Bounding box, in shares of width and height.
+    borders
+        Edges of the image that it touches: ``"left"``, ``"right"``, ``"upper"``, ``"lower"``.
+    pieces, main_share, holes
+        Connected pieces and holes, specks left out; the share of the mask in its largest piece.
+    outline
+        ``"smooth"``, ``"ragged"`` or ``""`` (in between, or too thin to say).
+    inside, spread, level
+        Median and standard deviation of the grey values inside; dark, grey or bright.
+    tone
+        Inside against a ring around it: ``"darker"``, ``"brighter"``, ``"alike"`` or ``""`` (unclear).
+    clear_edge
+        Whether inside and ring differ by much more than each varies.
+    even
+        ``"even"``, ``"mixed"`` or ``""``: how uniform the grey values inside are.
+    """
+
+    share: float
+    place: str | None
+    half_x: str
+    half_y: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    borders: tuple[str, ...]
+    pieces: int
+    main_share: float
+    holes: int
+    outline: str
+    inside: float
+    spread: float
+    level: str
+    tone: str
+    clear_edge: bool
+    even: str
+
+
+@dataclass(frozen=True)
+class ClickFacts:
+    """The clicked point.
+
+    Parameters
+    ----------
+    x, y
+        Normalised, as the action has them.
+    place
+        Ninth of the image.
+    level, even
+        Grey value of a small patch: dark, grey or bright; whether the surroundings are uniform.
+    against_around
+        The patch against its wider surroundings: darker, brighter, alike, or ``""``.
+    inside
+        Whether the point lies in the mask; None without a mask.
+    against_mask
+        The patch against the mask's inside: darker, brighter, alike, or ``""``.
+    side
+        Outside the mask: where it lies from the mask's nearest point (``"left"``, ``"above right"`` …). Inside: which
+        part of the mask's box it is in (``"upper left"`` …, ``"centre"``).
+    near
+        Outside: ``"edge"``, ``"close"`` or ``"away"``. Inside: ``""``.
+    in_hole, piece_share
+        Whether it lies in a hole of the mask; how much of the mask the clicked piece is (1.0 outside).
+    """
+
+    x: float
+    y: float
+    place: str
+    level: str
+    even: bool
+    against_around: str
+    inside: bool | None = None
+    against_mask: str = ""
+    side: str = ""
+    near: str = ""
+    in_hole: bool = False
+    piece_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class BoxFacts:
+    """The drawn box: ninth of its centre, and its share of the image."""
+
+    place: str
+    share: float
+
+
+@dataclass(frozen=True)
+class ChangeFacts:
+    """What the last step did to the mask.
+
+    Parameters
+    ----------
+    kind
+        ``first`` (a mask came up), ``gone``, ``grew``, ``shrank``, ``moved`` (gained about what it lost) or
+        ``hardly`` (less than 2 % of both masks).
+    percent
+        Net change of the area in per cent of the mask before, rounded; 0 for ``first`` and ``gone``.
+    gained, lost
+        Shares of the mask before that were added and taken away.
+    place
+        Ninth of the image where more than half of it happened, None where none holds so much.
+    new_pieces
+        Pieces after less pieces before.
+    new_borders
+        Edges of the image that the mask touches now and did not before.
+    gained_tone
+        Grey value of what came in against the mask before: darker, brighter, alike, or ``""``.
+    """
+
+    kind: str
+    percent: int = 0
+    gained: float = 0.0
+    lost: float = 0.0
+    place: str | None = None
+    new_pieces: int = 0
+    new_borders: tuple[str, ...] = ()
+    gained_tone: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything measured of one moment; ``mask`` is None where none, or an empty one, is shown."""
+
+    image: ImageFacts
+    mask: MaskFacts | None
+    click: ClickFacts | None
+    box: BoxFacts | None
+    change: ChangeFacts | None
+
+
+@lru_cache(maxsize=4)
+def measure(moment: Moment) -> Facts:
+    """Measure the Agent view of a moment: pixels, masks, actions. ``moment.target`` is not read.
+
+    The last few results are kept, so that a teacher and the verifier pay once; arrays must not change in place.
+    """
+    pixels = moment.pixels
+    grey, is_gray = _grey(pixels)
+    mask = moment.mask if moment.mask is not None and moment.mask.any() else None
+    crop = _Crop(mask) if mask is not None else None
+    facts = _mask_facts(crop, grey) if crop is not None else None
+    action = moment.action
+    click = _click_facts(action.clicks[0], grey, crop, facts) if action.kind == "click" else None
+    box = None
+    if action.kind == "box":
+        share = (action.x1 - action.x0) * (action.y1 - action.y0)
+        box = BoxFacts(where_text((action.x0 + action.x1) / 2, (action.y0 + action.y1) / 2), share)
+    change = _change_facts(moment, grey, crop, facts) if moment.previous_action is not None else None
+    return Facts(_image_facts(grey, is_gray), facts, click, box, change)
+
+
+def level_of(value: float) -> str:
+    """A grey value in words: ``dark``, ``grey`` or ``bright``."""
+    return "dark" if value < _DARK else "bright" if value > _BRIGHT else "grey"
+
+
+def _against(value: float, other: float, spread: float) -> str:
+    """darker, brighter or alike; empty in the grey zone between, where people would argue."""
+    difference = value - other
+    if abs(difference) <= max(10.0, 0.4 * spread):
+        return "alike"
+    if abs(difference) < max(18.0, 0.8 * spread):
+        return ""
+    return "brighter" if difference > 0 else "darker"
+
+
+def _grey(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    import cv2
+
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return np.ascontiguousarray(red), True
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), False
+
+
+def _image_facts(grey: NDArray[np.uint8], is_gray: bool) -> ImageFacts:
+    import cv2
+
+    means = [cv2.mean(part)[0] for part in _ninths(grey)]
+    middle = float(np.median(means))
+    bright = NINTHS[int(np.argmax(means))] if max(means) - middle > 20 else None
+    dark = NINTHS[int(np.argmin(means))] if middle - min(means) > 20 else None
+    return ImageFacts(is_gray, level_of(float(np.mean(means))), bright, dark)
+
+
+def _ninths(plane: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The image in nine parts, in the order of NINTHS; borders as :func:`where_text` has them."""
+    (height, width) = plane.shape
+    rows, columns = (0, -(-height // 3), -(-2 * height // 3), height), (0, -(-width // 3), -(-2 * width // 3), width)
+    return [plane[rows[r] : rows[r + 1], columns[c] : columns[c + 1]] for r in range(3) for c in range(3)]
+
+
+class _Crop:
+    """The mask's box with a margin, so that the costly steps see no more pixels than they need."""
+
+    def __init__(self, mask: Mask) -> None:
+        import cv2
+
+        self.shape: tuple[int, int] = (mask.shape[0], mask.shape[1])
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        self.y0, self.y1, self.x0, self.x1 = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+        self.ring_px = max(3, round(0.02 * max(mask.shape)))
+        margin = self.ring_px + 1
+        self.top, self.left = self.y0 - margin, self.x0 - margin
+        bottom, right = self.y1 + margin + 1, self.x1 + margin + 1
+        height, width = self.shape
+        self.cut = np.s_[max(0, self.top) : min(height, bottom), max(0, self.left) : min(width, right)]
+        inner = np.ascontiguousarray(mask[self.cut]).view(np.uint8)
+        # Beyond the image is outside: a mask at the edge has a border there.
+        pads = (max(0, -self.top), max(0, bottom - height), max(0, -self.left), max(0, right - width))
+        self.padded = cv2.copyMakeBorder(inner, *pads, cv2.BORDER_CONSTANT, value=0)
+        self.inner = inner
+        self.area = int(cv2.countNonZero(inner))
+        self.mask = mask
+        self.labels, self.sizes = _pieces(self.padded, 8)
+        self.pieces = self.count(self.sizes)
+        # The padding is one piece of background with the outside; the other pieces are holes.
+        self.gaps, gap_sizes = _pieces(1 - self.padded, 4)
+        self.outside = int(self.gaps[0, 0])
+        self.holes = self.count(np.delete(gap_sizes, self.outside - 1))
+        self.rim = self.padded - cv2.erode(self.padded, np.ones((3, 3), np.uint8))
+
+    def count(self, sizes: NDArray[np.int32]) -> int:
+        """Pieces that are more than specks."""
+        return int((sizes >= max(4, _SPECK * self.area)).sum())
+
+
+def _pieces(binary: NDArray[np.uint8], connectivity: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Labels of the connected pieces, from 1, and their sizes."""
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=connectivity)
+    return labels, stats[1:, cv2.CC_STAT_AREA]
+
+
+def _dominant_ninth(binary: NDArray[np.uint8]) -> str | None:
+    """The ninth of the image that holds more than half of a region."""
+    import cv2
+
+    parts = [cv2.countNonZero(part) for part in _ninths(binary)]
+    return NINTHS[int(np.argmax(parts))] if max(parts) > 0.55 * sum(parts) else None
+
+
+def _mask_facts(crop: _Crop, grey: NDArray[np.uint8]) -> MaskFacts:
+    import cv2
+
+    height, width = crop.shape
+    whole = np.ascontiguousarray(crop.mask).view(np.uint8)
+    halves = [cv2.countNonZero(half) / crop.area for half in (whole[:, : width // 2], whole[: height // 2])]
+    half_x = "left" if halves[0] > 0.95 else "right" if halves[0] < 0.05 else ""
+    half_y = "upper" if halves[1] > 0.95 else "lower" if halves[1] < 0.05 else ""
+    borders = []
+    for side, line in zip(SIDES, (crop.mask[:, 0], crop.mask[:, -1], crop.mask[0], crop.mask[-1]), strict=True):
+        if np.count_nonzero(line) >= 3:
+            borders.append(side)
+    values = grey[crop.cut]
+    inside_values = values[crop.inner.view(np.bool_)]
+    inside, spread = float(np.median(inside_values)), float(inside_values.std())
+    size = 2 * crop.ring_px + 1
+    ring = cv2.dilate(crop.inner, np.ones((size, size), np.uint8)) - crop.inner
+    tone, clear = "", False
+    if cv2.countNonZero(ring) >= 8:
+        around, around_spread = (float(v[0, 0]) for v in cv2.meanStdDev(values, mask=ring))
+        tone = _against(float(inside_values.mean()), around, min(spread, 40.0))
+        clear = abs(float(inside_values.mean()) - around) > max(35.0, spread, 0.6 * around_spread)
+    even = "even" if spread < 14 else "mixed" if spread > 38 else ""
+    return MaskFacts(
+        share=crop.area / (height * width),
+        place=_dominant_ninth(whole), half_x=half_x, half_y=half_y,
+        x0=crop.x0 / width, y0=crop.y0 / height, x1=(crop.x1 + 1) / width, y1=(crop.y1 + 1) / height,
+        borders=tuple(borders), pieces=crop.pieces, main_share=float(crop.sizes.max() / crop.area), holes=crop.holes,
+        outline=_outline(crop), inside=inside, spread=spread, level=level_of(inside), tone=tone, clear_edge=clear,
+        even=even,
+    )  # fmt: skip
+
+
+def _outline(crop: _Crop) -> str:
+    """How much a median filter moves the border, a pixel of border."""
+    import cv2
+
+    border = cv2.countNonZero(crop.rim)
+    if border == 0 or crop.area / border < 2.0:
+        return ""  # thin all over: no outline to speak of
+    size = 5 if max(crop.shape) < 400 else 7
+    moved = cv2.countNonZero(cv2.absdiff(crop.padded, cv2.medianBlur(crop.padded, size))) / border
+    return "smooth" if moved < 0.10 else "ragged" if moved > 0.30 else ""
+
+
+def _click_facts(click: Any, grey: NDArray[np.uint8], crop: _Crop | None, mask: MaskFacts | None) -> ClickFacts:
+    height, width = grey.shape
+    pixel = click.to_pixel(width, height)
+    x, y = pixel.x, pixel.y
+    side_px = max(height, width)
+    small, wide = _patch(grey, x, y, max(1, side_px // 128)), _patch(grey, x, y, max(3, side_px // 16))
+    value = float(np.median(small))
+    near_spread = float(_patch(grey, x, y, max(2, side_px // 40)).std())
+    facts: dict[str, Any] = {
+        "x": click.x, "y": click.y, "place": where_text(click.x, click.y), "level": level_of(value),
+        "even": near_spread < 14, "against_around": _against(value, float(wide.mean()), 20.0),
+    }  # fmt: skip
+    if crop is None or mask is None:
+        return ClickFacts(**facts)
+    facts["against_mask"] = _against(value, mask.inside, min(mask.spread, 45.0))
+    facts["inside"] = bool(crop.mask[y, x])
+    row, column = y - crop.top, x - crop.left
+    within = 0 <= row < crop.labels.shape[0] and 0 <= column < crop.labels.shape[1]
+    if facts["inside"]:
+        facts["piece_share"] = float(crop.sizes[crop.labels[row, column] - 1] / crop.area)
+        across = (x + 0.5 - crop.x0) / (crop.x1 + 1 - crop.x0), (y + 0.5 - crop.y0) / (crop.y1 + 1 - crop.y0)
+        facts["side"] = where_text(*across)
+        return ClickFacts(**facts)
+    facts["in_hole"] = within and int(crop.gaps[row, column]) not in (0, crop.outside)
+    ys, xs = np.nonzero(crop.rim)
+    dx, dy = xs - column, ys - row
+    squares = dx * dx + dy * dy
+    nearest = int(squares.argmin())
+    facts["side"] = _direction(-int(dx[nearest]), -int(dy[nearest]))
+    far = float(np.sqrt(squares[nearest])) / side_px
+    facts["near"] = "edge" if far < 0.03 else "close" if far < 0.10 else "away"
+    return ClickFacts(**facts)
+
+
+def _patch(grey: NDArray[np.uint8], x: int, y: int, radius: int) -> NDArray[np.uint8]:
+    return grey[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
+
+
+def _direction(dx: int, dy: int) -> str:
+    """Direction of a step in pixels (y down): one word, or two where neither axis leads by far."""
+    across, down = ("left" if dx < 0 else "right"), ("above" if dy < 0 else "below")
+    if abs(dx) > 2 * abs(dy):
+        return across
+    return down if abs(dy) > 2 * abs(dx) else f"{down} {across}"
+
+
+def _change_facts(
+    moment: Moment, grey: NDArray[np.uint8], crop: _Crop | None, facts: MaskFacts | None
+) -> ChangeFacts | None:
+    before = moment.previous_mask
+    if before is None or not before.any():
+        return None if crop is None or facts is None else ChangeFacts("first", place=facts.place)
+    if crop is None or facts is None or moment.mask is None:
+        return ChangeFacts("gone")
+    now = moment.mask
+    gained, lost = now & ~before, before & ~now
+    area, num_gained, num_lost = (int(np.count_nonzero(m)) for m in (before, gained, lost))
+    percent = round(100 * (num_gained - num_lost) / area)
+    if num_gained + num_lost < 0.02 * (area + num_gained):
+        return ChangeFacts("hardly", percent, num_gained / area, num_lost / area)
+    net = (num_gained - num_lost) / max(area, 1)
+    kind = "grew" if net > 0.02 else "shrank" if net < -0.02 else "moved"
+    where = gained if num_gained >= num_lost else lost
+    edges = zip(SIDES, (before[:, 0], before[:, -1], before[0], before[-1]), strict=True)
+    touched = [side for side, line in edges if line.any()]
+    rows, columns = np.flatnonzero(before.any(1)), np.flatnonzero(before.any(0))
+    cut = before[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    sizes = _pieces(np.ascontiguousarray(cut).view(np.uint8), 8)[1]
+    pieces = int((sizes >= max(4, _SPECK * area)).sum())
+    tone = ""
+    if num_gained >= 8:
+        values = grey[before]
+        tone = _against(float(np.median(grey[gained])), float(np.median(values)), min(float(values.std()), 45.0))
+    return ChangeFacts(
+        kind, percent, num_gained / area, num_lost / area, _dominant_ninth(where.view(np.uint8)), facts.pieces - pieces,
+        tuple(side for side in facts.borders if side not in touched), tone,
+    )  # fmt: skip
