@@ -1,0 +1,1 @@
+"""Asking language models elsewhere: answers kept on disk, and a budget that many processes share."""
