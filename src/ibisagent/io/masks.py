@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.errors import InputError
+from ibisagent.geometry import Geometry
 from ibisagent.io.files import atomic_write, display_name, sniff
-from ibisagent.io.nifti import CHUNK_BYTES, open_nifti, read_plane, slice_axes, to_source
+from ibisagent.io.nifti import CHUNK_BYTES, NiftiVolume, open_nifti, read_plane, slice_axes, to_source
 from ibisagent.io.raster import decode_raster
 from ibisagent.types import Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["mask_filename", "read_mask", "write_mask"]
+__all__ = ["check_same_grid", "mask_filename", "read_label_plane", "read_mask", "write_mask"]
 
 
 def mask_filename(image: Image) -> str:
@@ -150,7 +151,7 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
     name = display_name(path)
     kind = sniff(path)
     if kind == "NIfTI":
-        values: NDArray[Any] = _read_nifti_mask(path, image)
+        values: NDArray[Any] = read_label_plane(path, image)
         mask = values != 0
     elif kind in ("PNG", "TIFF"):
         raster = decode_raster(path, kind)
@@ -171,10 +172,40 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
     return np.ascontiguousarray(mask)
 
 
-def _read_nifti_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.float64]:
-    geometry = image.geometry
-    name = display_name(path)
+def read_label_plane(path: str | os.PathLike[str], image: Image) -> NDArray[np.float64]:
+    """Read a NIfTI label volume's values under a slice.
+
+    Parameters
+    ----------
+    path
+        A volume of the image's shape and affine.
+    image
+        A slice of a volume.
+
+    Returns
+    -------
+    NDArray of float64
+        (H, W) on the image's grid, as stored (rescaled by slope and intercept).
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, the image is no slice of a volume, or the grids differ.
+    """
     volume = open_nifti(path)
+    check_same_grid(volume, image.geometry)
+    return read_plane(volume, image.geometry)
+
+
+def check_same_grid(volume: NiftiVolume, geometry: Geometry) -> None:
+    """Make sure that a mask or label volume lies on the grid of the volume that an image is a slice of.
+
+    Raises
+    ------
+    InputError
+        If the image is no slice of a volume, or shape or affine differ.
+    """
+    name = display_name(volume.path)
     if geometry.volume_shape is None:
         raise InputError(f"{name}: a NIfTI mask needs a NIfTI image, but this image is 2-D; give the mask as PNG")
     if volume.shape != geometry.volume_shape:
@@ -189,4 +220,3 @@ def _read_nifti_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.f
         np.abs(volume.affine[:3, 3] - affine[:3, 3]).max() > 10 * tolerance
     ):
         raise InputError(f"{name}: the mask's affine differs from the image's; resample the mask onto the image's grid")
-    return read_plane(volume, geometry)
