@@ -119,11 +119,15 @@ class Corpus:
             If there is no such table or split, or a shard is damaged (named in the message).
         """
         for path in self.shards(table, split):
-            file = self._open(path, table)
-            for group in range(file.num_row_groups):
-                with reading(path, "a shard of a corpus"):
-                    rows = file.read_row_group(group, columns=columns).to_pylist()
-                yield from rows
+            yield from self.shard_rows(path, table, columns)
+
+    def shard_rows(self, path: Path, table: str, columns: Sequence[str] | None = None) -> Iterator[dict]:
+        """Rows of one of the :meth:`shards`; parameters and errors as in :meth:`rows`."""
+        file = self._open(path, table)
+        for group in range(file.num_row_groups):
+            with reading(path, "a shard of a corpus"):
+                rows = file.read_row_group(group, columns=columns).to_pylist()
+            yield from rows
 
     # -- pictures ----------------------------------------------------------------------------
 
