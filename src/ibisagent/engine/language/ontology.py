@@ -13,12 +13,13 @@ The facts are in ``assets/ontology.json``. They serve sentences and the choice o
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
+
+from ibisagent.engine.language.words import GAP, TOKEN, other_numbers, spell, words_of
 
 __all__ = [
     "MODALITIES",
@@ -73,24 +74,6 @@ _BODY_AFTER = frozenset(
     "the of whole entire human patient patients s and in from with for to this is are see show target mask "
     "segmentation refine".split()
 )
-
-_TOKEN = re.compile(r"[A-Za-z0-9]+")
-_GAP = re.compile(r"[\s\-'’_]*")
-# British forms and the like, at the start of a word, so that one entry serves all spellings.
-_SPELLING = re.compile(r"^(oesoph|oedem|haem|foet|foetus|naev|ischaem|leukaem|tumour|grey|disk|fibre|colour)")
-_SPELT = {
-    **{"oesoph": "esoph", "oedem": "edem", "haem": "hem", "foet": "fet", "naev": "nev", "ischaem": "ischem"},
-    **{"leukaem": "leukem", "tumour": "tumor", "grey": "gray", "disk": "disc", "fibre": "fiber", "colour": "color"},
-}
-
-_PLURALS = {
-    **{"nucleus": "nuclei", "vertebra": "vertebrae", "hippocampus": "hippocampi", "thalamus": "thalami"},
-    **{"meniscus": "menisci", "tooth": "teeth", "testis": "testes", "femur": "femora", "metastasis": "metastases"},
-    **{"embolus": "emboli", "calculus": "calculi", "fetus": "fetuses", "corpus": "corpora", "fovea": "foveae"},
-    **{"nevus": "nevi", "mitochondrion": "mitochondria", "atrium": "atria", "pancreas": "pancreases"},
-}
-_SINGULARS = {many: one for one, many in _PLURALS.items()}
-_LINKS = frozenset("of in on from around between with under for at".split())
 
 
 @dataclass(frozen=True)
@@ -200,36 +183,6 @@ def concepts() -> Mapping[str, Concept]:
     return {row["name"]: _concept(row) for row in json.loads(text)}
 
 
-def _spell(word: str) -> str:
-    word = word.lower()
-    return _SPELLING.sub(lambda m: _SPELT[m.group(1)], word) if word[0] in "ohfniltgdc" else word
-
-
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(_spell(t) for t in _TOKEN.findall(text))
-    return words[1:] if len(words) > 1 and words[0] in ("the", "a", "an") else words
-
-
-def _numbers(words: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """The phrase with its head noun in the other number: ("lungs",) gives ("lung",)."""
-    at = next((i for i, word in enumerate(words) if i and word in _LINKS), len(words)) - 1
-    head = words[at]
-    others: list[str] = []
-    if head in _PLURALS or head in _SINGULARS:
-        others.append(_PLURALS.get(head) or _SINGULARS[head])
-    elif head.endswith("ies"):
-        others.append(head[:-3] + "y")
-    elif head.endswith("s") and not head.endswith(("ss", "us", "is")):
-        others.append(head[:-1])
-    elif head.endswith("y") and head[-2:-1] not in "aeou":
-        others.append(head[:-1] + "ies")
-    elif head.endswith(("x", "ch", "sh", "ss")):
-        others.append(head + "es")
-    elif not head.endswith("s"):
-        others.append(head + "s")
-    return [(*words[:at], other, *words[at + 1 :]) for other in others]
-
-
 @lru_cache(maxsize=1)
 def _phrases() -> tuple[dict[tuple[str, ...], str], dict[str, int]]:
     """Words of every phrase -> its concept, and first word -> number of words of the longest phrase that it opens."""
@@ -237,12 +190,12 @@ def _phrases() -> tuple[dict[tuple[str, ...], str], dict[str, int]]:
     everything = concepts().values()
     # A concept's own name is its own, whatever others list; a form that is only derived yields to every listed one.
     for one in everything:
-        table[_words(one.name)] = one.name
+        table[words_of(one.name)] = one.name
     for one in everything:
         for phrase in (*one.synonyms, *one.lay, *one.narrower):
-            table.setdefault(_words(phrase), one.name)
+            table.setdefault(words_of(phrase), one.name)
     for words, name in list(table.items()):
-        for form in _numbers(words):
+        for form in other_numbers(words):
             table.setdefault(form, name)
     longest: dict[str, int] = {}
     for words in table:
@@ -258,7 +211,7 @@ def concept(name: str) -> Concept | None:
     name
         ``"left lung"``, ``"Left_Lung"``, ``"windpipe"``, ``"the kidneys"``.
     """
-    words = _words(name)
+    words = words_of(name)
     found = _phrases()[0].get(words)
     return None if found is None else concepts()[found]
 
@@ -275,7 +228,7 @@ def mentions(text: str) -> list[Mention]:
         Any text.
     """
     table, longest = _phrases()
-    tokens = [(m.start(), m.end(), _spell(m.group())) for m in _TOKEN.finditer(text)]
+    tokens = [(m.start(), m.end(), spell(m.group())) for m in TOKEN.finditer(text)]
     found: list[Mention] = []
     at = 0
     while at < len(tokens):
@@ -283,7 +236,7 @@ def mentions(text: str) -> list[Mention]:
         matched = 0
         if reach:
             stop = at + 1
-            while stop < min(len(tokens), at + reach) and _GAP.fullmatch(text, tokens[stop - 1][1], tokens[stop][0]):
+            while stop < min(len(tokens), at + reach) and GAP.fullmatch(text, tokens[stop - 1][1], tokens[stop][0]):
                 stop += 1
             for end in range(stop, at, -1):
                 words = tuple(token[2] for token in tokens[at:end])
@@ -337,7 +290,7 @@ def related(name_a: str, name_b: str) -> bool:
     name_a, name_b
         In any order.
     """
-    if _words(name_a) == _words(name_b):
+    if words_of(name_a) == words_of(name_b):
         return True
     return any(a == b or a in _above(b) or b in _above(a) for a in _known(name_a) for b in _known(name_b))
 
@@ -353,7 +306,7 @@ def _without_qualifier(name: str) -> Concept | None:
     own = concept(name)
     if own is not None:
         return own
-    words = _words(name)
+    words = words_of(name)
     if len(words) > 1 and words[0] in _QUALIFIERS:
         return concept(" ".join(words[1:]))
     return None

@@ -26,17 +26,20 @@ MINI = Path(__file__).parents[4] / "data/mini/cases.jsonl"
 GENERIC = {"tumor", "lesion"}  # core synonyms that are concepts of their own
 
 # Object names of a large public collection of masks: what users' data will be labelled with.
-PUBLIC = """right heart ventricle|myocardium|left heart ventricle|kidney|liver|pancreas|spleen|uterus|brain tumor edema
-|whole brain tumor|non-enhancing tumor|enhancing tumor|brain tumor core|breast cancer cells|benign breast tumor
-|breast tumor|malignant breast tumor|left heart atrium|lesion|COVID-19 infection|lung|left lung|right lung|retinal vessel
-|public symphysis|fetal head|pulmonary embolism|optic disc|optic cup|colon glandular structure|lower-grade glioma
-|lung nodule|liver tumor|anterior hippocampus|posterior hippocampus|prostate transitional zone
-|prostate peripheral zone|lung tumor|pancreas tumor|hepatic vessel|colon tumor|neoplastic colon polyp|colon polyp
-|non-neoplastic colon polyp|cystoid macular edema|prostate|neoplastic cells|inflammatory cells|connective tissue cells
-|epithelial cells|lung opacity|viral pneumonia|left adrenal gland|right adrenal gland|aorta|bladder|colon|duodenum
-|postcava|left kidney|right kidney|stomach|adrenal gland|esophagus|gallbladder|left lower lung lobe
-|right middle lung lobe|lower lung lobe|heart|left upper lung lobe|upper lung lobe|melanoma|abdomen tumor|kidney tumor
-|kidney cyst|pneumothorax|pleural effusion|cerebellum|brain ventricles""".replace("\n", "").split("|")
+PUBLIC = (
+    "right heart ventricle|myocardium|left heart ventricle|kidney|liver|pancreas|spleen|uterus|brain tumor edema|"
+    "whole brain tumor|non-enhancing tumor|enhancing tumor|brain tumor core|breast cancer cells|"
+    "benign breast tumor|breast tumor|malignant breast tumor|left heart atrium|lesion|COVID-19 infection|lung|"
+    "left lung|right lung|retinal vessel|public symphysis|fetal head|pulmonary embolism|optic disc|optic cup|"
+    "colon glandular structure|lower-grade glioma|lung nodule|liver tumor|anterior hippocampus|"
+    "posterior hippocampus|prostate transitional zone|prostate peripheral zone|lung tumor|pancreas tumor|"
+    "hepatic vessel|colon tumor|neoplastic colon polyp|colon polyp|non-neoplastic colon polyp|"
+    "cystoid macular edema|prostate|neoplastic cells|inflammatory cells|connective tissue cells|epithelial cells|"
+    "lung opacity|viral pneumonia|left adrenal gland|right adrenal gland|aorta|bladder|colon|duodenum|postcava|"
+    "left kidney|right kidney|stomach|adrenal gland|esophagus|gallbladder|left lower lung lobe|"
+    "right middle lung lobe|lower lung lobe|heart|left upper lung lobe|upper lung lobe|melanoma|abdomen tumor|"
+    "kidney tumor|kidney cyst|pneumothorax|pleural effusion|cerebellum|brain ventricles"
+).split("|")
 
 
 def shown() -> dict[str, set[str]]:
