@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ibisagent.engine.sources.options import CommonOptions, Options, read_label_table
+from ibisagent.engine.sources.label_map import LabelMap, read_label_map
+from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.pairs import PAIR_OPTIONS, Pair, PairLayout
-from ibisagent.engine.sources.readers import FilesReader, LabelMapReader, label_map
+from ibisagent.engine.sources.readers import FilesReader, LabelMapReader, decode_labels, unknown_labels
 from ibisagent.engine.sources.sample import Fault, Sample
 from ibisagent.errors import InputError
-from ibisagent.io.files import one_line
 
 __all__ = ["FoldersSource"]
 
@@ -33,14 +33,14 @@ class FoldersSource:
     options
         What the user says of all of them.
     labels
-        (label, name) of every label, name None for those that count for nothing; empty for masks of one target.
+        What the numbers mean; None for masks of one target.
     exhaustive
         Whether a structure of `labels` without a pixel is absent from its image.
     """
 
     layout: PairLayout
     options: CommonOptions
-    labels: tuple[tuple[int, str | None], ...] = ()
+    labels: LabelMap | None = None
     exhaustive: bool = False
 
     @classmethod
@@ -59,9 +59,9 @@ class FoldersSource:
             raise InputError(
                 "folders: say what the masks show, with target=NAME (one structure) or labels=FILE (numbers)"
             )
-        table = {} if file is None else read_label_table(file)
+        labels = None if file is None else read_label_map(file)
         layout = PairLayout.from_options(path, given)
-        return cls(layout, common, tuple(table.items()), given.flag("exhaustive"))
+        return cls(layout, common, labels, given.flag("exhaustive"))
 
     @property
     def name(self) -> str:
@@ -79,8 +79,8 @@ class FoldersSource:
         for pair in self.layout.pairs(self.name):
             if isinstance(pair, Fault):
                 yield pair
-            elif self.labels:
-                yield from self._labelled(pair)
+            elif self.labels is not None:
+                yield from self._labelled(pair, self.labels)
             else:
                 yield self._binary(pair, str(self.options.target))
 
@@ -91,34 +91,33 @@ class FoldersSource:
         except InputError as exc:
             return Fault(self.name, pair.key, "bad_row", str(exc))
 
-    def _labelled(self, pair: Pair) -> Iterator[Sample | Fault]:
-        table = dict(self.labels)
+    def _labelled(self, pair: Pair, names: LabelMap) -> Iterator[Sample | Fault]:
         try:
-            shown = set(np.unique(label_map(pair.mask)).tolist()) - {0}
+            shown = set(np.unique(decode_labels(pair.mask)).tolist()) - {0}
         except InputError as exc:
             yield Fault(self.name, pair.key, "unreadable", str(exc))
             return
-        unknown = sorted(shown - table.keys())
+        unknown = unknown_labels(shown, names)
         if unknown:
-            numbers = ", ".join(map(str, unknown[:8])) + (" …" if len(unknown) > 8 else "")
-            yield Fault(
-                self.name,
-                pair.key,
-                "bad_row",
-                one_line(
-                    f"{pair.key}: its mask has labels without a name ({numbers}); name them in labels, or null", 400
-                ),
-            )
-        names = tuple(dict.fromkeys(name for label, name in self.labels if name is not None and label in shown))
-        rest = tuple(dict.fromkeys(name for _, name in self.labels if name is not None and name not in names))
-        if not names and not self.exhaustive:
+            yield Fault(self.name, pair.key, "bad_row", f"{pair.key}: {unknown}")
+        found = tuple(name for name, labels in names.structures.items() if shown.intersection(labels))
+        rest = tuple(name for name in names.structures if name not in found)
+        if not found and not self.exhaustive:
             yield Fault(
                 self.name, pair.key, "empty_mask", f"{pair.key}: its mask shows no named structure; take the image out"
             )
             return
-        known = tuple((label, name) for label, name in self.labels if name is not None)
-        reader = LabelMapReader(self.name, pair.key, pair.image, pair.mask, known, self.options.modality)
+        structures = tuple(names.structures.items())
+        reader = LabelMapReader(self.name, pair.key, pair.image, pair.mask, structures, self.options.modality)
         try:
-            yield self.options.sample(pair.key, reader, names, stem=pair.stem, absent=rest if self.exhaustive else ())
+            yield self.options.sample(
+                pair.key,
+                reader,
+                found,
+                stem=pair.stem,
+                absent=rest if self.exhaustive and names.ignore not in shown else (),
+                modality=next((channel for channel in names.channels if channel), None),
+                licence=names.licence,
+            )
         except InputError as exc:
             yield Fault(self.name, pair.key, "bad_row", str(exc))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.pairs import PAIR_OPTIONS, PairLayout
-from ibisagent.engine.sources.readers import Tray, read_label_map_for
+from ibisagent.engine.sources.readers import Tray, labels_of_image
 from ibisagent.engine.sources.referring import measure, refer
 from ibisagent.engine.sources.sample import Fault, LabelledImage, Sample
 from ibisagent.errors import InputError
@@ -55,7 +55,7 @@ class InstancesReader:
         """Read image and masks; see :class:`ibisagent.engine.sources.sample.Reader`."""
         image = read_image(self.image, modality=self.modality)
         tray = Tray(self.source, self.key)
-        labels = read_label_map_for(self.labels, image, tray)
+        labels = labels_of_image(self.labels, image, tray)
         if labels is not None:
             tray.add(self.every, labels != 0)
             gray = image.pixels.mean(axis=2, dtype=np.float32)

@@ -1,27 +1,23 @@
-"""Options of a source, ``KIND:PATH?option=value``: which there are, what their values mean, and labels files."""
+"""Options of a source, ``KIND:PATH?option=value``: which there are, and what their values mean."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ibisagent.engine.sources.sample import Question, Reader, Sample
 from ibisagent.errors import InputError
-from ibisagent.io.files import display_name, one_line, read_bytes
+from ibisagent.io.files import one_line
 
-__all__ = ["COMMON", "SPLITS", "CommonOptions", "Options", "read_label_table", "read_labels"]
+__all__ = ["COMMON", "SPLITS", "CommonOptions", "Options"]
 
 COMMON = ("name", "modality", "view", "licence", "split", "group", "target")
 """Options that most kinds know: name of the data set, what its images are, and how samples are grouped."""
 
 SPLITS = ("train", "val", "test")
 """Values of a split."""
-
-_MAX_LABELS_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -258,58 +254,3 @@ class Options:
 
     def _wrong(self, option: str, wanted: str) -> InputError:
         return InputError(f"{self.kind}: option {option}={one_line(self._values[option], 80)} is not {wanted}")
-
-
-def read_labels(path: str | Path) -> dict[int, str]:
-    """Read a labels file: a JSON object from a label's number to a structure's name, ``{"1": "liver"}``.
-
-    Background (0) and labels whose name is null are left out: pixels of such a label belong to no structure. Two
-    labels of one name are one structure.
-
-    Returns
-    -------
-    dict
-        Number -> name, by number.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is no such object, or names nothing.
-    """
-    return {label: name for label, name in read_label_table(path).items() if name is not None}
-
-
-def read_label_table(path: str | Path) -> dict[int, str | None]:
-    """As :func:`read_labels`, with the labels that are null on purpose, so that forgotten ones can be told from them.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is no such object, or names nothing.
-    """
-    shown = display_name(path)
-    try:
-        size = Path(path).stat().st_size
-    except OSError as exc:
-        raise InputError(f"{shown}: cannot open it ({exc.strerror or type(exc).__name__})") from None
-    if size > _MAX_LABELS_BYTES:
-        raise InputError(f'{shown}: {size} bytes are no labels file; write a JSON object like {{"1": "liver"}}')
-    try:
-        table: Any = json.loads(read_bytes(path).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f'{shown}: not JSON ({one_line(exc, 80)}); write an object like {{"1": "liver"}}') from None
-    if not isinstance(table, dict):
-        raise InputError(f'{shown}: not a JSON object; write one like {{"1": "liver"}}')
-    labels: dict[int, str | None] = {}
-    for key, name in table.items():
-        if re.fullmatch(r"[0-9]{1,18}", key.strip()) is None or not (name is None or isinstance(name, str)):
-            raise InputError(
-                f'{shown}: {one_line(key, 40)!r} is not label -> name; write an object like {{"1": "liver"}}'
-            )
-        if name is not None and not name.strip():
-            raise InputError(f"{shown}: label {key} has a blank name; give it one, or null to leave it out")
-        if int(key) != 0:
-            labels[int(key)] = None if name is None else " ".join(name.split())
-    if not any(labels.values()):
-        raise InputError(f'{shown}: it names no label but background; write an object like {{"1": "liver"}}')
-    return dict(sorted(labels.items()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibisagent.engine.sources.label_map import LabelMap
 from ibisagent.engine.sources.sample import Fault, FaultCode, LabelledImage
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line, read_bytes, sniff
@@ -19,7 +20,7 @@ from ibisagent.io.raster import decode_raster
 from ibisagent.types import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -27,11 +28,12 @@ __all__ = [
     "FilesReader",
     "LabelMapReader",
     "Tray",
+    "decode_labels",
     "image_with_spacing",
-    "label_map",
+    "labels_of_image",
     "mask_fault",
     "named_masks",
-    "read_label_map_for",
+    "unknown_labels",
 ]
 
 
@@ -140,7 +142,7 @@ class FilesReader:
         return tray.done(image)
 
 
-def label_map(path: str | Path) -> NDArray[np.int64]:
+def decode_labels(path: str | Path) -> NDArray[np.int64]:
     """Read a label map: a PNG or TIFF whose stored values are numbers of labels.
 
     Returns
@@ -187,13 +189,13 @@ def _palette_indices(path: str | Path) -> NDArray[np.int64] | None:
         return np.ascontiguousarray(np.asarray(img).astype(np.int64))
 
 
-def read_label_map_for(path: str, image: Image, tray: Tray) -> NDArray[np.int64] | None:
+def labels_of_image(path: str, image: Image, tray: Tray) -> NDArray[np.int64] | None:
     """A label map of an image's size; where it cannot be used, None and a fault in the tray."""
     if not os.path.exists(path):
         tray.fault("missing_mask", f"{display_name(path)}: the mask does not exist; restore it or take the case out")
         return None
     try:
-        labels = label_map(path)
+        labels = decode_labels(path)
     except InputError as exc:
         tray.fault("unreadable", str(exc))
         return None
@@ -207,23 +209,34 @@ def read_label_map_for(path: str, image: Image, tray: Tray) -> NDArray[np.int64]
     return labels
 
 
-def named_masks(labels: NDArray[np.integer[Any]], names: Mapping[int, str]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of a label map, labels of one name united, in the order of the labels; names without a pixel are left out.
+def named_masks(
+    labels: NDArray[np.integer[Any]], structures: Iterable[tuple[str, tuple[int, ...]]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks of a label map in the order of the structures; structures without a pixel are left out.
 
     Parameters
     ----------
     labels
-        Integers (H, W), none below 0.
-    names
-        Label -> name.
+        Integers (H, W).
+    structures
+        (name, its labels) of each; structures may share labels.
     """
     shown = set(np.unique(labels).tolist())
     masks: dict[str, NDArray[np.bool_]] = {}
-    for label, name in names.items():
-        if label in shown:
-            mask = labels == label
-            masks[name] = masks[name] | mask if name in masks else mask
+    for name, numbers in structures:
+        here = [number for number in numbers if number in shown]
+        if here:
+            masks[name] = labels == here[0] if len(here) == 1 else np.isin(labels, here)
     return masks
+
+
+def unknown_labels(shown: Iterable[int], names: LabelMap) -> str:
+    """What is wrong where pixels have a label that its description does not know; empty if all is well."""
+    unknown = sorted(set(shown) - {0, *names.labels, *names.unnamed})
+    if not unknown:
+        return ""
+    numbers = ", ".join(map(str, unknown[:8])) + (" …" if len(unknown) > 8 else "")
+    return f"pixels with labels that have no name ({numbers}); name them in the labels file, or null to leave them out"
 
 
 @dataclass(frozen=True)
@@ -236,8 +249,8 @@ class LabelMapReader:
         Data set and sample, for the faults.
     image, labels
         The two files.
-    names
-        (label, name) of every label that counts.
+    structures
+        (name, its labels) of every structure.
     modality
         Of the image, or None.
     """
@@ -246,15 +259,15 @@ class LabelMapReader:
     key: str
     image: str
     labels: str
-    names: tuple[tuple[int, str], ...]
+    structures: tuple[tuple[str, tuple[int, ...]], ...]
     modality: str | None = None
 
     def __call__(self) -> LabelledImage:
         """Read image and masks; see :class:`ibisagent.engine.sources.sample.Reader`."""
         image = read_image(self.image, modality=self.modality)
         tray = Tray(self.source, self.key)
-        labels = read_label_map_for(self.labels, image, tray)
+        labels = labels_of_image(self.labels, image, tray)
         if labels is not None:
-            for name, mask in named_masks(labels, dict(self.names)).items():
+            for name, mask in named_masks(labels, self.structures).items():
                 tray.add(name, mask)
         return tray.done(image)
