@@ -15,6 +15,7 @@ __all__ = ["entry_point", "main"]
 _COMMANDS = {
     "segment": "ibisagent.cli.segment",
     "evaluate": "ibisagent.cli.evaluate",
+    "synthesize": "ibisagent.cli.synthesize",
     "replay": "ibisagent.cli.replay",
     "doctor": "ibisagent.cli.doctor",
 }

@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from ibisagent import __version__
-from ibisagent.cli.values import at_least, device, seconds
+from ibisagent.cli.values import amount, at_least, device, seconds
 
 __all__ = ["UsageError", "build_parser"]
 
@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _segment(commands.add_parser("segment", help="segment one image from a sentence", allow_abbrev=False))
     _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
+    _synthesize(commands.add_parser("synthesize", help="make training corpora of data sets", allow_abbrev=False))
     _replay(commands.add_parser("replay", help="re-run a recorded episode, compare every mask", allow_abbrev=False))
     _doctor(commands.add_parser("doctor", help="say what is installed and found", allow_abbrev=False))
     train = commands.add_parser("train", help="train the embedded models: segmenter, nano", allow_abbrev=False)
@@ -64,6 +65,40 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--batch", metavar="N", type=at_least(1), default=8, help="cases played at a time (%(default)s)")
     p.add_argument("--episodes", action="store_true", help="also write every run to DIR/episodes")
     p.add_argument("--json", action="store_true", help="print the summary on standard output")
+
+
+def _synthesize(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "Turn segmentation data sets into corpora: trajectories for supervised fine-tuning, prompts for reinforcement "
+        "learning, test cases. Interrupted, the same command goes on."
+    )
+    p.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="*",
+        help="KIND:PATH or KIND:PATH?option=value&..., for example mini:data/mini/cases.jsonl; kinds: mini, "
+        "biomedparse, npz, folders, nifti, coco, instances, dicomseg, phantoms, mecovqa, vqa-rad, slake, pathvqa",
+    )
+    p.add_argument("--out", metavar="DIR", required=True, help="folder of the corpus")
+    p.add_argument("--num-phantoms", metavar="N", type=at_least(0), default=0, help="add N procedural images")
+    p.add_argument("--preset", metavar="NAME", default="ibis", help="ibis, paper, component, human ... (%(default)s)")
+    p.add_argument("--config", metavar="FILE", help="YAML file with further settings (docs/data-engine.md lists them)")
+    p.add_argument("--splits", metavar="NAME", nargs="+", help="only samples of these splits, for example train")
+    p.add_argument("--seed", metavar="K", type=at_least(0), help="seed of all draws (default: 0)")
+    p.add_argument("--segmenter", metavar="S", help=f"{_SEGMENTERS} (default: litemedsam)")
+    p.add_argument("--on-fault", choices=["skip", "fail"], help="what an item that cannot be used does (default: skip)")
+    p.add_argument("--audit", choices=["fail", "report"], help="what a leak between splits does (default: fail)")
+    p.add_argument("--decisions", metavar="FILE", help="what a person accepted and rejected (default: DIR/decisions.jsonl)")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    g = p.add_argument_group("who writes the thoughts")
+    g.add_argument("--teacher", metavar="T", help="template, terse or chat:MODEL (default: template)")
+    g.add_argument("--base-url", metavar="URL", help="address of an OpenAI-compatible server, for chat:MODEL")
+    g.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
+    g.add_argument("--max-cost", metavar="C", type=amount, help="most that a chat teacher may cost (docs/teachers.md)")
+    g = p.add_argument_group("who works")
+    g.add_argument("--executor", choices=["processes", "ray"], default="processes", help="(default: %(default)s)")
+    g.add_argument("--processes", metavar="N", type=at_least(1), help="workers at a time (default: one a core)")
+    g.add_argument("--ray-address", metavar="A", help="address of a Ray cluster (default: RAY_ADDRESS, or one here)")
 
 
 def _replay(p: argparse.ArgumentParser) -> None:

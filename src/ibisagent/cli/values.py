@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable
 
-__all__ = ["at_least", "device", "port", "seconds"]
+__all__ = ["amount", "at_least", "device", "port", "seconds"]
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -33,12 +33,21 @@ def device(text: str) -> str:
 
 def seconds(text: str) -> float:
     """A time above 0."""
+    return _above_zero(text, "a number of seconds")
+
+
+def amount(text: str) -> float:
+    """A sum of money above 0."""
+    return _above_zero(text, "an amount")
+
+
+def _above_zero(text: str, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is needed, not {text!r}")
+        raise argparse.ArgumentTypeError(f"{what} above 0 is needed, not {text!r}")
     return value
 
 

@@ -36,7 +36,17 @@ if TYPE_CHECKING:
 
     from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["SCENARIOS", "Dropped", "Filters", "Scenario", "Stage", "keep_or_drop", "make_walk", "starting_mask"]
+__all__ = [
+    "SCENARIOS",
+    "Dropped",
+    "Filters",
+    "Scenario",
+    "Stage",
+    "false_place",
+    "keep_or_drop",
+    "make_walk",
+    "starting_mask",
+]
 
 Scenario = Literal[
     "plain", "self_correction", "mismatched_mask", "corrupted_mask", "right_stop", "absent", "deceptive"
@@ -280,7 +290,7 @@ def _deceptive(stage: Stage, rng: np.random.Generator) -> Walk:
     if hint == "false_error":
         return replace(_right_stop(stage, rng), hint=hint)
     if hint == "wrong_place":
-        return replace(stage.walk(), hint=hint, place=_false_place(target, rng))
+        return replace(stage.walk(), hint=hint, place=false_place(target, rng))
     return replace(stage.walk(), hint=hint)
 
 
@@ -331,8 +341,8 @@ PLACES = ("upper left", "upper right", "lower left", "lower right")
 """Quarters of the picture that a false hint may name."""
 
 
-def _false_place(target: NDArray[np.bool_], rng: np.random.Generator) -> str:
-    """A quarter of the picture with nothing of the target in it.
+def false_place(target: NDArray[np.bool_], rng: np.random.Generator) -> str:
+    """A quarter of the picture (one of :data:`PLACES`) with nothing of a ``bool`` (H, W) target in it.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -54,11 +54,14 @@ class LabelledImage:
         Name of a structure -> ``bool`` (H, W), each with at least one pixel.
     faults
         Masks that the sample promised and that could not be used.
+    absent
+        Structures that are known not to be in the image, besides those of the sample.
     """
 
     image: Image
     masks: dict[str, NDArray[np.bool_]]
     faults: tuple[Fault, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 class Reader(Protocol):
@@ -105,7 +108,7 @@ class Sample:
     reader
         Reads it.
     names
-        Structures that it has masks of.
+        Structures that it has masks of; empty where only reading tells.
     absent
         Structures of which the data set says that they are not in the image.
     modality, view
@@ -140,6 +143,10 @@ class Source(Protocol):
     """A data set on disk, or a generator of one."""
 
     name: str
+
+    def vocabulary(self) -> Mapping[str, Iterable[str]]:
+        """Structures by modality that its images may show, where the samples' `names` do not say it all."""
+        return {}
 
     def samples(self) -> Iterator[Sample | Fault]:
         """All samples in a stable order; an item that cannot be used is a fault, and never stops the others.

@@ -1,0 +1,1 @@
+"""The build: which work there is, who does it, and how it ends with the same bytes whatever happens in between."""

@@ -1,0 +1,113 @@
+"""Which sentence asks for a target, and which structures an image surely does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ibisagent.engine.language.hints import draw_deceptive
+from ibisagent.engine.language.implicit import draw_implicit
+from ibisagent.engine.language.instructions import Instruction, Split, draw_instruction
+from ibisagent.engine.language.ontology import possible_in, related
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ibisagent.engine.build.config import SynthesisConfig
+    from ibisagent.engine.sources.sample import Sample
+
+__all__ = ["AbsentNames", "Asker", "absent_names"]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Draws instructions for one sample.
+
+    Parameters
+    ----------
+    sample
+        Its own sentences are used now and then.
+    modality
+        Of the image.
+    config
+        The shares.
+    split
+        Whose templates.
+    """
+
+    sample: Sample
+    modality: str | None
+    config: SynthesisConfig
+    split: Split
+
+    def ask(
+        self, name: str, rng: np.random.Generator, given: bool, hint: str | None = None, place: str | None = None
+    ) -> Instruction:
+        """An instruction for a target.
+
+        Parameters
+        ----------
+        name
+            The structure.
+        rng
+            The only source of randomness.
+        given
+            Whether a mask is given to start from.
+        hint, place
+            What it is to say falsely, if anything.
+        """
+        if hint is not None:
+            return draw_deceptive(name, self.modality, rng, hint, place=place, split=self.split)
+        if given:
+            return draw_instruction(name, self.modality, rng, stage="refine", split=self.split)
+        implicit, own = rng.random(2)
+        sentences = self.sample.instructions.get(name, ())
+        if sentences and own < self.config.own_share:
+            return Instruction(sentences[int(rng.integers(len(sentences)))], "own")
+        if implicit < self.config.implicit_share:
+            found = draw_implicit(name, self.modality, rng, split=self.split)
+            if found is not None:
+                return found
+        return draw_instruction(name, self.modality, rng, split=self.split)
+
+
+@dataclass(frozen=True)
+class AbsentNames:
+    """Structures that are not in an image: said so by the data set, or not possible in its modality."""
+
+    known: list[str]
+    foreign: list[str]
+
+
+def absent_names(
+    said: Sequence[str],
+    modality: str | None,
+    present: Sequence[str],
+    names_by_modality: Mapping[str, tuple[str, ...]],
+) -> AbsentNames:
+    """Structures that may rightly be called absent from an image.
+
+    Parameters
+    ----------
+    said
+        Names of which the data set says so.
+    modality
+        Of the image; None leaves only those.
+    present
+        Structures that it has masks of; what is related to one of them (a part, the whole, a synonym) is not absent.
+    names_by_modality
+        Structures that the data sets of this build name.
+    """
+    known = [name for name in said if not any(related(name, other) for other in present)]
+    foreign: list[str] = []
+    if modality is not None:
+        names = sorted({name for group in names_by_modality.values() for name in group})
+        foreign = [
+            name
+            for name in names
+            if name not in said
+            and possible_in(name, modality) is False
+            and not any(related(name, other) for other in present)
+        ]
+    return AbsentNames(known, foreign)

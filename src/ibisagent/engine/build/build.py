@@ -1,0 +1,221 @@
+"""The build from beginning to end: plan, check, make what is missing, add up.
+
+What is in the folder afterwards depends on the settings and the data alone: not on the number of workers, nor on how
+often it was interrupted. Only ``run.json`` (seconds and rate) is of one run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ibisagent.engine.build.config import SynthesisConfig
+from ibisagent.engine.build.plan import Plan, Shard, make_plan
+from ibisagent.engine.build.report import Report, write_lines
+from ibisagent.engine.build.shard import WORK, ShardJob, read_note, reject_rows
+from ibisagent.engine.build.unit import split_of
+from ibisagent.engine.build.workers import Executor, default_processes, run_jobs
+from ibisagent.engine.corpus.card import write_card
+from ibisagent.engine.corpus.decisions import Decisions
+from ibisagent.engine.corpus.writer import shard_path, write_table
+from ibisagent.engine.sources.audit import audit_records
+from ibisagent.errors import InputError
+from ibisagent.rendering.png import write_atomic
+
+__all__ = ["Progress", "Result", "synthesize"]
+
+Progress = Callable[[int, int], None]
+"""(samples done now, samples in all)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a build came to.
+
+    Parameters
+    ----------
+    report
+        Counts, faults, drops.
+    num_made
+        Samples that this run worked on; the others were there already.
+    seconds
+        Wall clock of that work.
+    """
+
+    report: Report
+    num_made: int
+    seconds: float
+
+
+def synthesize(
+    config: SynthesisConfig,
+    out: str | Path,
+    *,
+    executor: Executor = "processes",
+    num_workers: int | None = None,
+    ray_address: str | None = None,
+    decisions: str | Path | None = None,
+    on_progress: Progress = lambda done, total: None,
+) -> Result:
+    """Make the corpora, or go on with a build that was interrupted.
+
+    Parameters
+    ----------
+    config
+        What they hold.
+    out
+        Folder; a new one, or that of the same build.
+    executor, num_workers, ray_address
+        Who works; see :func:`ibisagent.engine.build.workers.run_jobs`. By default one process a core.
+    decisions
+        File of a person's decisions; rejected trajectories are left out. None looks for ``decisions.jsonl`` in `out`.
+    on_progress
+        Called with the samples done and all samples.
+
+    Returns
+    -------
+    Result
+        The report, which is also in ``report.json``, ``faults.jsonl`` and ``drops.jsonl``.
+
+    Raises
+    ------
+    InputError
+        If a setting or data set cannot be used, the folder belongs to another build, another process works in it,
+        splits leak into each other, or ``on_fault`` is ``fail`` and there is a fault.
+    ToolError, TeacherError
+        If the segmenter or the teacher fails; what was done stays, and the same call goes on.
+    """
+    folder = Path(out)
+    rejected = _rejected(folder, decisions)
+    plan = make_plan(config)
+    if config.on_fault == "fail" and plan.faults:
+        raise InputError(f"{len(plan.faults)} items cannot be used; the first: {plan.faults[0].message}")
+    if config.audit == "fail":
+        audit_records([_unread(sample) for sample in plan.samples]).raise_if_leaking()
+    with _claimed(folder, config, plan):
+        todo = []
+        for shard in plan.shards:
+            note = read_note(folder, shard)
+            if note is None or not set(note["rejected"]) <= rejected:
+                todo.append(shard)
+            elif not rejected.isdisjoint(note["trajectories"]):
+                reject_rows(folder, shard, note, rejected)
+        total, made = len(plan.samples), sum(len(shard.samples) for shard in todo)
+        done = total - made
+        on_progress(done, total)
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            on_progress(done, total)
+
+        started = time.perf_counter()
+        jobs = [ShardJob(str(folder), shard, config, plan.names_by_modality, rejected) for shard in todo]
+        run_jobs(jobs, executor, num_workers or default_processes(), count, ray_address)
+        seconds = time.perf_counter() - started
+        result = Result(_add_up(folder, config, plan), made, seconds)
+        if made:
+            _write_json(folder / "run.json", {"samples": made, "seconds": round(seconds, 2), "executor": executor})
+    return result
+
+
+def _add_up(folder: Path, config: SynthesisConfig, plan: Plan) -> Report:
+    notes = [read_note(folder, shard) for shard in plan.shards]
+    report = Report(config, plan, [note for note in notes if note is not None])
+    _keep_images_once(folder, plan.shards, notes)
+    audit = audit_records(report.records)
+    facts = {**report.facts(), "audit": audit.to_json()}
+    write_lines(folder / "faults.jsonl", report.faults)
+    write_lines(folder / "drops.jsonl", report.drops)
+    _write_json(folder / "report.json", facts)
+    if config.audit == "fail":
+        audit.raise_if_leaking()
+    if config.on_fault == "fail" and report.faults:
+        number, first = len(report.faults), report.faults[0]["message"]
+        raise InputError(f"{number} items could not be used (see {folder / 'faults.jsonl'}); the first: {first}")
+    write_card(folder, facts)
+    for path in (folder / WORK).glob("*.lock"):
+        path.unlink(missing_ok=True)
+    return report
+
+
+def _keep_images_once(folder: Path, shards: Sequence[Shard], notes: Sequence[dict[str, Any] | None]) -> None:
+    """Equal images of different samples stand in the first shard that has them, and nowhere else."""
+    import pyarrow.parquet as pq
+
+    seen: set[str] = set()
+    for shard, note in zip(shards, notes, strict=True):
+        here = {unit["record"]["sha256"] for unit in (note or {"units": []})["units"] if unit["record"] is not None}
+        again = here & seen
+        seen |= here
+        if again:
+            path = shard_path(folder, "images", shard.split, shard.index, shard.count)
+            rows = pq.read_table(path).to_pylist()
+            kept = [row for row in rows if row["image_id"] not in again]
+            if len(kept) < len(rows):
+                write_table(path, "images", kept)
+
+
+def _unread(sample: Any) -> dict[str, Any]:
+    """What the audit can look at before an image is read."""
+    return {
+        "source": sample.source,
+        "key": sample.key,
+        "group": sample.group,
+        "split": split_of(sample),
+        "sha256": None,
+        "fingerprint": None,
+    }
+
+
+def _rejected(folder: Path, decisions: str | Path | None) -> frozenset[str]:
+    path = Path(decisions) if decisions is not None else folder / "decisions.jsonl"
+    if decisions is None and not path.is_file():
+        return frozenset()
+    return frozenset(Decisions.read(path).rejected_ids)
+
+
+@contextmanager
+def _claimed(folder: Path, config: SynthesisConfig, plan: Plan) -> Iterator[None]:
+    """Hold a folder for one build, which must be the one that it was begun with."""
+    import fcntl
+
+    work = folder / WORK
+    mine = {"config": config.model_dump(mode="json"), "shards": {s.name: s.sha256 for s in plan.shards}}
+    note = work / "build.json"
+    try:
+        if folder.exists() and not note.is_file() and any(folder.iterdir()) and not work.is_dir():
+            raise InputError(f"{folder} is not empty and holds no build; choose another --out")
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / "build.lock").open("ab")
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another process is building {folder}; wait for it, or stop it") from None
+        if note.is_file():
+            before = json.loads(note.read_bytes())
+            if before != json.loads(json.dumps(mine)):
+                raise InputError(f"{folder} belongs to a build {_difference(before, mine)}; choose another --out")
+        else:
+            _write_json(note, mine)
+        yield
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    new = json.loads(json.dumps(now["config"]))
+    names = [name for name in new if before["config"].get(name) != new[name]]
+    if names:
+        return f"with another {names[0]} ({before['config'].get(names[0])} and not {new[names[0]]})"
+    return "of other data: files were added or taken away since it began"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_atomic((json.dumps(content, indent=1) + "\n").encode(), path)

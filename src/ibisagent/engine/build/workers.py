@@ -1,0 +1,221 @@
+"""Who makes the shards: this process, several processes of this machine, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from ibisagent.engine.build.shard import Orphaned, ShardJob, make_shard
+from ibisagent.engine.build.unit import Tools
+from ibisagent.errors import IbisError, InputError, MissingExtraError, ToolError
+from ibisagent.memory import keep_freed_memory
+
+__all__ = ["Executor", "default_processes", "run_jobs"]
+
+Executor = Literal["processes", "ray"]
+
+
+def default_processes() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(
+    jobs: Sequence[ShardJob],
+    executor: Executor,
+    num_workers: int,
+    on_samples: Callable[[int], None],
+    address: str | None = None,
+) -> None:
+    """Make shards; returns when all of them are whole.
+
+    Parameters
+    ----------
+    jobs
+        In the order in which they are begun.
+    executor
+        ``processes`` (of this machine) or ``ray``.
+    num_workers
+        How many at a time, each with one thread on a CPU.
+    on_samples
+        Called with the number of samples that were done since the last call.
+    address
+        Of the Ray cluster; None uses the one of the environment, or starts one on this machine.
+
+    Raises
+    ------
+    IbisError
+        If a worker fails or dies; what was done stays.
+    """
+    if not jobs:
+        return
+    if executor == "ray":
+        _run_on_ray(jobs, num_workers, on_samples, address)
+    else:
+        _run_in_processes(jobs, min(num_workers, len(jobs)), on_samples)
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+def _run_in_processes(jobs: Sequence[ShardJob], num_workers: int, on_samples: Callable[[int], None]) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    workers, pipes = [], []
+    waiting = [replace(job, parent=os.getpid()) for job in jobs][::-1]
+    try:
+        for _ in range(num_workers):
+            ours, theirs = context.Pipe(duplex=True)
+            worker = context.Process(target=_serve, args=(theirs,), daemon=True)
+            worker.start()
+            theirs.close()  # so that the pipe ends with the worker
+            workers.append(worker)
+            pipes.append(ours)
+        _feed(workers, pipes, waiting, on_samples)
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.terminate()
+        for worker in workers:
+            worker.join()
+
+
+def _feed(workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samples: Callable[[int], None]) -> None:
+    from multiprocessing.connection import wait
+
+    busy = {}
+    for worker, pipe in zip(workers, pipes, strict=True):
+        busy[pipe] = worker
+        pipe.send(waiting.pop() if waiting else None)
+    while busy:
+        for ready in wait(list(busy)):
+            pipe: Any = ready
+            try:
+                kind, content = pipe.recv()
+            except EOFError:
+                worker = busy.pop(pipe)
+                worker.join()
+                if worker.exitcode:
+                    raise ToolError(
+                        f"a worker process died (exit code {worker.exitcode}); run the same command again to go on"
+                    ) from None
+                continue
+            if kind == "sample":
+                on_samples(content)
+            elif kind == "done":
+                pipe.send(waiting.pop() if waiting else None)
+            else:
+                raise content
+
+
+def _serve(pipe: Any) -> None:
+    """A worker's life: take a job, make it, ask for the next."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    tools: dict[str, Tools] = {}
+    _settle()
+    while True:
+        try:
+            job: ShardJob | None = pipe.recv()
+        except EOFError:
+            return
+        if job is None:
+            return
+        try:
+            make_shard(job, _tools_for(job, tools), lambda: pipe.send(("sample", 1)))
+        except (Orphaned, BrokenPipeError):
+            return
+        except IbisError as error:
+            pipe.send(("failed", type(error)(*error.args) if type(error) in (InputError, ToolError) else _plain(error)))
+            return
+        except Exception as error:
+            if os.environ.get("IBISAGENT_DEBUG", "") not in ("", "0"):
+                traceback.print_exc()
+            pipe.send(("failed", ToolError(f"shard {job.shard.name}: unexpected {type(error).__name__}: {error}")))
+            return
+        pipe.send(("done", None))
+
+
+def _plain(error: IbisError) -> IbisError:
+    """An error of the same words that travels between processes whatever its class needs to be made."""
+    return IbisError(f"{error}")
+
+
+def _settle() -> None:
+    """One thread a worker, and memory that is kept; before torch is loaded."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    keep_freed_memory()
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _tools_for(job: ShardJob, made: dict[str, Tools]) -> Tools:
+    key = job.config.sha256
+    if key not in made:
+        made.clear()
+        made[key] = Tools(job.config, job.names_by_modality)
+    return made[key]
+
+
+# -- Ray -------------------------------------------------------------------------------------------
+
+
+def _run_on_ray(
+    jobs: Sequence[ShardJob], num_workers: int, on_samples: Callable[[int], None], address: str | None
+) -> None:
+    """Ray Data over the jobs, one actor a worker; the folder must be one that all machines see."""
+    import pickle
+
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # Ray would replicate a uv environment by default; workers run in that of this process.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError("--executor ray", "ray") from None
+    own = not ray.is_initialized()
+    if own:
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
+        if address is None and "RAY_ADDRESS" not in os.environ:
+            options["num_cpus"] = max(num_workers, default_processes())
+        ray.init(address=address, **options)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        items = [{"job": pickle.dumps(job)} for job in jobs]
+        table = ray.data.from_items(items, override_num_blocks=len(items))
+        done = table.map(_RayWorker, num_cpus=1, concurrency=min(num_workers, len(jobs)))
+        for row in done.iter_rows():
+            if row["error"]:
+                raise ToolError(row["error"])
+            on_samples(int(row["samples"]))
+    finally:
+        if own:
+            ray.shutdown()
+
+
+class _RayWorker:
+    """An actor that makes shards."""
+
+    def __init__(self) -> None:
+        _settle()
+        self._tools: dict[str, Tools] = {}
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import pickle
+
+        job: ShardJob = pickle.loads(row["job"])
+        try:
+            make_shard(job, _tools_for(job, self._tools))
+        except Exception as error:  # of this row alone; Ray would retry and bury it in a traceback
+            return {"samples": 0, "error": f"shard {job.shard.name}: {type(error).__name__}: {error}"}
+        return {"samples": len(job.shard.samples), "error": ""}
