@@ -1,11 +1,11 @@
 """COCO instance files: ``coco:annotations.json?images=FOLDER``.
 
-Objects of one category in an image are one structure. With ``instances=1`` single objects get names besides, ``largest
-nucleus`` of the category ``nucleus`` (:mod:`ibisagent.engine.sources.referring`); which ones fit is known only once the
-masks are drawn, so ``Sample.names`` is empty then. With ``exhaustive=1`` the file is taken to mark every object of its
-categories, so an image without one lacks that structure; otherwise a missing annotation says nothing. ``iscrowd``
-regions are part of the structure but never single objects, and an image with one
-has no single objects of that category.
+Objects of one category in an image are one structure. With ``instances=1`` single objects get names besides,
+``largest nucleus`` of the category ``nucleus`` (:mod:`ibisagent.engine.sources.referring`); which ones fit is known
+only once the masks are drawn, so ``Sample.names`` is empty then. With ``exhaustive=1`` the file is taken to mark every
+object of its categories, so an image without one lacks that structure; otherwise a missing annotation says nothing.
+``iscrowd`` regions are part of the structure but never single objects, and an image with one has no single objects of
+that category.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.polygons import segmentation_mask
 from ibisagent.engine.sources.readers import Tray
-from ibisagent.engine.sources.referring import measure, refer
+from ibisagent.engine.sources.referring import WORDS, measure, refer
 from ibisagent.engine.sources.sample import Fault, FaultCode, LabelledImage, Sample
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line, read_bytes
@@ -177,6 +177,19 @@ class CocoSource:
     def name(self) -> str:
         """Name of the data set."""
         return self.options.name
+
+    def vocabulary(self) -> dict[str, tuple[str, ...]]:
+        """Structures by modality that its images may show; empty where no modality is given or the samples say it.
+
+        Raises
+        ------
+        InputError
+            If the file is no COCO instance file.
+        """
+        if self.options.modality is None or not self.instances:
+            return {}
+        nouns = list(dict.fromkeys(self._load()[2].values()))
+        return {self.options.modality: (*nouns, *(f"{word} {noun}" for noun in nouns for word in WORDS))}
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Samples in the order of the file's images, after the faults of its annotations.

@@ -17,7 +17,7 @@ import numpy as np
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.pairs import PAIR_OPTIONS, PairLayout
 from ibisagent.engine.sources.readers import Tray, labels_of_image
-from ibisagent.engine.sources.referring import measure, refer
+from ibisagent.engine.sources.referring import WORDS, measure, refer
 from ibisagent.engine.sources.sample import Fault, LabelledImage, Sample
 from ibisagent.errors import InputError
 from ibisagent.io.images import read_image
@@ -107,6 +107,12 @@ class InstancesSource:
     def name(self) -> str:
         """Name of the data set."""
         return self.options.name
+
+    def vocabulary(self) -> dict[str, tuple[str, ...]]:
+        """Structures by modality that its images may show; empty where no modality is given."""
+        if self.options.modality is None:
+            return {}
+        return {self.options.modality: (self.every, *(f"{word} {self.noun}" for word in WORDS))}
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Samples by name.

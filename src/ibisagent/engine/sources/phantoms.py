@@ -1,9 +1,8 @@
 """Phantoms as a data set: ``phantoms:1000?seed=0&size=256&kinds=chest_ct,nuclei``.
 
 Kinds take turns, so that every beginning of the list has about the same mix. Which structures a drawing shows is known
-only once it is drawn: ``Sample.names`` is empty, and the reader's masks are the names. Masks are exact, so a structure
-of :func:`may_lack` without a mask is absent from the image; those that no drawing of the kind has are the sample's
-``absent`` already.
+only once it is drawn: ``Sample.names`` is empty, the reader's masks are the names, and :meth:`PhantomSource.vocabulary`
+says what there may be. Masks are exact, so a structure of :func:`may_lack` without a mask is absent from the image.
 """
 
 from __future__ import annotations
@@ -29,6 +28,30 @@ little of them is drawn to be asked for, which does not make them absent.)"""
 
 _NEVER: dict[str, tuple[str, ...]] = {"brain_mri": ("breast lesion",), "breast_mri": _BRAIN}
 """Structures of the same modality that no drawing of a kind has."""
+
+_SHOWN: dict[str, tuple[str, ...]] = {
+    "nuclei": (
+        "cell nuclei",
+        "largest nucleus",
+        "smallest nucleus",
+        "leftmost nucleus",
+        "rightmost nucleus",
+        "uppermost nucleus",
+        "lowest nucleus",
+        "brightest nucleus",
+    ),
+    "chest_ct": ("aorta", "body", "bone", "heart", "left lung", "lung tumor", "lungs", "right lung"),
+    "brain_mri": _BRAIN,
+    "breast_mri": ("breast lesion",),
+    "histology": ("dermis", "epidermis", "stratum corneum"),
+    "ultrasound": ("cyst", "lesion"),
+    "dermoscopy": ("skin lesion",),
+    "fundus": ("optic disc", "vessels"),
+    "endoscopy": ("polyp",),
+    "xray": ("heart", "left lung", "lungs", "right lung"),
+    "oct": ("retina", "retinal pigment epithelium"),
+}
+"""Every structure that a drawing of a kind may show; the tests hold it against drawings."""
 
 _STRIDE = 2**32
 """Seeds of two data sets never meet: each takes its own range."""
@@ -65,15 +88,15 @@ class PhantomReader:
     def __call__(self) -> LabelledImage:
         """Draw it; see :class:`ibisagent.engine.sources.sample.Reader`."""
         drawn = phantoms.generate(self.kind, self.seed, self.size)
-        masks = dict(drawn.masks)
+        masks = dict(sorted(drawn.masks.items()))
         if {"cerebrospinal fluid", "ventricles"} <= masks.keys():
             # As in data/mini, where the name means the fluid outside the ventricles: one name, one meaning.
-            fluid = masks["cerebrospinal fluid"] & ~masks["ventricles"]
-            masks.pop("cerebrospinal fluid")
-            if fluid.any():
-                masks["cerebrospinal fluid"] = fluid
+            masks["cerebrospinal fluid"] = masks["cerebrospinal fluid"] & ~masks["ventricles"]
+            if masks["cerebrospinal fluid"].sum() < phantoms.MIN_PIXELS * (self.size / 256) ** 2:
+                del masks["cerebrospinal fluid"]
         image = Image(drawn.pixels, Geometry.plane_2d(), modality=self.modality or drawn.modality)
-        return LabelledImage(image, {name: masks[name] for name in sorted(masks)})
+        absent = tuple(name for name in may_lack(self.kind) if name not in drawn.masks)
+        return LabelledImage(image, masks, absent=absent)
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,13 @@ class PhantomSource:
         """Name of the data set."""
         return self.options.name
 
+    def vocabulary(self) -> dict[str, tuple[str, ...]]:
+        """Structures by modality that its images may show."""
+        names: dict[str, set[str]] = {}
+        for kind in self.kinds:
+            names.setdefault(self.options.modality or phantoms.MODALITIES[kind], set()).update(_SHOWN[kind])
+        return {modality: tuple(sorted(found)) for modality, found in sorted(names.items())}
+
     def samples(self) -> Iterator[Sample | Fault]:
         """Samples keyed ``phantom/chest_ct/000123``, each a group of its own; nothing is drawn here."""
         for index in range(self.count):
@@ -139,7 +169,6 @@ class PhantomSource:
                 reader,
                 (),
                 stem=key,
-                absent=_NEVER.get(kind, ()),
                 modality=phantoms.MODALITIES[kind],
                 split=self.options.split or "train",
                 licence="Apache-2.0",
