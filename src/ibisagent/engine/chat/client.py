@@ -148,6 +148,11 @@ class ChatClient:
             raise NoTextError(f"{self._endpoint.name}: the answer of {found.host} has no text{reason}", found.reason)
         return found.text
 
+    @property
+    def host(self) -> str:
+        """Where images and texts are sent to, for example ``"127.0.0.1:8000"``."""
+        return self._endpoint.host
+
     def report(self) -> CostReport:
         """What this client asked so far."""
         with self._lock:
