@@ -17,6 +17,7 @@ _COMMANDS = {
     "evaluate": "ibisagent.cli.evaluate",
     "synthesize": "ibisagent.cli.synthesize",
     "replay": "ibisagent.cli.replay",
+    "data": "ibisagent.cli.data",
     "doctor": "ibisagent.cli.doctor",
 }
 _TRAIN = {"segmenter": "ibisagent.train.segmenter", "nano": "ibisagent.train.nano"}

@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from ibisagent import __version__
+from ibisagent.cli.data_parser import add_data
 from ibisagent.cli.values import amount, at_least, device, seconds
 
 __all__ = ["UsageError", "build_parser"]
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
     _synthesize(commands.add_parser("synthesize", help="make training corpora of data sets", allow_abbrev=False))
     _replay(commands.add_parser("replay", help="re-run a recorded episode, compare every mask", allow_abbrev=False))
+    add_data(commands.add_parser("data", help="show, review, describe and convert corpora", allow_abbrev=False))
     _doctor(commands.add_parser("doctor", help="say what is installed and found", allow_abbrev=False))
     train = commands.add_parser("train", help="train the embedded models: segmenter, nano", allow_abbrev=False)
     train.add_argument("recipe", choices=["segmenter", "nano"], help="RECIPE --help shows its options")
@@ -88,7 +90,7 @@ def _synthesize(p: argparse.ArgumentParser) -> None:
     p.add_argument("--segmenter", metavar="S", help=f"{_SEGMENTERS} (default: litemedsam)")
     p.add_argument("--on-fault", choices=["skip", "fail"], help="what an item that cannot be used does (default: skip)")
     p.add_argument("--audit", choices=["fail", "report"], help="what a leak between splits does (default: fail)")
-    p.add_argument("--decisions", metavar="FILE", help="what a person accepted and rejected (default: DIR/decisions.jsonl)")
+    p.add_argument("--decisions", metavar="FILE", help="what a person decided (default: DIR/decisions.jsonl)")
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     g = p.add_argument_group("who writes the thoughts")
     g.add_argument("--teacher", metavar="T", help="template, terse or chat:MODEL (default: template)")

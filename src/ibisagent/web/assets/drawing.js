@@ -40,7 +40,8 @@ const drawing = (() => {
         on ^= 1;
       }
       const bounds = count ? [x0, y0, x1 + 1, y1 + 1] : null;
-      return { bits, count, bounds, path: contour(bits, bounds) };
+      let line;
+      return { bits, count, bounds, get path() { return (line ??= contour(bits, bounds)); } };
     }
     function tint(bits, red, green, blue) {
       const tile = document.createElement("canvas");
@@ -89,12 +90,12 @@ const drawing = (() => {
     return share < 0.999 ? { x, y, w, h } : null;
   }
 
-  function outline(context, line, matrix, color, width) {
+  function outline(context, line, matrix, color, width, casing = 2) {
     const path = new Path2D();
     path.addPath(line, matrix);
     context.lineCap = "round";
     context.strokeStyle = "rgba(0,0,0,.5)";
-    context.lineWidth = width + 2 * (devicePixelRatio || 1);
+    context.lineWidth = width + casing * (devicePixelRatio || 1);
     context.stroke(path);
     context.strokeStyle = color;
     context.lineWidth = width;
