@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibisagent.engine.walk import Subject
+from ibisagent.geometry import Geometry
 from ibisagent.train.nano_trajectories import Scene
+from ibisagent.types import Image
 
 SIZE = 64
 
@@ -24,3 +27,10 @@ def disc_scene(number: int = 0, absent: bool = False, name: str = "disc", noise:
     pixels = np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
     kind = "absent/toy" if absent else "toy/disc"
     return Scene(pixels, None if absent else target, name, "CT", kind, (other,), 5.0)
+
+
+def disc_subject(number: int = 0, absent: bool = False) -> Subject:
+    """The same for the engine's walks."""
+    scene = disc_scene(number, absent, noise=3.0)
+    image = Image(scene.pixels, Geometry.plane_2d(), modality=scene.modality)
+    return Subject(image, scene.target_name, scene.target, scene.others)

@@ -174,9 +174,9 @@ def keep_or_drop(walk: Walk, target: NDArray[np.bool_], filters: Filters, rng: n
         raise Dropped("repeated_click")
     score = dice(final, target)
     if score >= filters.min_final_dice:
-        return walk.end("found", Intent.FITS)
+        return walk.end("found", Intent.FITS, iou(final, target))
     if filters.uncertain_share and rng.random() < filters.uncertain_share:
-        return walk.end("uncertain", Intent.ROUGH)
+        return walk.end("uncertain", Intent.ROUGH, iou(final, target))
     raise Dropped("low_final_dice", round(score, 4))
 
 
@@ -290,8 +290,10 @@ def _deceptive(stage: Stage, rng: np.random.Generator) -> Walk:
     if hint == "false_error":
         return replace(_right_stop(stage, rng), hint=hint)
     if hint == "wrong_place":
-        return replace(stage.walk(), hint=hint, place=false_place(target, rng))
-    return replace(stage.walk(), hint=hint)
+        place = false_place(target, rng)
+        if place is not None:
+            return replace(stage.walk(), hint=hint, place=place)
+    return replace(stage.walk(), hint="false_mask")
 
 
 _MAKERS: dict[Scenario, Callable[[Stage, np.random.Generator], Walk]] = {
@@ -341,18 +343,10 @@ PLACES = ("upper left", "upper right", "lower left", "lower right")
 """Quarters of the picture that a false hint may name."""
 
 
-def false_place(target: NDArray[np.bool_], rng: np.random.Generator) -> str:
-    """A quarter of the picture (one of :data:`PLACES`) with nothing of a ``bool`` (H, W) target in it.
-
-    Raises
-    ------
-    Dropped
-        If the target reaches into every quarter.
-    """
+def false_place(target: NDArray[np.bool_], rng: np.random.Generator) -> str | None:
+    """A quarter of the picture (see :data:`PLACES`) with nothing of a ``bool`` (H, W) target in it, or None."""
     height, width = target.shape
     rows = {"upper": slice(0, height // 2), "lower": slice(height // 2, None)}
     columns = {"left": slice(0, width // 2), "right": slice(width // 2, None)}
     free = [p for p in PLACES if not target[rows[p.split()[0]], columns[p.split()[1]]].any()]
-    if not free:
-        raise Dropped("target_everywhere")
-    return free[int(rng.integers(len(free)))]
+    return free[int(rng.integers(len(free)))] if free else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibisagent.actions import Action, BoxAction, ClickAction, DiscardAction, TerminateAction, UndoAction
+from ibisagent.actions import Action, BoxAction, ClickAction, DiscardAction, TerminateAction, UndoAction, Verdict
 from ibisagent.engine.expert import Expert, best_length
 from ibisagent.engine.moments import Intent
 from ibisagent.metrics import iou
@@ -103,10 +103,10 @@ class Walk:
             ious=[*self.ious[:at], *ious, *self.ious[at:]],
         )
 
-    def end(self, verdict: Any, answer_of: Intent) -> Walk:
+    def end(self, verdict: Verdict, intent: Intent, final_iou: float | None = None) -> Walk:
         """A copy that stops where it stands. The answer's words are the teacher's affair."""
-        stop = Move(TerminateAction(verdict=verdict), answer_of)
-        return self.with_moves(len(self.moves), [stop], [self.final_mask], self.ious[-1:])
+        stop = Move(TerminateAction(verdict=verdict), intent)
+        return self.with_moves(len(self.moves), [stop], [self.final_mask], [] if final_iou is None else [final_iou])
 
 
 def play_move(session: Session, action: Action) -> NDArray[np.bool_] | None:

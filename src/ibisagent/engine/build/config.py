@@ -179,7 +179,7 @@ def load_config(
     fields["sources"] = (*sources, *fields.get("sources", ()))
     fields.update({name: value for name, value in settings.items() if value is not None})
     if not fields["sources"]:
-        raise InputError("no data set is given; name one, for example mini:data/mini/cases.jsonl, or --num-phantoms 100")
+        raise InputError("no data set is given; write one, for example mini:data/mini/cases.jsonl, or --num-phantoms")
     for name, default in (("proportions", _SFT), ("prompts", _PROMPTS)):
         given = fields.get(name)
         if isinstance(given, dict):

@@ -16,7 +16,7 @@ from ibisagent.engine.build.asking import Asker, absent_names
 from ibisagent.engine.expert import Expert
 from ibisagent.engine.record import Reasoner, record_walk
 from ibisagent.engine.rows import image_row, prompt_row, question_rows, sft_row
-from ibisagent.engine.scenarios import Dropped, Scenario, Stage, make_walk, starting_mask
+from ibisagent.engine.scenarios import Dropped, Scenario, Stage, false_place, make_walk, starting_mask
 from ibisagent.engine.sources.sample import Fault
 from ibisagent.engine.splits import split_of_group
 from ibisagent.engine.walk import Subject
@@ -256,10 +256,10 @@ class _Maker:
         hint = place = None
         try:
             if scenario == "deceptive":
-                from ibisagent.engine.scenarios import false_place
-
                 assert subject.target is not None
                 hint, place = "wrong_place", false_place(subject.target, rng)
+                if place is None:
+                    raise Dropped("target_everywhere")
             given = starting_mask(scenario, subject, rng)
         except Dropped as drop:
             self._drop(subject.name, f"{table}: {scenario}", drop.reason, drop.value)
