@@ -67,17 +67,18 @@ def write_table(path: str | os.PathLike[str], table: str, rows: Sequence[Mapping
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(part, "wb") as file:
-                pq.write_table(
-                    data,
+                with pq.ParquetWriter(
                     file,
+                    data.schema,
                     compression="zstd",
                     compression_level=_ZSTD_LEVEL,
-                    row_group_size=ROW_GROUP,
                     version="2.6",
                     data_page_version="1.0",
                     # Pictures are unlike each other: statistics over their bytes would double the footer for nothing.
                     write_statistics=[name for name in data.column_names if name != "image"],
-                )
+                ) as writer:
+                    if data.num_rows:  # `datasets` cannot read a row group without rows
+                        writer.write_table(data, row_group_size=ROW_GROUP)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, target)

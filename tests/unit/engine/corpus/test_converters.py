@@ -58,7 +58,8 @@ def images_of(messages: list[dict[str, Any]]) -> list[np.ndarray]:
 def same_pictures(found: list[Any], expected: list[np.ndarray]) -> None:
     assert len(found) == len(expected)
     for picture, pixels in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
 
 
 # -- trl -------------------------------------------------------------------------------------

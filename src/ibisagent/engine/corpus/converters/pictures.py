@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ibisagent.engine.corpus.schema import NO_MASK
 from ibisagent.errors import InputError
 from ibisagent.rendering import agent_overlay
 
@@ -58,12 +57,11 @@ class Pictures:
         return {"bytes": self.png(number), "path": self.name(number).rpartition("/")[2]}
 
     def _encode(self, number: int) -> bytes:
-        if number == NO_MASK:
-            return self.corpus.image_png(self.row["image_id"])
         import PIL.Image
 
         pixels, mask = self.corpus.image(self.row["image_id"]), self.corpus.mask(self.row, number)
         try:
+            # Three planes even where they are equal: not every trainer's processor turns gray into colour.
             shown = agent_overlay(pixels, mask)
         except ValueError as error:
             raise InputError(f"{self.row['image_id'][:12]}…: mask {number} does not fit its image ({error})") from None
