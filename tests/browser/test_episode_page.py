@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from browsing import open_page, press, requested, severe
 from ibisagent.rle import decode_mask
 from ibisagent.scoring import score_episode
 from ibisagent.web.episode_page import write_episode_page
@@ -22,39 +21,6 @@ from sample_episodes import (
     refine_episode,
 )
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--force-prefers-reduced-motion",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
-
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,24 +33,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_episode_page(hostile_episode(nuclei, nucleus), nuclei, folder / "hostile.html")
     write_episode_page(absent_episode(chest), chest, folder / "absent.html")
     return folder
-
-
-def open_page(browser, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
-    browser.get("about:blank")
-    browser.get(path.as_uri())
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
-
-
-def press(browser, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
 
 
 def current(browser) -> str:
@@ -104,10 +52,6 @@ def canvas(browser) -> np.ndarray:
 def same(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal but for anti-aliasing: a browser moves a canvas that is read often to another rasteriser."""
     return a.shape == b.shape and bool((np.abs(a.astype(int) - b.astype(int)).max(axis=2) > 10).mean() < 1e-4)
-
-
-def severe(browser) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def test_steps_with_keys(browser, pages: Path) -> None:
@@ -201,13 +145,9 @@ def test_texts_cannot_break_out(browser, pages: Path) -> None:
 
 
 def test_nothing_is_asked_of_the_network(browser, pages: Path) -> None:
-    import json
-
-    browser.get_log("performance")
+    requested(browser)
     open_page(browser, pages / "chest.html")
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert {url.split(":", 1)[0] for url in urls} <= {"file", "data", "about"}
+    assert {url.split(":", 1)[0] for url in requested(browser)} <= {"file", "data", "about"}
 
 
 @pytest.mark.parametrize("dark", [False, True])
