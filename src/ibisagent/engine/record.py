@@ -7,7 +7,7 @@ code), so that what a trajectory teaches is what a model meets.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from ibisagent.actions import Dialect, TerminateAction, Turn
 from ibisagent.config import RolloutConfig
 from ibisagent.engine.moments import Moment
+from ibisagent.engine.reasoning.teacher import TeacherError, TeacherUnavailableError
 from ibisagent.engine.reasoning.verifier import verify
 from ibisagent.engine.scenarios import Dropped
 from ibisagent.environment import SegmentationEnv
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Reasoner", "record_walk"]
 
 
-@dataclass
 class Reasoner:
     """Asks a teacher for thoughts and lets none pass that the verifier rejects.
 
@@ -41,17 +41,12 @@ class Reasoner:
         Who writes.
     attempts
         How often it is asked for one thought.
-
-    Attributes
-    ----------
-    counts
-        ``asked`` (thoughts wanted), ``written`` (texts that the teacher gave), ``rejected`` (of those), ``given_up``
-        (thoughts that never passed), and ``rejected: CODE`` by the verifier's codes (a text may break several).
     """
 
-    teacher: Teacher
-    attempts: int = 4
-    counts: Counter[str] = field(default_factory=Counter)
+    def __init__(self, teacher: Teacher, attempts: int = 4) -> None:
+        self.teacher, self.attempts = teacher, attempts
+        self._counts: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
 
     def think(self, moment: Moment, rng: np.random.Generator) -> str:
         """A thought for this moment.
@@ -60,20 +55,48 @@ class Reasoner:
         ------
         Dropped
             If none of the texts passed.
-        TeacherError
-            If the teacher fails.
+        TeacherUnavailableError
+            If the teacher's server fails or its budget is spent.
         """
-        self.counts["asked"] += 1
+        self._counts["asked"] += 1
         for _ in range(self.attempts):
-            text = self.teacher.think(moment, rng)
-            self.counts["written"] += 1
+            try:
+                text = self.teacher.think(moment, rng)
+            except TeacherUnavailableError:
+                raise
+            except TeacherError:
+                break  # it tried as often as it may
+            self._counts["written"] += 1
             violations = verify(text, moment)
             if not violations:
                 return text
-            self.counts["rejected"] += 1
-            self.counts.update({f"rejected: {code}" for code in {v.code for v in violations}})
-        self.counts["given_up"] += 1
+            self._counts["rejected"] += 1
+            self._counts.update({f"rejected: {violation.code}" for violation in violations})
+        self._counts["given_up"] += 1
         raise Dropped("reasoning_rejected")
+
+    def take_counts(self) -> dict[str, int]:
+        """What happened since the last call.
+
+        ``asked`` (thoughts wanted), ``written`` (texts that the teacher gave), ``rejected`` (of those), ``rejected:
+        CODE`` (a text may break several rules), ``given_up`` (thoughts that never passed). A chat teacher, which
+        checks its own replies before it gives one, adds ``teacher: …``.
+        """
+        counts = Counter(self._counts)
+        self._counts.clear()
+        report = getattr(self.teacher, "report", None)
+        if report is not None:
+            now = _numbers(report())
+            counts.update(now - self._reported)
+            self._reported = now
+        return {name: number for name, number in sorted(counts.items()) if number}
+
+
+def _numbers(report: Mapping[str, Any]) -> Counter[str]:
+    """The counts of a chat teacher's report; what it cost is not one of them: a rerun from the cache costs nothing."""
+    found = {f"teacher: {name}": value for name, value in report.items() if isinstance(value, int)}
+    found.update({f"teacher: rejected: {code}": value for code, value in report.get("rejected", {}).items()})
+    return Counter(found)
 
 
 def record_walk(

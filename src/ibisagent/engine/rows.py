@@ -103,7 +103,7 @@ def _messages(case: Case, episode: Episode, system_prompt: str, masks: _Masks) -
         del messages[-1]  # what the run answers to a Terminate is for nobody
     for message in messages:
         message["content"] = [
-            part if part["type"] == "image" else {"type": "text", "text": part["text"], "mask": None}
+            part if part["type"] == "image" else {"type": "text", "text": part["text"], "mask": NO_MASK}
             for part in message["content"]
         ]
     return messages

@@ -124,9 +124,8 @@ def make_unit(sample: Sample, tools: Tools) -> Unit:
         unit.faults.append(dataclasses.asdict(Fault(sample.source, sample.key, "unreadable", str(error))))
         return unit
     unit.faults += [dataclasses.asdict(fault) for fault in labelled.faults]
-    tools.reasoner.counts.clear()
     _Maker(sample, labelled, tools, unit).run()
-    unit.reasoning = dict(sorted(tools.reasoner.counts.items()))
+    unit.reasoning = tools.reasoner.take_counts()
     return unit
 
 

@@ -14,7 +14,7 @@ from ibisagent.engine.chat.budget import Budget, BudgetError
 from ibisagent.engine.chat.client import ChatClient
 from ibisagent.engine.chat.cost import CostReport
 from ibisagent.engine.reasoning.chat_prompts import again_messages, thought_messages
-from ibisagent.engine.reasoning.teacher import Teacher, TeacherError, make_teacher
+from ibisagent.engine.reasoning.teacher import Teacher, TeacherError, TeacherUnavailableError, make_teacher
 from ibisagent.errors import InputError, PolicyError
 
 if TYPE_CHECKING:
@@ -22,20 +22,13 @@ if TYPE_CHECKING:
 
     from ibisagent.engine.moments import Moment
 
-__all__ = ["ChatTeacher", "TeacherUnavailableError", "merge_reports"]
+__all__ = ["ChatTeacher", "merge_reports"]
 
 MAX_SENTENCES = 3
 MAX_WORDS = 90
 """Half as much again as the prompt allows: models do not count well, and a word too many is no leak."""
 
 _MAX_PIXELS = 768 * 768
-
-
-class TeacherUnavailableError(TeacherError):
-    """The server failed or the budget is spent: the next thought would fare no better, so the run should stop.
-
-    What was answered is in the cache. A later run gets it from there and ends with the same corpus.
-    """
 
 
 class _Fault(NamedTuple):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ibisagent.engine.moments import Moment
 
-__all__ = ["TEACHERS", "Teacher", "TeacherError", "make_teacher"]
+__all__ = ["TEACHERS", "Teacher", "TeacherError", "TeacherUnavailableError", "make_teacher"]
 
 TEACHERS: tuple[str, ...] = ("template", "terse", "chat:MODEL")
 """What :func:`make_teacher` makes, as a user writes it."""
@@ -25,6 +25,13 @@ TEACHERS: tuple[str, ...] = ("template", "terse", "chat:MODEL")
 
 class TeacherError(IbisError):
     """A teacher cannot write a thought: its server failed, its budget is spent, or no sentence passes the verifier."""
+
+
+class TeacherUnavailableError(TeacherError):
+    """The server failed or the budget is spent: the next thought would fare no better, so the run should stop.
+
+    What was answered is in the cache. A later run gets it from there and ends with the same corpus.
+    """
 
 
 @runtime_checkable

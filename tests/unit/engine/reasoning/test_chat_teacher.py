@@ -13,8 +13,8 @@ from ibisagent.engine.chat.budget import Budget
 from ibisagent.engine.chat.client import ChatClient
 from ibisagent.engine.moments import Intent, Moment
 from ibisagent.engine.reasoning.chat_prompts import SYSTEM_PROMPT, action_words, thought_messages
-from ibisagent.engine.reasoning.chat_teacher import ChatTeacher, TeacherUnavailableError, merge_reports
-from ibisagent.engine.reasoning.teacher import Teacher, TeacherError, make_teacher
+from ibisagent.engine.reasoning.chat_teacher import ChatTeacher, merge_reports
+from ibisagent.engine.reasoning.teacher import Teacher, TeacherError, TeacherUnavailableError, make_teacher
 from ibisagent.engine.reasoning.views import EXCESS_COLOR, MISSED_COLOR, oracle_view
 from ibisagent.errors import InputError
 from ibisagent.rendering import agent_overlay
