@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import logging
 import os
+import re
 import secrets
 import stat
 import threading
@@ -108,7 +109,8 @@ def reading(path: PathLike, what: str) -> Iterator[None]:
     except MemoryError as exc:
         raise InputError(f"{display_name(path)}: {what} that does not fit in memory; give a smaller one") from exc
     except Exception as exc:
-        detail = one_line(exc) or type(exc).__name__
+        # Pillow names the buffer by its address, which differs from run to run.
+        detail = one_line(_ADDRESS.sub("", str(exc))) or type(exc).__name__
         raise InputError(
             f"{display_name(path)}: damaged or not {what} ({detail}); check the file or export it again"
         ) from exc
@@ -116,6 +118,7 @@ def reading(path: PathLike, what: str) -> Iterator[None]:
         pydicom_log.disabled = was_disabled
 
 
+_ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")
 _MUTED = threading.Lock()
 
 
