@@ -12,8 +12,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cli_samples import Ran
+from cli_samples import Ran, save
 
 from ibisagent.engine.corpus.decisions import Decision, Decisions, append_decision
 from sample_corpus import write_sample_corpus
@@ -99,6 +100,49 @@ def test_convert(cli: Callable[..., Ran], corpus: Path, here: Path) -> None:
     assert files and all((here / file).is_file() for file in files)
     ran = cli("data", "convert", corpus, "--to", "mini", "--out", "cases", "--table", "rl", "--split", "train")
     assert ran.code == 0 and "3 rows of rl" in ran.err
+
+
+def test_card_takes_what_the_run_reported(cli: Callable[..., Ran], here: Path) -> None:
+    write_sample_corpus(here / "own")
+    (here / "own" / "report.json").write_text(json.dumps({"name": "Own discs", "faults": {"empty_mask": 3}}))
+    ran = cli("data", "card", "own")
+    assert ran.code == 0 and ran.out == "own/README.md\n"
+    card = (here / "own" / "README.md").read_text("utf-8")
+    assert "# Own discs" in card and "empty mask" in card and (here / "own" / "statistics.json").is_file()
+    (here / "own" / "report.json").write_text("{")
+    ran = cli("data", "card", "own")
+    assert ran.code == 2 and "report.json" in ran.err and ran.err.count("\n") == 1
+
+
+def write_cases(folder: Path, splits: dict[str, tuple[str, int]]) -> Path:
+    """A mini case list: name -> (split, seed of the picture), every picture of the patient named like its seed."""
+    rows = []
+    for name, (split, seed) in splits.items():
+        pixels = np.random.default_rng(seed).integers(0, 255, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1)
+        save(folder / f"{name}.png", pixels)
+        save(folder / f"{name}_mask.png", np.uint8(pixels > 128) * np.uint8(255))
+        row = {"case_id": name, "image": f"{name}.png", "mask": f"{name}_mask.png", "target": "cell", "modality": "CT"}
+        rows.append({**row, "group": f"patient{seed}", "split": split, "source": "toy", "license": "CC0"})
+    (folder / "cases.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "cases.jsonl"
+
+
+def test_audit(cli: Callable[..., Ran], here: Path) -> None:
+    clean = write_cases(here, {"a": ("train", 1), "b": ("train", 1), "c": ("val", 2)})
+    ran = cli("data", "audit", f"mini:{clean}")
+    assert ran.code == 0 and "no leak in 3 images" in ran.out
+    leaking = write_cases(here, {"a": ("train", 1), "b": ("val", 1), "c": ("val", 2)})
+    ran = cli("data", "audit", f"mini:{leaking}")
+    assert ran.code == 1 and ran.out.startswith("LEAK: ") and "patient1" in ran.out
+    assert json.loads(cli("data", "audit", f"mini:{leaking}", "--json").out)["leaks"] is True
+    assert cli("data", "audit", f"mini:{leaking}", "--allow-groups").code == 0
+    name = json.loads(cli("data", "audit", f"mini:{leaking}", "--json").out)["groups"][0]["source"]
+    assert cli("data", "audit", f"mini:{leaking}", "--allow-group", f"{name}/patient1").code == 0
+    assert cli("data", "audit", f"mini:{leaking}", "--allow-group", f"{name}/patient2").code == 1
+    (here / "c.png").write_bytes(b"no picture")
+    assert "1 item(s) could not be read" in cli("data", "audit", f"mini:{leaking}").err
+    ran = cli("data", "audit", "mini:nowhere.jsonl")
+    assert ran.code == 2 and ran.err.count("\n") == 1
 
 
 def test_serve_until_stopped(corpus: Path, here: Path) -> None:

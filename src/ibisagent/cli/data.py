@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ibisagent.errors import InputError
+from ibisagent.io.files import one_line
 
 if TYPE_CHECKING:
     from ibisagent.web.corpus_view import CorpusView
@@ -16,14 +18,15 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the sub-command.
+    """Run the sub-command: 0, or 1 where an audit finds a leak.
 
     Raises
     ------
     InputError
         If a corpus, a data set, a decisions file or a folder cannot be used.
     """
-    return {"show": _show, "convert": _convert}[options.action](options)
+    actions = {"show": _show, "card": _card, "convert": _convert, "audit": _audit}
+    return actions[options.action](options)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -88,6 +91,41 @@ def _convert(options: argparse.Namespace) -> int:
     for file in done.files:
         print(file, flush=True)
     return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from ibisagent.engine.corpus.card import write_card
+
+    folder = Path(options.corpus)
+    report = folder / "report.json"
+    facts = None
+    if report.is_file():  # what the run knew and the tables do not: drops, faults, the configuration
+        try:
+            facts = json.loads(report.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{report}: not the report of a run ({one_line(error)})") from error
+    write_card(folder, facts if isinstance(facts, dict) else None)
+    print(folder / "README.md", flush=True)
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from ibisagent.engine.sources.audit import audit
+    from ibisagent.engine.sources.registry import open_source
+    from ibisagent.engine.sources.sample import Fault
+
+    sources = [open_source(spec) for spec in options.sources]
+    allowed = [*options.allow_group, *(source.name for source in sources if options.allow_groups)]
+    items = [item for source in sources for item in source.samples()]
+    report = audit(items, allow_groups=allowed)
+    passed = sum(isinstance(item, Fault) for item in items) + len(report.unread)
+    if passed:
+        _say(f"{passed} item(s) could not be read, and so were not looked at")
+    if options.json:
+        print(json.dumps(report.to_json(), ensure_ascii=False), flush=True)
+    else:
+        print(f"{'LEAK: ' if report.leaks else ''}{report.summary()}", flush=True)
+    return 1 if report.leaks else 0
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,9 @@ def add_data(p: argparse.ArgumentParser) -> None:
     p.description = "Look at corpora, review them, describe them, convert them; audit data sets for leaks."
     commands = p.add_subparsers(dest="action", metavar="ACTION", required=True)
     _show(commands.add_parser("show", help="trajectories as pictures; accept or reject each", allow_abbrev=False))
+    _card(commands.add_parser("card", help="write the data card of a corpus", allow_abbrev=False))
     _convert(commands.add_parser("convert", help="write a corpus in a trainer's format", allow_abbrev=False))
+    _audit(commands.add_parser("audit", help="look for leaks between the splits of data sets", allow_abbrev=False))
 
 
 def _show(p: argparse.ArgumentParser) -> None:
@@ -41,6 +43,11 @@ def _show(p: argparse.ArgumentParser) -> None:
     )
 
 
+def _card(p: argparse.ArgumentParser) -> None:
+    p.description = "Write README.md with its figures and statistics.json into a corpus, counted from its tables again."
+    _corpus(p)
+
+
 def _convert(p: argparse.ArgumentParser) -> None:
     p.description = "Write a table of a corpus in the format of a trainer, or as a case list for ibisagent evaluate."
     _corpus(p)
@@ -54,6 +61,14 @@ def _convert(p: argparse.ArgumentParser) -> None:
         default=None,
         help="one example for every reply that is learnt (default: the format's own)",
     )
+
+
+def _audit(p: argparse.ArgumentParser) -> None:
+    p.description = "Look for patients and near-duplicate images that stand in more than one split. Exit 1 if found."
+    p.add_argument("sources", metavar="SOURCE", nargs="+", help="KIND:PATH?option=value, for example mini:cases.jsonl")
+    p.add_argument("--allow-groups", action="store_true", help="report patients in two splits, but do not fail")
+    p.add_argument("--allow-group", metavar="G", action="append", default=[], help="only these: SOURCE/GROUP or SOURCE")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def _corpus(p: argparse.ArgumentParser) -> None:
