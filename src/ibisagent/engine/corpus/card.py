@@ -9,24 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ibisagent.engine.corpus.figures import write_figures
+from ibisagent.engine.corpus.front_matter import front_matter
 from ibisagent.engine.corpus.markdown import code_block, counts_table, facts_table, number, table
-from ibisagent.engine.corpus.schema import TABLES
 from ibisagent.engine.corpus.statistics import PAPER, statistics
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line
 from ibisagent.rendering.png import write_atomic
 
-__all__ = ["front_matter", "write_card"]
+__all__ = ["write_card"]
 
 _KNOWN = ("name", "summary", "command", "config", "segmenter", "teacher", "run", "drops", "faults", "reasoning")
 _ALL_KNOWN = (*_KNOWN, "audit", "sources", "limits")
-
-# Licences that the hub has a name for; others go by "other" and stand in the card in full.
-_HUB_LICENCES = frozenset(
-    "apache-2.0 mit cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 "
-    "cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 "
-    "cc-by-nc-sa-4.0 odc-by odbl pddl bsd-3-clause unknown".split()
-)
 
 _WHAT = {
     "images": "every image once, as PNG",
@@ -67,9 +60,10 @@ def write_card(folder: str | os.PathLike[str], facts: Mapping[str, Any] | None =
     facts
         What the tables cannot tell. Sections that are known: ``name``, ``summary`` and ``command`` (texts), ``config``
         (a dict, shown as JSON), ``segmenter``, ``teacher``, ``run``, ``audit`` (dicts of names and values, or a text),
-        ``drops`` and ``faults`` (reason -> count, or for drops scenario -> reason -> count), ``reasoning`` (counts of
-        :class:`ibisagent.engine.record.Reasoner`), ``sources`` (name -> anything to say of it), ``limits`` (a list of
-        texts, added to the general ones). Any other section is shown under its own name.
+        ``faults`` (code -> count), ``drops`` (``"reason"`` or ``"scenario: reason"`` -> count), ``reasoning``
+        (counts of :class:`ibisagent.engine.record.Reasoner`), ``sources`` (name -> anything to say of it), ``limits``
+        (a list of texts, added to the general ones). Anything else is shown too: a number or short text with how it was
+        made, the rest under its own name.
 
     Raises
     ------
@@ -87,31 +81,6 @@ def write_card(folder: str | os.PathLike[str], facts: Mapping[str, Any] | None =
     except OSError as error:
         what = one_line(error.strerror or error)
         raise InputError(f"{display_name(folder)}: cannot be written ({what}); choose a writable folder") from error
-
-
-def front_matter(counted: Mapping[str, Any], name: str) -> str:
-    """The YAML head of the card, as the hub and ``datasets`` read it; texts are quoted as JSON, which YAML holds."""
-    licences = sorted({licence for by in counted["licences"].values() for licence in by})
-    known = sorted({licence.lower() for licence in licences if licence.lower() in _HUB_LICENCES})
-    lines = ["---", f"pretty_name: {json.dumps(one_line(name), ensure_ascii=False)}", "language:", "- en"]
-    if known and len(known) == len({licence.lower() for licence in licences}):
-        lines += ["license:", *(f"- {licence}" for licence in known)]
-    else:
-        lines += ["license: other", "license_name: see-the-licences-of-the-sources"]
-    lines += ["task_categories:", "- image-segmentation", "- image-text-to-text"]
-    lines += ["tags:", "- medical", "- agent", "- trajectories", "- interactive-segmentation"]
-    lines += ["size_categories:", f"- {_size(max(sum(splits.values()) for splits in counted['tables'].values()))}"]
-    lines.append("configs:")
-    tables = [table for table in TABLES if table in counted["tables"]]
-    default = next((table for table in ("sft", "rl", "test", "vqa") if table in tables), tables[0])
-    for name in tables:
-        lines.append(f"- config_name: {name}")
-        if name == default:
-            lines.append("  default: true")
-        lines.append("  data_files:")
-        for split in counted["tables"][name]:
-            lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(f'data/{name}/{split}-*.parquet')}"]
-    return "\n".join([*lines, "---"])
 
 
 def _card(counted: Mapping[str, Any], facts: Mapping[str, Any], figures: Mapping[str, str]) -> str:
@@ -134,7 +103,7 @@ def _card(counted: Mapping[str, Any], facts: Mapping[str, Any], figures: Mapping
     parts += _reasoning(facts)
     parts += _section("## Audit of the splits", facts.get("audit"))
     for key, value in facts.items():
-        if key not in _ALL_KNOWN:
+        if key not in _ALL_KNOWN and not _is_plain(value):
             parts += _section(f"## {one_line(key).replace('_', ' ').capitalize()}", value)
     parts += _licences(counted, facts)
     parts += _limits(counted, facts)
@@ -176,6 +145,9 @@ def _making(counted: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
         parts.append(code_block(str(facts["command"]), "console"))
     for name in ("segmenter", "teacher", "run"):
         parts += _section(f"### {name.capitalize()}", facts.get(name))
+    plain = {key: value for key, value in facts.items() if key not in _ALL_KNOWN and _is_plain(value)}
+    if plain:
+        parts.append(facts_table(plain))
     if made:
         parts += ["Written in every trajectory's provenance:", facts_table(made)]
     if facts.get("config"):
@@ -189,7 +161,7 @@ def _trajectories(sft: Mapping[str, Any], figures: Mapping[str, str]) -> list[st
         f"{number(sft['num'])} trajectories with {number(sft['num_replies'])} replies, of which "
         f"{number(sft['num_learnt_replies'])} are learnt. In {number(sft['num_absent'])} the target is not in the "
         "image: to refuse is right there by definition, so they are left out of IoU, Dice and the comparison above. "
-        "Length counts actions without the last one, which stops."
+        "Length counts actions without the one that stops."
     )
     for file, caption in figures.items():
         parts.append(f"![{caption}](figures/{file})\n\n*{caption}*")
@@ -289,11 +261,9 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
         return []
     parts = ["## Left out"]
     if isinstance(drops, Mapping):
-        nested = [(outer, inner) for outer, inner in drops.items() if isinstance(inner, Mapping)]
-        rows = [[str(o).replace("_", " "), str(r).replace("_", " "), n] for o, by in nested for r, n in by.items()]
-        parts += ["### Trajectories that were dropped", table(["scenario", "reason", "trajectories"], rows, left=2)]
-        flat = {str(r).replace("_", " "): n for r, n in drops.items() if isinstance(n, int) and not isinstance(n, bool)}
-        parts.append(counts_table("reason", flat) if flat else "" if rows else "None.")
+        rows = [[*_dropped(name), count] for name, count in _flat(drops)]
+        parts.append("### Trajectories that were dropped")
+        parts.append(table(["scenario", "reason", "trajectories"], rows, left=2) or "None.")
     if faults is not None:
         parts.append("### Items that could not be used")
         if isinstance(faults, Mapping):
@@ -302,6 +272,23 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
         else:
             parts += _section("", faults) or ["None."]
     return parts
+
+
+def _flat(drops: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """``{"scenario: reason": n}`` of counts that may be nested by scenario."""
+    found = []
+    for name, inner in drops.items():
+        if isinstance(inner, Mapping):
+            found += [(f"{name}: {reason}", count) for reason, count in inner.items()]
+        else:
+            found.append((str(name), inner))
+    return found
+
+
+def _dropped(name: str) -> tuple[str | None, str]:
+    scenario, colon, reason = name.partition(": ")
+    words = (reason if colon else scenario).replace("_", " ")
+    return (scenario.replace("_", " ") if colon else None), words
 
 
 def _reasoning(facts: Mapping[str, Any]) -> list[str]:
@@ -367,10 +354,9 @@ def _section(title: str, value: Any) -> list[str]:
     return [title, body] if title else [body]
 
 
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | None) and len(str(value)) <= 100
+
+
 def _of(summary: Mapping[str, float] | None, key: str, digits: int = 4) -> str | None:
     return None if summary is None else f"{summary[key]:.{digits}f}"
-
-
-def _size(count: int) -> str:
-    limits = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
-    return next((name for limit, name in limits if count < limit), "1M<n<10M")

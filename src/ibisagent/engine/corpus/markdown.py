@@ -11,6 +11,7 @@ from ibisagent.io.files import one_line
 __all__ = ["cell", "code_block", "counts_table", "facts_table", "number", "table"]
 
 _MAX_CELL = 300
+_MAX_ITEMS = 10
 
 
 def cell(value: Any) -> str:
@@ -25,7 +26,9 @@ def cell(value: Any) -> str:
         return "; ".join(f"{cell(name)}: {cell(inner)}" for name, inner in value.items()) or "–"
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
-        return ", ".join(cell(item) for item in items) or "–"
+        shown = [cell(item) for item in items[:_MAX_ITEMS]]
+        more = [f"and {len(items) - _MAX_ITEMS:,} more"] if len(items) > _MAX_ITEMS else []
+        return ", ".join(shown + more) or "none"
     text = one_line(value, _MAX_CELL)
     for character in "\\|`*_<>[]$#":
         text = text.replace(character, "\\" + character)

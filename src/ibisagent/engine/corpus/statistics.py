@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ibisagent.engine.corpus.reader import Corpus
+from ibisagent.engine.moments import Intent
 
 __all__ = ["MAX_CURVE", "PAPER", "statistics", "summary"]
 
@@ -24,6 +25,7 @@ _Score = tuple[float, float, int]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BINS = 40
+_STOPS = frozenset((Intent.FITS, Intent.ROUGH, Intent.ABSENT))
 _ORIGIN = ["source", "group", "split", "licence", "modality"]
 _ASKED = [*_ORIGIN, "target", "scenario", "instruction_category", "target_mask.size"]
 
@@ -42,7 +44,7 @@ def statistics(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ``tables`` (rows by table and split), ``images``, ``licences``, and for each of ``sft``, ``rl``, ``test`` and
         ``vqa`` that is there a section; plain numbers, texts, lists and dicts, which JSON can hold. Final IoU and Dice
         (``with_target`` and all that is by target or scenario) are over trajectories whose target is in the image:
-        where it is absent, refusing is right by definition.
+        where it is absent, refusing is right by definition. ``num_steps`` counts actions without the one that stops.
 
     Raises
     ------
@@ -115,13 +117,15 @@ def _trajectories(corpus: Corpus) -> dict[str, Any]:
     curves: dict[str, list[list[float]]] = defaultdict(list)
     made: dict[str, set[Any]] = defaultdict(set)
     num_absent = num_learnt = num_replies = 0
-    columns = [*_ASKED, "outcome", "expert", "final_iou", "final_dice", "num_steps", "num_clicks", "provenance"]
+    columns = [*_ASKED, "outcome", "expert", "final_iou", "final_dice", "num_clicks", "provenance"]
     columns += [f"steps.list.element.{name}" for name in ("intent", "learn", "iou")]
     for row in corpus.rows("sft", columns=columns):
         counts.add(row)
         key = (_text(row["modality"]), _text(row["target"]))
         pairs[key] += 1
-        lengths.append(row["num_steps"])
+        # The paper's length is that of clicks: the action that stops is no step of it, whatever the row counts.
+        moves = row["steps"][:-1] if row["steps"] and row["steps"][-1]["intent"] in _STOPS else row["steps"]
+        lengths.append(len(moves))
         clicks.append(row["num_clicks"])
         intents.update(_text(step["intent"]) for step in row["steps"])
         num_replies += len(row["steps"])
@@ -132,11 +136,11 @@ def _trajectories(corpus: Corpus) -> dict[str, Any]:
         if row["target_mask"] is None:
             num_absent += 1
         elif row["final_iou"] is not None:
-            score = (row["final_iou"], row["final_dice"], row["num_steps"])
+            score = (row["final_iou"], row["final_dice"], len(moves))
             scores.append(score)
             per_target[key].append(score)
             per_scenario[_text(row["scenario"])].append(score)
-            by_step = [step["iou"] for step in row["steps"][: row["num_steps"]]]  # without the Terminate
+            by_step = [step["iou"] for step in moves]
             if by_step and None not in by_step:
                 curves[_text(row["scenario"])].append(by_step)
     return {

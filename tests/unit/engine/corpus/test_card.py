@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 import sample_corpus
-from ibisagent.engine.corpus.card import front_matter, write_card
+from ibisagent.engine.corpus.card import write_card
 from ibisagent.engine.corpus.figures import MAX_TARGETS, write_figures
+from ibisagent.engine.corpus.front_matter import front_matter
 from ibisagent.engine.corpus.markdown import cell, code_block, counts_table, number
 from ibisagent.engine.corpus.reader import Corpus
 from ibisagent.engine.corpus.statistics import statistics, summary
@@ -29,7 +30,8 @@ FACTS = {
     "segmenter": {"name": "rules", "weights sha256": None},
     "teacher": "template",
     "run": {"seconds": 12.345, "cases_per_second": 4.5},
-    "drops": {"plain": {"low_final_iou": 3, "too_long": 1}},
+    "drops": {"plain: low_final_iou": 3, "rejected_by_person": 1, "absent": {"too_long": 2}},
+    "num_samples": 17,
     "faults": {"missing_mask": 2},
     "reasoning": {"asked": 100, "written": 120, "rejected": 20, "given_up": 1, "rejected: leak": 12},
     "audit": {"groups shared between splits": 0},
@@ -84,8 +86,13 @@ def test_shards_without_rows_load_too(tmp_path: Path, monkeypatch: pytest.Monkey
     (full,) = (out / "data" / "rl").glob("*.parquet")
     full.rename(full.with_name("train-00000-of-00002.parquet"))
     write_table(shard_path(out, "rl", "train", 1, 2), "rl", [])
+    write_table(shard_path(out, "rl", "val", 0, 1), "rl", [])
+    write_table(shard_path(out, "test", "test", 0, 1), "test", [])
     write_card(out)
-    assert len(datasets.load_dataset(str(out), "rl", cache_dir=str(tmp_path / "cache"))["train"]) == 3
+    loaded = datasets.load_dataset(str(out), "rl", cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 3}
+    head = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    assert "test" not in [config["config_name"] for config in head["configs"]]
 
 
 def test_the_front_matter_is_yaml_that_names_every_table(card: str) -> None:
@@ -123,8 +130,11 @@ def test_it_says_how_it_was_made_and_what_was_left_out(card: str) -> None:
     made = section(card, "## How it was made")
     assert "ibisagent synthesize --config tiny.yaml" in made and "| seconds | 12.35 |" in made
     assert '````json\n{\n  "seed": 0' in made  # the block is not closed by the text in it
-    assert "| plain | low final iou | 3 |" in section(card, "## Left out")
-    assert "| missing mask | 2 |" in section(card, "## Left out")
+    assert "| num samples | 17 |" in made
+    left_out = section(card, "## Left out")
+    assert "| plain | low final iou | 3 |" in left_out and "| – | rejected by person | 1 |" in left_out
+    assert "| absent | too long | 2 |" in left_out
+    assert "| missing mask | 2 |" in left_out
     reasoning = section(card, "## Reasoning and its verifier")
     assert "| of those, rejected | 20 | 16.67% |" in reasoning and "| rejected: leak | 12 | 10.00% |" in reasoning
     assert "| groups shared between splits | 0 |" in section(card, "## Audit of the splits")
@@ -174,7 +184,7 @@ def test_phantoms_are_called_drawn(tmp_path: Path) -> None:
     write_table(shard_path(tmp_path, "images", "train", 0, 1), "images", [{**row, "source": "phantoms"}])
     write_card(tmp_path, {"drops": {"too_long": 2}, "faults": {}})
     text = (tmp_path / "README.md").read_text()
-    assert "`phantoms` are drawn, not taken" in text and "| too long | 2 | 100.0% |" in text
+    assert "`phantoms` are drawn, not taken" in text and "| – | too long | 2 |" in text
 
 
 def test_many_targets_and_hostile_names_are_drawn(tmp_path: Path) -> None:
@@ -196,6 +206,7 @@ def test_texts_of_strangers_stay_in_their_cells() -> None:
     assert [number(v) for v in (1234567, 0.94271, 12.345, 1234.56, 3.0, float("nan"))] == [
         "1,234,567", "0.9427", "12.35", "1,234.6", "3", "–",
     ]  # fmt: skip
+    assert cell(list(range(30))).endswith("9, and 20 more")
     assert code_block("``` x").startswith("````")
     table = counts_table("t", {"a": 6, "b": 3, "c": 1}, limit=1)
     assert table.splitlines()[2:] == ["| a | 6 | 60.0% |", "| 2 others | 4 | 40.0% |"]

@@ -50,9 +50,11 @@ def test_a_trajectory_that_has_ended_keeps_its_last_value(tmp_path: Path) -> Non
     long = json.loads(json.dumps(row))
     step = long["steps"][0]
     long["steps"] = [{**step, "iou": 0.02 * k} for k in range(MAX_CURVE + 5)] + [long["steps"][-1]]
-    long["num_steps"], long["trajectory_id"] = MAX_CURVE + 5, "long"
+    long["num_steps"], long["trajectory_id"] = MAX_CURVE + 6, "long"  # rows may count the Terminate or not
     write_table(shard_path(tmp_path, "sft", "train", 0, 1), "sft", [row, long])
-    curve = statistics(tmp_path)["sft"]["iou_by_step"]["plain"]
+    found = statistics(tmp_path)["sft"]
+    assert found["lengths"] == {"1": 1, str(MAX_CURVE + 5): 1}
+    curve = found["iou_by_step"]["plain"]
     assert len(curve["mean"]) == MAX_CURVE
     last = row["steps"][0]["iou"]
     assert curve["mean"][10] == pytest.approx((last + 0.2) / 2, abs=1e-6)
