@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SYNONYMS", "Phrase", "is_plural", "modality_phrase", "target_phrases"]
+from ibisagent.engine.language.ontology import concept
+
+__all__ = ["SYNONYMS", "Phrase", "is_plural", "modality_phrase", "target_phrases", "with_article"]
 
 
 _NO_ARTICLE = ("both ", "all ", "each ", "every ", "any ", "this ", "these ")
@@ -46,7 +48,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "uppermost nucleus": ("topmost nucleus", "uppermost cell nucleus"),
     "white matter": ("white matter of the brain", "cerebral white matter"),
 }
-"""Other ways to say the targets of the mini data set; each is equally right on any image of it."""
+"""Other ways to say the targets of the mini data set; each is equally right on any image of it.
+
+The shipped models know these; :func:`target_phrases` gives those of the ontology too, where it is asked for them.
+"""
 
 # Words whose ending misleads: the first look plural and are not, the second are plural without an s.
 _SINGULAR_IN_S = frozenset(
@@ -55,7 +60,7 @@ _SINGULAR_IN_S = frozenset(
     "hypothalamus thalamus humerus meniscus nucleus radius rectus sarcoidosis virus".split()
 )
 _PLURAL_ELSE = frozenset(
-    "alveoli atria bronchi bacteria calculi diverticula feet foci fungi gyri hippocampi lacunae "
+    "alveoli atria bronchi bacteria calculi diverticula drusen feet foci fungi ganglia gyri hippocampi lacunae "
     "larvae menisci metastases mitochondria nuclei ova septa sulci teeth thalami vertebrae villi viscera".split()
 )
 # The noun that carries the number stands before these words: "nuclei of the cells", "tumor in the lung".
@@ -94,7 +99,7 @@ def _without_article(name: str) -> str:
     return text
 
 
-def target_phrases(target: str) -> tuple[Phrase, ...]:
+def target_phrases(target: str, *, extended: bool = False) -> tuple[Phrase, ...]:
     """All ways to say a target, its own name first.
 
     Parameters
@@ -102,6 +107,8 @@ def target_phrases(target: str) -> tuple[Phrase, ...]:
     target
         Name as a case list carries it; a leading article is dropped. Names that the table does not know have
         one phrase, themselves.
+    extended
+        Whether to add the synonyms and lay terms of the ontology to those of :data:`SYNONYMS`.
 
     Raises
     ------
@@ -111,7 +118,17 @@ def target_phrases(target: str) -> tuple[Phrase, ...]:
     name = _without_article(target)
     if not name:
         raise ValueError("a target needs a name")
-    return tuple(Phrase(text, is_plural(text)) for text in (name, *SYNONYMS.get(name.lower(), ())))
+    phrases = [Phrase(text, is_plural(text)) for text in (name, *SYNONYMS.get(name.lower(), ()))]
+    known = concept(name) if extended else None
+    if known is not None and name.lower() in (known.name.lower(), *(p.lower() for p in (*known.synonyms, *known.lay))):
+        # A narrower name ("kidney" of "kidneys") keeps to itself: its concept's phrases may say more.
+        said = {p.text.lower() for p in phrases}
+        for text in (known.name, *known.synonyms, *known.lay):
+            if text.lower() not in said:
+                said.add(text.lower())
+                own = known.plural if text == known.name else None
+                phrases.append(Phrase(text, is_plural(text) if own is None else own))
+    return tuple(phrases)
 
 
 _MODALITIES: dict[str, str] = {
@@ -134,13 +151,43 @@ _MODALITIES: dict[str, str] = {
 }
 
 
-def modality_phrase(modality: str | None) -> str:
-    """What kind of picture it is, without an article: ``"CT scan"``; ``"image"`` where it is not known."""
+# Better words than those that the core library was drawn with, which stay as they were.
+_MODALITIES_SINCE: dict[str, str] = {
+    "fundusphotography": "fundus photograph",
+    "fundusphotograph": "fundus photograph",
+    "mammography": "mammogram",
+    "mg": "mammogram",
+    "radiography": "X-ray image",
+}
+
+
+def modality_phrase(modality: str | None, *, core: bool = False) -> str:
+    """What kind of picture it is, without an article: ``"CT scan"``; ``"image"`` where it is not known.
+
+    Parameters
+    ----------
+    modality
+        In any usual spelling, or None.
+    core
+        Whether to use only the words that the core library was drawn with ("Fundus photography image").
+    """
     if modality is None or not modality.strip():
         return "image"
     key = "".join(c for c in modality.lower() if c.isalnum())
-    known = _MODALITIES.get(key)
+    known = _MODALITIES.get(key) or (None if core else _MODALITIES_SINCE.get(key))
     if known is not None:
         return known
     text = " ".join(modality.split())
     return text if text.lower().endswith(("image", "scan", "photograph", "slide")) else f"{text} image"
+
+
+# Letters whose names begin with a vowel: "an MRI scan".
+_VOWEL_LETTERS = frozenset("AEFHILMNORSX")
+
+
+def with_article(phrase: str) -> str:
+    """A noun phrase with its indefinite article: ``"an MRI scan"``, ``"a CT scan"``, ``"an image"``."""
+    first = phrase.split()[0].split("-")[0]
+    spelt = first.isupper()  # of one letter, too: X-ray
+    vowel = first[0] in _VOWEL_LETTERS if spelt else first[0].lower() in "aeiou"
+    return f"{'an' if vowel else 'a'} {phrase}"

@@ -1,157 +1,122 @@
 """The library of instruction templates: the paper's 13 categories, starting (group A) and refining (group B).
 
-Placeholders (:mod:`ibisagent.engine.language.instructions` fills them, with the right article and number):
-``{the}`` "the left lung" · ``{name}`` "left lung" · ``{image}`` "CT scan" · ``{is}`` is/are · ``{it}`` it/them ·
-``{does}`` does/do.
-The last quarter of every category is kept out of training (split ``test``), so that what is measured is the
-understanding of a sentence, not the memory of it.
+The sentences are in ``assets/templates.json``, each category with a ``train`` and a ``test`` list: what is measured
+should be the understanding of a sentence, not the memory of it. Placeholders
+(:mod:`ibisagent.engine.language.instructions` fills them, with the right article and number):
+
+``{the}`` "the left lung" · ``{name}`` "left lung" · ``{Name}`` "Left lung" · ``{image}`` "CT scan" ·
+``{an_image}`` "a CT scan" · ``{is}`` is/are · ``{has}`` has/have · ``{does}`` does/do · ``{it}`` it/them ·
+``{its}`` its/their · ``{s}`` the ending of a verb, as in "end{s}" · in refining ones ``{mask}`` "mask after two clicks"
+and ``{Done}`` "Two clicks have been made so far" · in deceptive ones ``{place}`` "upper left of the image".
 """
 
 from __future__ import annotations
 
-__all__ = ["REFINE_CATEGORIES", "START_CATEGORIES", "TEMPLATES"]
+import json
+import re
+import string
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import resources
+from typing import Literal
 
-START: dict[str, tuple[str, ...]] = {
-    "direct": (
-        "Segment {the}.",
-        "Segment {the} in this {image}.",
-        "Outline {the}.",
-        "Mark {the} in the {image}.",
-        "Delineate {the}.",
-        "Find {the} and segment {it}.",
-        "Outline {the} in this {image}.",
-        "Delineate {the} in the {image}.",
-    ),
-    "goal_oriented": (
-        "I need a mask of {the}.",
-        "The goal is a precise mask of {the}.",
-        "We want to measure {the}; segment {it} first.",
-        "To measure the size of {the}, I need {it} outlined.",
-        "The final mask should cover {the} and nothing else.",
-        "Produce a segmentation of {the} for this {image}.",
-        "The goal is a segmentation of {the} in this {image}.",
-        "I need a precise mask that covers {the} and nothing else.",
-    ),
-    "initialization_intent": (
-        "Let's start segmenting {the}.",
-        "Begin a new segmentation of {the}.",
-        "There is no mask yet. Start with {the}.",
-        "Start from this {image} and segment {the}.",
-        "Place the first click for {the}.",
-        "Let's begin: the target is {the}.",
-        "There is no mask yet. Begin with {the} in this {image}.",
-        "Let's start a new mask: the target is {the}.",
-    ),
-    "mixed_conversational": (
-        "Here is a new {image}. I'd like to see {the} outlined.",
-        "OK, next {image}. This time it is about {the}.",
-        "I'm looking at this {image} and want {the} segmented.",
-        "Right, so the target is {the}. Go ahead and segment {it}.",
-        "I have this {image} here, and we need {the} marked.",
-        "Thanks. Now let's look at {the} and get {it} segmented.",
-        "OK, here is an image. The target is {the}, go ahead.",
-        "I'm looking at a new {image}, and now I need {the} outlined.",
-    ),
-    "polite": (
-        "Please segment {the}.",
-        "Please outline {the} in this {image}.",
-        "Could you please mark {the}?",
-        "Would you kindly segment {the} in this {image}?",
-        "Please find {the} and outline {it}, thank you.",
-        "Would you please delineate {the}?",
-        "Could you kindly outline {the} in the {image}?",
-        "Please mark {the} for me, thank you.",
-    ),
-    "question": (
-        "Where {is} {the}?",
-        "Can you segment {the}?",
-        "Which pixels belong to {the}?",
-        "Which part of this {image} {is} {the}?",
-        "Can you show me where {the} {is}?",
-        "What {does} {the} look like in this {image}?",
-        "Can you outline {the} in this {image}?",
-        "Where {is} {the} in the {image}?",
-    ),
-    "concise_technical": (
-        "{Name}.",
-        "Segmentation: {name}.",
-        "Target: {name}.",
-        "{Name}, binary mask.",
-        "Mask of {name}.",
-        "{Name} segmentation.",
-        "Target: {name}, binary mask.",
-        "Segmentation mask: {name}.",
-    ),
-}
+__all__ = [
+    "CORE_TEST",
+    "CORE_TRAIN",
+    "DECEPTIVE",
+    "HISTORY_PLACEHOLDERS",
+    "IMPLICIT",
+    "PLACEHOLDERS",
+    "REFINE",
+    "START",
+    "Library",
+    "Lists",
+    "near_duplicate",
+    "placeholders",
+]
 
-REFINE: dict[str, tuple[str, ...]] = {
-    "whats_next": (
-        "What is the next click to improve the mask of {the}?",
-        "Here is the current mask of {the}. What next?",
-        "What should be done next for {the}?",
-        "Given this mask of {the}, what is the next step?",
-        "Continue from this mask: the target is {the}.",
-        "Where should the next click go for {the}?",
-        "Here is the current mask. What is the next click for {the}?",
-        "Continue with {the}. What should be done next?",
-    ),
-    "error_hint": (
-        "The mask of {the} is not right yet; find the error and correct it.",
-        "Parts of {the} are missing or there is too much in the mask. Correct it.",
-        "The mask does not match {the}; correct it.",
-        "There are errors in this mask of {the}.",
-        "This mask misses or exceeds {the} in some places. Fix it.",
-        "Something is wrong with this mask of {the}.",
-        "There is an error in the mask of {the}. Find it and fix it.",
-        "This mask does not match {the} in some places.",
-    ),
-    "concise": (
-        "Refine {the}.",
-        "Refine: {name}.",
-        "Fix the mask of {the}.",
-        "Better mask of {the}.",
-        "Correct the mask: {name}.",
-        "{Name}, refine.",
-        "Fix the mask: {name}.",
-        "{Name}, better mask.",
-    ),
-    "improve_correct": (
-        "Improve this mask of {the}.",
-        "Correct the current mask so that it covers {the}.",
-        "Make the mask of {the} more precise.",
-        "Improve the segmentation of {the} in this {image}.",
-        "Correct the outline of {the}.",
-        "Improve the mask until it matches {the}.",
-        "Improve the current mask so that it matches {the}.",
-        "Correct this segmentation of {the} in the {image}.",
-    ),
-    "check_verify": (
-        "Check whether the mask covers {the}, and correct it if not.",
-        "Is this mask of {the} right? If not, fix it.",
-        "Verify the current mask of {the}.",
-        "Check the outline of {the} in this {image}.",
-        "Does this mask show {the}? Correct it if it does not.",
-        "Verify that the mask matches {the} and nothing else.",
-        "Check this mask of {the}. If it is not right, correct it.",
-        "Verify the outline of {the} in this {image}.",
-    ),
-    "polite_conversational": (
-        "Could you please improve the mask of {the}?",
-        "Thanks, that is close. Please correct the mask of {the} a little more.",
-        "Please have another look at {the} and refine the mask.",
-        "Would you mind correcting this mask of {the}?",
-        "Good start, but please make the mask of {the} more precise.",
-        "Please check {the} once more and fix the mask, thank you.",
-        "Thanks, good start. Could you please refine the mask of {the}?",
-        "Would you mind another look at the mask of {the}?",
-    ),
-}
+Library = Literal["core", "full"]
+Lists = Mapping[Literal["train", "test"], tuple[str, ...]]
 
-START_CATEGORIES = tuple(START)
-REFINE_CATEGORIES = tuple(REFINE)
+CORE_TRAIN, CORE_TEST = 6, 2
+"""How many of a category's ``train`` and ``test`` lists, from their beginnings, make the core library.
 
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    **START,
-    **REFINE,
-}
-"""Templates of every category; within one, the order is part of the library (its end is the test split)."""
+Models were trained and evaluated with these: they keep their order and their words.
+"""
+
+PLACEHOLDERS = frozenset("the name Name image an_image is has does it its s".split())
+HISTORY_PLACEHOLDERS = frozenset(("mask", "Done"))
+
+_ALIKE = 0.2  # share of words that must differ, so that two sentences count as two
+
+
+def _lists(rows: Mapping[str, list[str]]) -> Lists:
+    return {"train": tuple(rows["train"]), "test": tuple(rows["test"])}
+
+
+_FILE = json.loads(
+    resources.files("ibisagent.engine.language").joinpath("assets/templates.json").read_text(encoding="utf-8")
+)
+
+START: Mapping[str, Lists] = {name: _lists(rows) for name, rows in _FILE["start"].items()}
+REFINE: Mapping[str, Lists] = {name: _lists(rows) for name, rows in _FILE["refine"].items()}
+IMPLICIT: Lists = _lists(_FILE["implicit"])
+"""Frames around a description of the target."""
+DECEPTIVE: Mapping[str, Lists] = {hint: _lists(rows) for hint, rows in _FILE["deceptive"].items()}
+"""By hint: what they claim is false where they are used."""
+
+
+def placeholders(template: str) -> set[str]:
+    """Names of the placeholders in a template.
+
+    Raises
+    ------
+    ValueError
+        If its braces are not paired, or a placeholder carries a conversion or a format.
+    """
+    found = set()
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if name is None:
+            continue
+        if form or conversion or not name.isidentifier():
+            raise ValueError(f"a placeholder is a plain name, not {{{name}}}")
+        found.add(name)
+    return found
+
+
+_TARGET = re.compile(r"\{(the|name|Name)\}")
+_IMAGE = re.compile(r"(?:\b(?:this|the) )?\{(image|an_image)\}")
+_WORD = re.compile(r"[a-zA-Z']+")
+
+
+@lru_cache(maxsize=8192)
+def _skeleton(template: str) -> tuple[str, ...]:
+    """Words in lower case; the target is one word, the image another, and punctuation does not count."""
+    return tuple(_WORD.findall(_IMAGE.sub(" anyimage ", _TARGET.sub(" anytarget ", template)).lower()))
+
+
+def _distance(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """Edit distance in words."""
+    row = list(range(len(b) + 1))
+    for i, word in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
+    return row[-1]
+
+
+def near_duplicate(template: str, others: Iterable[str]) -> str | None:
+    """The first of `others` that says the same in nearly the same words, or None.
+
+    Two templates are near-duplicates if at most one word, or at most a fifth of the words, must be added, removed or
+    exchanged to make one of the other. Case, punctuation, and the way in which target and image are inserted do not
+    count.
+    """
+    mine = _skeleton(template)
+    for other in others:
+        words = _skeleton(other)
+        longest = max(len(mine), len(words))
+        limit = max(1, int(_ALIKE * longest))
+        if abs(len(mine) - len(words)) <= limit and _distance(mine, words) <= limit:
+            return other
+    return None

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibisagent import phantoms
 from ibisagent.engine.language.naming import SYNONYMS, modality_phrase
 from ibisagent.engine.language.ontology import (
     MODALITIES,
@@ -22,7 +19,6 @@ from ibisagent.engine.language.ontology import (
     related,
 )
 
-MINI = Path(__file__).parents[4] / "data/mini/cases.jsonl"
 GENERIC = {"tumor", "lesion"}  # core synonyms that are concepts of their own
 
 # Object names of a large public collection of masks: what users' data will be labelled with.
@@ -40,22 +36,6 @@ PUBLIC = (
     "right middle lung lobe|lower lung lobe|heart|left upper lung lobe|upper lung lobe|melanoma|abdomen tumor|"
     "kidney tumor|kidney cyst|pneumothorax|pleural effusion|cerebellum|brain ventricles"
 ).split("|")
-
-
-def shown() -> dict[str, set[str]]:
-    """Names of mini and the phantoms, with the modalities that show them."""
-    homes: dict[str, set[str]] = {}
-    for line in MINI.read_text().splitlines():
-        row = json.loads(line)
-        homes.setdefault(row["target"], set()).add(row["modality"])
-    for kind in phantoms.KINDS:
-        for seed in range(8):
-            for name in phantoms.generate(kind, seed, 96).masks:
-                homes.setdefault(name, set()).add(phantoms.MODALITIES[kind])
-    return homes
-
-
-HOMES = shown()
 
 
 def phrases(one: Concept) -> tuple[str, ...]:
@@ -89,8 +69,8 @@ def test_sides_are_opposite_and_alike() -> None:
             assert not related(name, other.name)
 
 
-def test_every_name_of_mini_and_the_phantoms_is_known_where_it_is_shown() -> None:
-    for name, homes in HOMES.items():
+def test_every_name_of_mini_and_the_phantoms_is_known_where_it_is_shown(shown_in: dict[str, set[str]]) -> None:
+    for name, homes in shown_in.items():
         one = concept(name)
         assert one is not None and one.name == name
         for modality in homes:
