@@ -1,0 +1,287 @@
+"""Holds what a text claims against the action and the facts: contradictions, and statements that no one can see.
+
+Rules speak only where the case is clear. A sentence that compares, recalls an earlier step or repeats the user is not
+a claim about the present action.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from ibisagent.engine.moments import Intent
+from ibisagent.engine.reasoning.wording import sentences
+
+if TYPE_CHECKING:
+    from ibisagent.engine.moments import Moment
+    from ibisagent.engine.reasoning.facts import Facts
+
+__all__ = ["Claim", "contradictions", "ungrounded"]
+
+
+class Claim(NamedTuple):
+    """A claim that does not hold: the words, and why not."""
+
+    excerpt: str
+    message: str
+
+
+_NEGATION = re.compile(
+    r"\b(?:not|no|nothing|none|never|nowhere|without|neither|nor|hardly|cannot|if|whether|would|nobody)\b|n't\b"
+)
+_PAST = re.compile(
+    r"\b(?:last|previous|earlier|former|before|first) (?:\w+ )?(?:click|step|box|action|correction|point|one)\b"
+)
+_HEARSAY = re.compile(r"\b(?:user|instruction|request|asked|asks|question|speaks|supposed|points? to|description)\b")
+
+
+def _asserted(pattern: re.Pattern[str], text: str) -> str | None:
+    """The first match with no negation in the few words before it, in its own clause."""
+    for match in pattern.finditer(text):
+        before = re.split(r"[,;]", text[: match.start()])[-1]
+        if not _NEGATION.search(" ".join(before.split()[-5:])):
+            return match.group()
+    return None
+
+
+_MISSED = re.compile(
+    r"\b(?:misses|missed|missing|leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short|ends? too early"
+    r"|stops? too early|too small|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green|part of the mask)"
+    r"|not (?:\w+ )?(?:cover|reach|include) (?:all|the whole|it|enough)|should be (?:added|included)"
+    r"|has to be (?:added|included)|extend (?:it|the mask|the green)|needs to grow|add (?:it|this|that) to the mask)\b"
+)
+_EXCESS = re.compile(
+    r"\b(?:spills?|spilled|spilling|leaks?|leaked|leaking|overshoots?|covers? (?:too much|more than)|too much green|too generous"
+    r"|too (?:large|big|wide)|(?:extends?|reaches|goes|runs|ran|went|bulges) (?:past|beyond|over|into)"
+    r"|(?:does not|doesn't) belong|(?:has|have|needs|need|ought|must|should) (?:to )?(?:be removed|be cut|come off|come out|go)\b"
+    r"|(?:remove|exclude|trim|subtract) (?:it|this|that|the)|take (?:it|this|that|\w+ \w+) away|cut (?:it|this|that) "
+    r"(?:off|away|back)|swallow(?:s|ed)|too much is green|excess|surplus)\b"
+)
+_SIGNED = {
+    True: re.compile(r"\bpositive(?: \w+)? (?:click|point|prompt)\b"),
+    False: re.compile(r"\bnegative(?: \w+)? (?:click|point|prompt)\b"),
+}
+_STOP = re.compile(
+    r"\b(?:i|we) (?:\w+ )?(?:stop|finish|terminate|conclude)\b|\b(?:i am|i'm|we are|we're) (?:\w+ )?(?:done|finished)\b"
+    r"|\b(?:can|should|may|must) stop\b|\bnothing (?:\w+ ){0,2}?(?:left|remains) to (?:correct|do|add|change)"
+    r"|\bno (?:further|more) clicks? (?:is|are)\b|\bno (?:change|correction)s? (?:is|are) (?:\w+ )?needed"
+    r"|\bi (?:keep|leave|accept) (?:it|the mask) as it is\b"
+)
+_FITS = re.compile(
+    r"\b(?:mask|green|green area|outline|segmentation|contour) (?:\w+ )?(?:fits|is complete|is right|is correct|is perfect"
+    r"|is good|is finished|matches)\b|\b(?:fits|covers) (?:\w+ )*(?:exactly|perfectly|completely|entirely|and nothing else)"
+    r"|\b(?:nothing is missing|nothing is too much|no error)\b"
+)
+_CONTRAST = re.compile(r"\b(?:but|except|however|only|yet|still|although|though|apart|otherwise|almost|nearly|instead|what)\b")
+_ABSENT = re.compile(
+    r"\b(?:is|are) (?:not|n't) (?:\w+ )?(?:present |visible |shown |contained |to be (?:seen|found) )?(?:in|on|part of) (?:this|the)"
+    r" (?:image|picture|scan|slice|photograph|view)|\b(?:is|are|seems?) (?:completely |entirely )?absent\b|\bi (?:refuse|decline)\b"
+    r"|\b(?:see|find|there (?:is|are)) no (?:\w+ ){1,4}?(?:in|on) (?:this|the) (?:image|picture|scan|slice|photograph)"
+    r"|\b(?:does not|doesn't) (?:show|contain) (?:an? |any |the )?(?!mask)\w+"
+)
+_UNDO = re.compile(
+    r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:undo|revert|withdraw|(?:take|pull|go) (?:it |this |that |the \w+ click |the click )?back)"
+    r"|(?:^|[.;,] )undo\b|\bis (?:undone|taken back|reverted)\b"
+)
+_DISCARD = re.compile(
+    r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:discard|drop|throw (?:it |the mask |this mask )?away|reject) (?:it|the|this|that)"
+    r"|\b(?:i|we) (?:\w+ )?start (?:over|from (?:scratch|nothing))"
+)
+_CLICKS = re.compile(
+    r"\b(?:i|we|i'll|i will) (?:now )?(?:click\b(?! was)|add (?:a|another|one) (?:\w+ )?click|(?:place|put|set|give) (?:a|another|one)"
+    r" (?:\w+ )?(?:click|point|box))|\b(?:a|another) (?:positive|negative) click (?:there|here|on|at|in|near|should|will)\b"
+)
+_NO_MASK = re.compile(r"\b(?:there is no mask|no mask (?:yet|so far|is shown|exists)|no green (?:yet|so far|is shown)|nothing is (?:green|segmented))\b")
+_MASK_IS = re.compile(
+    r"(?<!old )(?<!previous )(?<!dropped )(?<!discarded )(?<!given )(?<!first )(?<!no )\b(?:mask|green area) (?:\w+ )?"
+    r"(?:covers|misses|fits|ends|reaches|spills|lies|leaves|includes|stops|overshoots|follows)\b"
+)
+
+
+def contradictions(text: str, moment: Moment, facts: Facts | None) -> Iterator[Claim]:
+    """Claims in plain lower-case text that the action gives the lie; ``facts`` None leaves out what needs the picture."""
+    action, kind = moment.action, moment.action.kind
+    acts = kind in ("click", "box")
+    now = " ".join(s for s in sentences(text) if not _PAST.search(s))
+    own = " ".join(s for s in sentences(text) if not _HEARSAY.search(s))
+    missed, excess = _asserted(_MISSED, now), _asserted(_EXCESS, now)
+    if action.kind == "click" and moment.intent is not Intent.START and len({c.positive for c in action.clicks}) == 1:
+        positive = action.clicks[0].positive
+        if positive and excess and not missed:
+            yield Claim(excess, "speaks of too much mask, but the click is positive")
+        if not positive and missed and not excess:
+            yield Claim(missed, "speaks of a missing part, but the click is negative")
+    if action.kind == "click" and len({c.positive for c in action.clicks}) == 1:
+        positive = action.clicks[0].positive
+        if (said := _asserted(_SIGNED[not positive], now)) and not _asserted(_SIGNED[positive], now):
+            yield Claim(said, f"the click is {'positive' if positive else 'negative'}")
+    if kind != "terminate":
+        if said := _asserted(_STOP, own):
+            yield Claim(said, f"speaks of stopping, but the action is {kind}")
+        elif acts and (said := _asserted(_FITS, now)) and not (missed or excess or _CONTRAST.search(now)):
+            yield Claim(said, "says that the mask fits, but acts")
+        if (said := _absence(own, moment)) and kind != "discard":
+            yield Claim(said, f"says that the target is absent, but the action is {kind}")
+    for pattern, name in ((_UNDO, "undo"), (_DISCARD, "discard")):
+        # "Discard" and "start over" are also said of an undone first click, so only acts and stops speak against them.
+        if kind not in ("undo", "discard") or (name == "undo" and kind == "discard"):
+            if kind != name and (said := _asserted(pattern, text)):
+                yield Claim(said, f"speaks of {name}, but the action is {kind}")
+    if not acts and (said := _asserted(_CLICKS, text)) and not re.search(r"\bthen\b|\bstart again\b", text):
+        yield Claim(said, f"speaks of a click, but the action is {kind}")
+    if action.kind == "terminate":
+        yield from _ending(own, now, moment, missed, excess)
+    yield from _about_mask(text, moment)
+    if facts is not None:
+        yield from _places(text, facts)
+
+
+def _absence(text: str, moment: Moment) -> str | None:
+    said = _asserted(re.compile(_ABSENT.pattern.replace("(?:not|n't)", "(?:not|n't)")), text)
+    if said is None:
+        # Here the negation is the claim itself.
+        match = _ABSENT.search(text)
+        said = match.group() if match else None
+    if said is None or re.search(r"\b(?:upper|lower|left|right|there|corner|side|half)\b", text):
+        return None
+    return said
+
+
+def _ending(own: str, now: str, moment: Moment, missed: str | None, excess: str | None) -> Iterator[Claim]:
+    verdict = moment.action.verdict if moment.action.kind == "terminate" else ""
+    if verdict == "found":
+        contrast = re.search(r"\b(?:no longer|anymore|any more|closed|was|were|filled|first|user|gone)\b", now)
+        if (missed or excess) and not contrast:
+            yield Claim(missed or excess or "", "names an error of the mask, but stops with found")
+        if said := _absence(own, moment):
+            yield Claim(said, "says that the target is absent, but stops with found")
+    if verdict == "absent" and (said := _asserted(_FITS, now)):
+        yield Claim(said, "says that the mask fits, but refuses")
+
+
+def _about_mask(text: str, moment: Moment) -> Iterator[Claim]:
+    shown = moment.mask is not None and moment.mask.any()
+    if shown and (match := _NO_MASK.search(text)):
+        yield Claim(match.group(), "a mask is shown")
+    if moment.mask is None:
+        own = " ".join(s for s in sentences(text) if not _HEARSAY.search(s))
+        if said := _asserted(_MASK_IS, own):
+            yield Claim(said, "no mask is shown")
+
+
+_ROWS = {"upper": "upper", "top": "upper", "lower": "lower", "bottom": "lower"}
+_PLACE = re.compile(
+    r"\b(?:in|at|on|near|towards?) the (?:(upper|lower|top|bottom|middle)[- ]?)?(?:(left|right|centre|center)[- ]?)?"
+    r"(?:hand )?(?:(?:part|side|half|third|corner|edge|area|portion|quadrant|quarter|border)s? )?"
+    r"(?:of the (?:image|picture|frame|scan|view|photograph)\b|(?=[.;,:]|$))"
+)
+
+
+def _places(text: str, facts: Facts) -> Iterator[Claim]:
+    """Places of the image in sentences about the click, against where it is."""
+    at = facts.click or None
+    if at is None:
+        return
+    for sentence in sentences(text):
+        if _HEARSAY.search(sentence) or _PAST.search(sentence) or not _ABOUT_CLICK.search(sentence):
+            continue
+        wrong = None
+        for match in _PLACE.finditer(sentence):
+            row, column = _ROWS.get(match[1] or "", ""), match[2] or ""
+            if not row and column not in ("left", "right"):
+                continue
+            clash = (
+                (column == "left" and at.x > 0.55) or (column == "right" and at.x < 0.45)
+                or (row == "upper" and at.y > 0.6) or (row == "lower" and at.y < 0.4)
+            )  # fmt: skip
+            if not clash:
+                wrong = None
+                break
+            wrong = match.group()
+        if wrong:
+            yield Claim(wrong, f"the click lies in the {at.place} of the image")
+
+
+_ABOUT_CLICK = re.compile(r"\b(?:click|clicks|clicking|start|begin|point|misses|missing|uncovered|spills?|too much|remove|add)\b")
+
+_SIDE = re.compile(
+    r"\b(?:(to the (left|right) of|above|below|on the (left|right) of|left of|right of) (?:the )?(?:mask|green)(?: area| part)?)\b"
+)
+_SHARES = (
+    (re.compile(r"\b(?:about |roughly |nearly |almost )?(?:a )?half (?:of )?the (?:image|picture|frame)"), 0.3, 0.7),
+    (re.compile(r"\b(?:about |roughly |nearly )?a third of the (?:image|picture|frame)"), 0.2, 0.5),
+    (re.compile(r"\b(?:about |roughly |nearly )?a quarter of the (?:image|picture|frame)"), 0.14, 0.4),
+    (re.compile(r"\b(?:about |roughly |nearly )?a fifth of the (?:image|picture|frame)"), 0.1, 0.33),
+    (re.compile(r"\b(?:about |roughly |nearly )?a tenth of the (?:image|picture|frame)"), 0.05, 0.2),
+    (re.compile(r"\bmost of the (?:image|picture|frame)"), 0.45, 1.0),
+    (re.compile(r"\b(?:tiny|very small|only a small) (?:part|share|portion) of the (?:image|picture|frame)"), 0.0, 0.12),
+)
+_GREW = re.compile(
+    r"\bmask (?:\w+ )?(?:grew|has grown|became (?:\w+ )?(?:larger|bigger)|got (?:\w+ )?(?:larger|bigger)|gained)\b(?: by (?:about |roughly |some |around |nearly )?(\d+) ?%)?"
+)
+_SHRANK = re.compile(
+    r"\bmask (?:\w+ )?(?:shrank|has shrunk|became (?:\w+ )?smaller|got (?:\w+ )?smaller|lost)\b(?: (?:by )?(?:about |roughly |some |around |nearly )?(\d+) ?%)?"
+)
+_HELPED = re.compile(r"\blast (?:click|step|correction|box|one) (?:\w+ )?(?:helped|worked|improved|was good|did (?:its|the) job|did what i wanted)")
+_UNCHANGED = re.compile(
+    r"\blast (?:click|step|box|clicks) (?:\w+ )?(?:hardly|barely|scarcely|did not|didn't) (?:change|move|alter)\w*"
+    r"|\bmask (?:has |is )?(?:hardly|barely|scarcely|not) (?:changed|moved)\b"
+)
+_PIECES = re.compile(r"\b(?:in|of|has|have|into|is|are|as) (one|two|three|four|five|six|1|2|3|4|5|6) (?:separate |single |disconnected )?(?:green )?(?:pieces?|parts|islands|patches)\b")
+_COUNTS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+
+
+def ungrounded(text: str, moment: Moment, facts: Facts) -> Iterator[Claim]:
+    """Claims in plain lower-case text that the measured facts clearly deny."""
+    mask, click, change = facts.mask, facts.click, facts.change
+    own = " ".join(s for s in sentences(text) if not _HEARSAY.search(s))
+    if mask is not None:
+        for pattern, low, high in _SHARES:
+            if (match := pattern.search(own)) and re.search(r"\b(?:mask|green)\b", own) and not low <= mask.share <= high:
+                yield Claim(match.group(), f"the mask covers {mask.share:.0%} of the image")
+        match = _PIECES.search(own)
+        if match and "mask" in own:
+            said = _COUNTS.get(match[1]) or int(match[1])
+            if (said == 1) != (mask.pieces == 1) or abs(said - mask.pieces) > 1:
+                yield Claim(match.group(), f"the mask is in {mask.pieces} pieces")
+        match = re.search(r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:has|shows) (?:a|an|\w+) (?:\w+ )?holes?\b|\bhole in the (?:mask|green)", own)
+        if match and mask.holes == 0 and not (click and click.in_hole) and not _NEGATION.search(match.group()):
+            yield Claim(match.group(), "the mask has no hole")
+        pattern = r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:reaches|touches) the (left|right|upper|lower) (?:edge|border) of the (?:image|picture|frame)"
+        match = re.search(pattern, own)
+        if match and match[1] not in mask.borders:
+            yield Claim(match.group(), f"the mask does not touch the image's {match[1]} edge")
+    if mask is not None and click is not None:
+        if click.inside is False and (match := _SIDE.search(own)) and not _PAST.search(own):
+            words = match[1]
+            said = next(w for w in ("left", "right", "above", "below") if w in words)
+            opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}[said]
+            if opposite in click.side.split() and said not in click.side.split():
+                yield Claim(words, f"the click lies {click.side} of the mask")
+        inside = re.search(r"\b(?:point|click|spot) (?:\w+ )?(?:is|lies) (in|inside|within|outside|beyond) the (?:mask|green)", own)
+        if inside and (inside[1] in ("outside", "beyond")) == bool(click.inside):
+            yield Claim(inside.group(), f"the click lies {'inside' if click.inside else 'outside'} the mask")
+    if change is not None:
+        yield from _changes(text, change.kind, change.percent)
+
+
+def _changes(text: str, kind: str, percent: int) -> Iterator[Claim]:
+    about_last = " ".join(s for s in sentences(text) if _PAST.search(s) or re.search(r"\bmask (?:has |grew|shrank|lost)", s))
+    if not about_last:
+        return
+    told = f"the last step changed the mask's area by {percent} %" if kind not in ("first", "gone") else kind
+    grew, shrank = _GREW.search(about_last), _SHRANK.search(about_last)
+    if grew and (kind in ("shrank", "gone") or (kind == "hardly" and not _NEGATION.search(about_last))):
+        yield Claim(grew.group(), told)
+    if shrank and kind in ("grew", "first"):
+        yield Claim(shrank.group(), told)
+    for match in (grew, shrank):
+        if match and match[1] and kind not in ("first", "gone"):
+            said = int(match[1])
+            if abs(said - abs(percent)) > max(8, 0.3 * abs(percent)):
+                yield Claim(match.group(), told)
+    if (match := _UNCHANGED.search(about_last)) and kind in ("first", "gone", "grew", "shrank") and abs(percent) > 15:
+        yield Claim(match.group(), told)
+    if (match := _HELPED.search(about_last)) and kind in ("hardly", "gone"):
+        yield Claim(match.group(), told)

@@ -1,0 +1,71 @@
+"""Lexical families of leaks: the words by which a text shows that its writer saw more than the Agent view.
+
+They are read from ``assets/leaks.txt``. Patterns are generous on purpose: a thought that is refused costs another
+draw, a leak that stays teaches a model to claim what it cannot see.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+__all__ = ["HUES", "MISSPELT", "hue_pattern", "leak_families", "macros"]
+
+
+@cache
+def _lines() -> tuple[tuple[str, str], ...]:
+    text = files("ibisagent.engine.reasoning").joinpath("assets/leaks.txt").read_text(encoding="utf-8")
+    split = (line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return tuple((first, rest) for first, rest in split)
+
+
+@cache
+def macros() -> dict[str, str]:
+    """Patterns that others are built from, by name: ``NUMBER`` …"""
+    found: dict[str, str] = {}
+    for first, rest in _lines():
+        if first == "let":
+            name, pattern = rest.split(" ", 1)
+            found[name] = _expand(pattern, found)
+    return found
+
+
+@cache
+def leak_families() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Name and pattern of every family, in the order of the asset; all lines of a family make one pattern."""
+    joined: dict[str, list[str]] = {}
+    for first, rest in _lines():
+        if first != "let":
+            joined.setdefault(first, []).append(f"(?:{_expand(rest, macros())})")
+    return tuple((name, re.compile("|".join(lines))) for name, lines in joined.items())
+
+
+def _expand(pattern: str, known: dict[str, str]) -> str:
+    for name, value in known.items():
+        pattern = pattern.replace("{{" + name + "}}", value)
+    return pattern
+
+
+HUES: dict[str, str] = {
+    "red": r"red|reddish|reds|crimson|scarlet|vermill?ion|ruby|carmine|cherry|blood[- ]?colou?red|rouge",
+    "yellow": r"yellow|yellowish|yellows|gold|golden|amber|lemon|mustard|canary|saffron|jaune",
+    "blue": r"blue|bluish|blues|azure|navy|cobalt|sapphire|indigo|ultramarine",
+    "orange": r"orange|tangerine",
+    "magenta": r"magenta|fuchsia|purple|violet|lilac|pink|pinkish|mauve",
+    "cyan": r"cyan|teal|turquoise|aqua",
+}
+"""Words for hues other than the mask's green, by family."""
+
+
+def hue_pattern(family: str | None = None) -> str:
+    """A pattern for the words of one family of hues, or of all."""
+    words = HUES[family] if family else "|".join(HUES.values())
+    return rf"\b(?:{words})\b"
+
+
+MISSPELT: tuple[str, ...] = (
+    "annotation", "annotations", "annotated", "annotator", "reference", "groundtruth", "jaccard", "intersection",
+    "goldstandard", "labelled", "supervisor", "benchmark", "coordinate", "coordinates",
+)  # fmt: skip
+"""Long words of the families that stay readable with a letter wrong."""

@@ -1,0 +1,187 @@
+"""Refuses reasoning that no agent could have: leaks, contradictions, other targets, bad form, claims without ground.
+
+Rules, not a model: the same text always gets the same answer, and every refusal names the words that caused it.
+A violation's ``code`` is one of :data:`CODES`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ibisagent.engine.moments import Intent
+from ibisagent.engine.reasoning.claims import contradictions, ungrounded
+from ibisagent.engine.reasoning.facts import measure
+from ibisagent.engine.reasoning.leaks import find_leaks
+from ibisagent.engine.reasoning.wording import plain, sentences
+
+if TYPE_CHECKING:
+    from ibisagent.engine.moments import Moment
+
+__all__ = ["CODES", "MAX_WORDS", "Violation", "verify"]
+
+CODES: tuple[str, ...] = ("leak", "contradiction", "other_target", "form", "ungrounded")
+
+MAX_WORDS = 120
+"""Longest thought, in words: an agent's context pays for every one."""
+
+
+class Violation(NamedTuple):
+    """What is wrong with a text.
+
+    Parameters
+    ----------
+    code
+        One of :data:`CODES`.
+    excerpt
+        The words, in plain lower-case letters.
+    message
+        One sentence for whoever writes again.
+    """
+
+    code: str
+    excerpt: str
+    message: str
+
+
+def verify(text: str, moment: Moment, *, with_picture: bool = True) -> list[Violation]:
+    """Check a thought, or the answer's text, of a step. An empty list lets it pass.
+
+    Parameters
+    ----------
+    text
+        What a teacher wrote.
+    moment
+        The step. Its target is not read: the verifier judges by what the agent sees.
+    with_picture
+        False leaves out the claims that need facts measured on the picture (for texts whose picture is not at hand).
+
+    Returns
+    -------
+    list of Violation
+        ``leak`` speaks of what only the Oracle view shows; ``contradiction`` does not go with the action;
+        ``other_target`` names another structure as what is segmented; ``form`` is no plain short paragraph;
+        ``ungrounded`` states what the facts of the Agent view clearly deny.
+    """
+    found = list(_form(text))
+    letters = plain(text)
+    action = moment.action
+    clicks: tuple[tuple[float, float], ...] = ()
+    if action.kind == "click":
+        clicks = tuple((click.x, click.y) for click in action.clicks)
+    elif action.kind == "box":
+        clicks = ((action.x0, action.y0), (action.x1, action.y1))
+    leaks = find_leaks(
+        text, is_gray=_is_gray(moment), has_hue=lambda family: _has_hue(moment, family), clicks=clicks,
+        is_wrong=moment.intent is Intent.WRONG,
+    )  # fmt: skip
+    for leak in leaks:
+        found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
+    facts = measure(moment) if with_picture else None
+    found.extend(Violation("contradiction", *claim) for claim in contradictions(letters, moment, facts))
+    if facts is not None:
+        found.extend(Violation("ungrounded", *claim) for claim in ungrounded(letters, moment, facts))
+    found.extend(_other_target(text, moment))
+    return found
+
+
+def _is_gray(moment: Moment) -> bool:
+    pixels = moment.pixels
+    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]))
+
+
+_HUE_RANGES: dict[str, tuple[tuple[int, int], ...]] = {
+    "red": ((0, 20), (340, 360)), "orange": ((10, 45),), "yellow": ((30, 75),), "blue": ((180, 260),),
+    "cyan": ((160, 200),), "magenta": ((250, 345),),
+}  # fmt: skip
+
+
+def _has_hue(moment: Moment, family: str) -> bool:
+    """Whether a hundredth of the image's pixels have the hue, with some saturation."""
+    import cv2
+
+    pixels = moment.pixels
+    step = max(1, max(pixels.shape[:2]) // 128)
+    hsv = cv2.cvtColor(np.ascontiguousarray(pixels[::step, ::step]), cv2.COLOR_RGB2HSV)
+    hue, lively = hsv[..., 0].astype(int) * 2, (hsv[..., 1] > 40) & (hsv[..., 2] > 30)
+    hit = np.zeros_like(lively)
+    for low, high in _HUE_RANGES[family]:
+        hit |= (hue >= low) & (hue <= high)
+    return bool((hit & lively).mean() > 0.01)
+
+
+_TAGS = re.compile(r"</?\s*\w+[^>]*>|[{}]|```|\|\s*-{3}|^\s*[-*#]\s", re.MULTILINE)
+_PAIR = re.compile(r"[(\[]\s*-?\d*\.?\d+\s*[,;]\s*-?\d*\.?\d+")
+
+
+def _form(text: str) -> Iterator[Violation]:
+    words = text.split()
+    if not any(c.isalpha() for c in text):
+        yield Violation("form", text[:40], "there is no sentence")
+    if len(words) > MAX_WORDS:
+        yield Violation("form", " ".join(words[:8]), f"{len(words)} words; at most {MAX_WORDS}")
+    if match := _TAGS.search(text):
+        yield Violation("form", match.group(), "a thought is plain text without tags, braces or lists")
+    pairs = _PAIR.findall(text)
+    if len(pairs) > 1:
+        yield Violation("form", pairs[0], "a list of coordinates is no thought")
+
+
+# What is segmented is the object of these; what is named after the others is a neighbour.
+_SEGMENTING = re.compile(
+    r"(?:\b(?:segment(?:s|ing)?|outlin(?:e|es|ing)|delineat(?:e|es|ing)|mark(?:s|ing)?|search(?:ing)? for|look(?:ing)? for"
+    r"|target is|aim(?:ing)? (?:at|for)|mask (?:\w+ )?(?:misses|fits|follows|covers|shows|captures)|masks? of|mask for"
+    r"|part of|piece of|rest of|end of|tip of|click(?:ing)? (?:in|on|into|inside)|start (?:in|on|with)|whole|complete)"
+    r"|\bsegmentation of) (?:(?:only|all|all of|both|the|this|that|a|an|whole|entire|its|rest of|part of|middle of|centre of) )*$"
+)
+_NEIGHBOUR = re.compile(
+    r"\b(?:into|onto|over|at|beyond|towards?|to|from|near|beside|against|next|between|behind|across|along|past|under"
+    r"|above|below|with|not|no|than|around|like|off|outside|or|by|through|inside|within|is|are|be|neither|nor|and|also"
+    r"|rather|in|for|includes?|included|swallow\w*|covers?|taken?|touch\w*|overlaps?|of|on|lies|as)\b[\w ,]*$"
+)
+
+
+def _other_target(text: str, moment: Moment) -> Iterator[Violation]:
+    from ibisagent.engine.language.ontology import mentions, related
+
+    named = mentions(text)
+    if not named:
+        return
+    lower = text.lower()
+    others = [m for m in named if not related(m.name, moment.name)]
+    if not others:
+        return
+    names = {moment.name.lower(), *(w for w in moment.name.lower().split() if len(w) > 3)}
+    owns = len(others) < len(named) or any(name in lower for name in names)
+    for sentence in sentences(text):
+        at = text.find(sentence)
+        inside = [m for m in others if at <= m.start < at + len(sentence)]
+        low = sentence.lower()
+        sentence_owns = any(name in low for name in names) or any(
+            at <= m.start < at + len(sentence) for m in named if m not in others
+        )
+        if sentence_owns or re.search(r"\b(?:user|instruction|request|asked|looks? like|not|discard|instead|given)\b", low):
+            continue
+        for mention in inside:
+            before = low[: mention.start - at]
+            if (match := _SEGMENTING.search(before)) and not _negative_role(match.group(), moment):
+                words = (match.group() + text[mention.start : mention.end]).lower()
+                yield Violation("other_target", words, f"the target is the {moment.name}")
+                return
+    if not owns and not re.search(r"\b(?:target|structure|organ|lesion|object|it|them|this|that|asked)\b", lower):
+        first = others[0]
+        before = lower[: first.start]
+        if not _NEIGHBOUR.search(re.split(r"[.;:]", before)[-1]):
+            words = lower[first.start : first.end]
+            yield Violation("other_target", words, f"the target, the {moment.name}, is not named")
+
+
+def _negative_role(words: str, moment: Moment) -> bool:
+    """A negative click, a drop or an undo may name what the mask wrongly lies on."""
+    if moment.intent in (Intent.DISCARD, Intent.UNDO, Intent.ABSENT):
+        return True
+    negative = moment.action.kind == "click" and not moment.action.clicks[0].positive
+    return negative and not re.search(r"\b(?:segment|outlin|delineat|search|look|target|aim|misses|fits)", words)
