@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         splits=options.splits,
         segmenter=options.segmenter,
         teacher=options.teacher,
-        teacher_options=_teacher_options(options) or None,
+        teacher_options=_teacher_options(options),
         on_fault=options.on_fault,
         audit=options.audit,
     )
@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _teacher_options(options: argparse.Namespace) -> dict[str, Any]:
-    names = {"base_url": options.base_url, "api_key_env": options.api_key_env, "max_cost": options.max_cost}
-    return {name: value for name, value in names.items() if value is not None}
+    names = ("base_url", "api_key_env", "max_cost", "price_prompt", "price_completion")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def _report(facts: dict[str, Any], made: int, seconds: float, out: str) -> None:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ibisagent.actions import Click, ClickAction, DiscardAction, UndoAction
 from ibisagent.engine.damage import damaged_mask, other_mask
 from ibisagent.engine.expert import Expert
+from ibisagent.engine.language.hints import HINTS
 from ibisagent.engine.moments import Intent
 from ibisagent.engine.walk import Move, Subject, Walk, expert_walk, play_move
 from ibisagent.metrics import dice, iou
@@ -286,7 +287,7 @@ def _absent(stage: Stage, rng: np.random.Generator) -> Walk:
 def _deceptive(stage: Stage, rng: np.random.Generator) -> Walk:
     target = stage.subject.target
     assert target is not None
-    hint = ("wrong_place", "false_error", "false_mask")[int(rng.integers(3))]
+    hint = HINTS[int(rng.integers(len(HINTS)))]
     if hint == "false_error":
         return replace(_right_stop(stage, rng), hint=hint)
     if hint == "wrong_place":

@@ -21,6 +21,7 @@ from ibisagent.types import Image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ibisagent.engine.language.hints import Hint
     from ibisagent.segmenters.protocol import Segmenter
 
 __all__ = ["Move", "Subject", "Walk", "expert_walk", "play_move"]
@@ -81,7 +82,7 @@ class Walk:
     moves: list[Move] = field(default_factory=list)
     masks: list[NDArray[np.bool_] | None] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
-    hint: str | None = None
+    hint: Hint | None = None
     place: str | None = None
 
     @property

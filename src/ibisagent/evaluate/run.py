@@ -193,7 +193,7 @@ class _Evaluation:
             return row.instruction, ""
         seed = instruction_seed(self.config.seed, row.case_id)
         stage: Stage = "refine" if refine else "start"
-        drawn = draw_instruction(row.target, row.modality, seed, stage=stage, split="test")
+        drawn = draw_instruction(row.target, row.modality, seed, stage=stage, split="test", library="core")
         return drawn.text, drawn.category
 
     def _keep(self, position: int, result: CaseResult) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ibisagent.engine.language.instructions import draw_instruction
+from ibisagent.engine.language.instructions import Stage, draw_instruction
 from ibisagent.engine.splits import development_images
 from ibisagent.errors import InputError
 from ibisagent.train.nano_expert import correct, synthesize
@@ -50,7 +50,8 @@ def texts(source: SceneSource) -> list[str]:
     for name, homes in sorted(source.homes.items()):
         for i in range(60):
             modality = sorted(homes)[i % len(homes)]
-            said.append(draw_instruction(name, modality, rng, stage="refine" if i % 3 == 0 else "start").text)
+            stage: Stage = "refine" if i % 3 == 0 else "start"
+            said.append(draw_instruction(name, modality, rng, stage=stage, library="core").text)
         for kind in ("start", "missed", "excess", "undo", "discard", "fits", "rough", "absent"):
             for _ in range(3):
                 thought = thought_text(kind, name, where_text(float(rng.random()), float(rng.random())))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ibisagent.actions import DIALECTS, DiscardAction, TerminateAction, Turn
-from ibisagent.engine.language.instructions import draw_instruction
+from ibisagent.engine.language.instructions import Stage, draw_instruction
 from ibisagent.engine.language.naming import SYNONYMS
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
@@ -205,11 +205,10 @@ class NanoSamples(Dataset):
             # Inverted, the brightest would be the darkest.
             pixels = change_intensity(rng, pixels, strength=0.0 if "brightest" in item.target_name else 0.7)
         image = Image(pixels, Geometry.plane_2d(), modality=item.modality)
-        draw = draw_instruction(
-            item.target_name, item.modality, rng, stage="refine" if initial is not None else "start"
-        )
+        stage: Stage = "start" if initial is None else "refine"
+        draw = draw_instruction(item.target_name, item.modality, rng, stage=stage, library="core")
         while target is None and not _names(draw.text, item.target_name):
-            draw = draw_instruction(item.target_name, item.modality, rng)
+            draw = draw_instruction(item.target_name, item.modality, rng, library="core")
         case = Case(image, draw.text, initial)
         episode = item.episode.model_copy(deep=True)
         episode.instruction = draw.text

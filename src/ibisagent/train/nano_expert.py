@@ -294,7 +294,7 @@ def correct(scene: Scene, segmenter: Any, policy: Policy, rng: np.random.Generat
     initial, mismatched = _given(scene, rng)
     if initial is not None:
         stage = "refine"
-    instruction = draw_instruction(scene.target_name, scene.modality, rng, stage=stage).text
+    instruction = draw_instruction(scene.target_name, scene.modality, rng, stage=stage, library="core").text
     run = _Run(scene, segmenter, instruction, initial)
     turns = int(rng.integers(1, most + 1))
     for _ in range(0 if mismatched else turns):  # what is given and wrong altogether is the expert's to drop

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ibisagent.actions import DIALECTS, Action, DiscardAction, TerminateAction, Turn
-from ibisagent.engine.language.instructions import draw_instruction
+from ibisagent.engine.language.instructions import Stage, draw_instruction
 from ibisagent.episode import Episode, ImageRecord
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
@@ -81,7 +81,8 @@ def sentences(
         which = int(rng.integers(len(names)))
         name, refine = names[which], bool(rng.random() < 0.4)
         modality = str(rng.choice(sorted(source.homes[name])))
-        text = draw_instruction(name, modality, rng, stage="refine" if refine else "start").text
+        stage: Stage = "refine" if refine else "start"
+        text = draw_instruction(name, modality, rng, stage=stage, library="core").text
         reply = DIALECTS["plain"].format(_reply(name, refine, rng))
         view = View(Case(blank, text, given if refine else None), episode, None)
         messages = build_messages(view, system_prompt)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ibisagent.engine.language.hints import draw_deceptive
+from ibisagent.engine.language.hints import Hint, draw_deceptive
 from ibisagent.engine.language.implicit import draw_implicit
-from ibisagent.engine.language.instructions import Instruction, Split, draw_instruction
-from ibisagent.engine.language.ontology import possible_in, related
+from ibisagent.engine.language.instructions import Instruction, Split, Stage, draw_instruction
+from ibisagent.engine.language.ontology import possible_beside, related
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class Asker:
     split: Split
 
     def ask(
-        self, name: str, rng: np.random.Generator, given: bool, hint: str | None = None, place: str | None = None
+        self, name: str, rng: np.random.Generator, given: bool, hint: Hint | None = None, place: str | None = None
     ) -> Instruction:
         """An instruction for a target.
 
@@ -58,9 +58,10 @@ class Asker:
             What it is to say falsely, if anything.
         """
         if hint is not None:
-            return draw_deceptive(name, self.modality, rng, hint, place=place, split=self.split)
+            where = None if place is None else f"{place} of the image"
+            return draw_deceptive(name, self.modality, rng, hint, where, split=self.split, extended=True)
         if given:
-            return draw_instruction(name, self.modality, rng, stage="refine", split=self.split)
+            return self._draw(name, rng, "refine")
         implicit, own = rng.random(2)
         sentences = self.sample.instructions.get(name, ())
         if sentences and own < self.config.own_share:
@@ -69,7 +70,11 @@ class Asker:
             found = draw_implicit(name, self.modality, rng, split=self.split)
             if found is not None:
                 return found
-        return draw_instruction(name, self.modality, rng, split=self.split)
+        return self._draw(name, rng, "start")
+
+    def _draw(self, name: str, rng: np.random.Generator, stage: Stage) -> Instruction:
+        extra = self.config.templates
+        return draw_instruction(name, self.modality, rng, stage=stage, split=self.split, extended=True, extra=extra)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class AbsentNames:
 def absent_names(
     said: Sequence[str],
     modality: str | None,
+    view: str | None,
     present: Sequence[str],
     names_by_modality: Mapping[str, tuple[str, ...]],
 ) -> AbsentNames:
@@ -92,8 +98,8 @@ def absent_names(
     ----------
     said
         Names of which the data set says so.
-    modality
-        Of the image; None leaves only those.
+    modality, view
+        Of the image; without a modality only those are left.
     present
         Structures that it has masks of; what is related to one of them (a part, the whole, a synonym) is not absent.
     names_by_modality
@@ -107,7 +113,7 @@ def absent_names(
             name
             for name in names
             if name not in said
-            and possible_in(name, modality) is False
+            and possible_beside(name, present, modality, view) is False
             and not any(related(name, other) for other in present)
         ]
     return AbsentNames(known, foreign)

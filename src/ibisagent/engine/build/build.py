@@ -23,7 +23,7 @@ from ibisagent.engine.build.workers import Executor, default_processes, run_jobs
 from ibisagent.engine.corpus.card import write_card
 from ibisagent.engine.corpus.decisions import Decisions
 from ibisagent.engine.corpus.writer import shard_path, write_table
-from ibisagent.engine.sources.audit import audit_records
+from ibisagent.engine.sources.audit import ImageRecord, audit_groups, audit_records
 from ibisagent.errors import InputError
 from ibisagent.rendering.png import write_atomic
 
@@ -96,7 +96,7 @@ def synthesize(
     if config.on_fault == "fail" and plan.faults:
         raise InputError(f"{len(plan.faults)} items cannot be used; the first: {plan.faults[0].message}")
     if config.audit == "fail":
-        audit_records([_unread(sample) for sample in plan.samples]).raise_if_leaking()
+        audit_groups((s.source, s.key, s.group, split_of(s)) for s in plan.samples).raise_if_leaking()
     with _claimed(folder, config, plan):
         todo = []
         for shard in plan.shards:
@@ -128,7 +128,7 @@ def _add_up(folder: Path, config: SynthesisConfig, plan: Plan) -> Report:
     notes = [read_note(folder, shard) for shard in plan.shards]
     report = Report(config, plan, [note for note in notes if note is not None])
     _keep_images_once(folder, plan.shards, notes)
-    audit = audit_records(report.records)
+    audit = audit_records(ImageRecord(**record) for record in report.records)
     facts = {**report.facts(), "audit": audit.to_json()}
     write_lines(folder / "faults.jsonl", report.faults)
     write_lines(folder / "drops.jsonl", report.drops)
@@ -159,18 +159,6 @@ def _keep_images_once(folder: Path, shards: Sequence[Shard], notes: Sequence[dic
             kept = [row for row in rows if row["image_id"] not in again]
             if len(kept) < len(rows):
                 write_table(path, "images", kept)
-
-
-def _unread(sample: Any) -> dict[str, Any]:
-    """What the audit can look at before an image is read."""
-    return {
-        "source": sample.source,
-        "key": sample.key,
-        "group": sample.group,
-        "split": split_of(sample),
-        "sha256": None,
-        "fingerprint": None,
-    }
 
 
 def _rejected(folder: Path, decisions: str | Path | None) -> frozenset[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ibisagent.actions import DIALECTS
 from ibisagent.engine.expert import EXPERTS, ExpertConfig
+from ibisagent.engine.language.template_writer import check_template
 from ibisagent.engine.scenarios import Filters, Scenario
 from ibisagent.errors import InputError
 from ibisagent.hashing import text_hash
@@ -65,7 +66,7 @@ class SynthesisConfig(BaseModel):
     teacher: str = "template"
     """Who writes the thoughts: template, terse or chat:MODEL."""
     teacher_options: dict[str, str | int | float] = Field(default_factory=dict)
-    """Options of a chat teacher: base_url, api_key_env, max_requests, max_cost, price_prompt, price_completion …"""
+    """Options of a chat teacher (``docs/teachers.md``); its answers are kept in ``OUT/teacher-cache`` by default."""
     attempts: int = Field(default=4, ge=1)
     """Texts that may be written for one thought before its trajectory is dropped."""
     dialect: Literal["plain", "json", "ibis-paper"] = "plain"
@@ -74,6 +75,9 @@ class SynthesisConfig(BaseModel):
     """System prompt; None takes the dialect's own."""
     implicit_share: float = Field(default=0.15, ge=0.0, le=1.0)
     """Share of starting instructions that describe the target without naming it, where the ontology can."""
+    templates: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """More instruction templates by category, for what is trained on; a chat model can write some
+    (:func:`ibisagent.engine.language.template_writer.write_templates`)."""
     own_share: float = Field(default=0.3, ge=0.0, le=1.0)
     """Share of starting instructions that are the data set's own sentences, where it has some."""
     min_pixels: int = Field(default=30, ge=1)
@@ -96,6 +100,16 @@ class SynthesisConfig(BaseModel):
             if value not in EXPERTS:
                 raise ValueError(f"there is no expert '{value}'; there are {', '.join(EXPERTS)}")
             return EXPERTS[value]
+        return value
+
+    @field_validator("templates")
+    @classmethod
+    def _usable(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for category, templates in value.items():
+            for template in templates:
+                problem = check_template(template, category)
+                if problem is not None:
+                    raise ValueError(f"'{template}' ({category}): {problem}")
         return value
 
     @field_validator("proportions", "prompts")
@@ -177,7 +191,10 @@ def load_config(
         where = str(path)
         fields.update(_read_yaml(Path(path)))
     fields["sources"] = (*sources, *fields.get("sources", ()))
+    options = {**fields.get("teacher_options", {}), **(settings.pop("teacher_options", None) or {})}
     fields.update({name: value for name, value in settings.items() if value is not None})
+    if options:
+        fields["teacher_options"] = options
     if not fields["sources"]:
         raise InputError("no data set is given; write one, for example mini:data/mini/cases.jsonl, or --num-phantoms")
     for name, default in (("proportions", _SFT), ("prompts", _PROMPTS)):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ibisagent.types import Case
 
 if TYPE_CHECKING:
     from ibisagent.engine.build.config import SynthesisConfig
+    from ibisagent.engine.language.hints import Hint
     from ibisagent.engine.sources.sample import LabelledImage, Sample
 
 __all__ = ["Tools", "Unit", "make_unit", "rng_for", "split_of"]
@@ -53,6 +55,8 @@ class Tools:
         Settings of the build.
     names_by_modality
         Structures that the data sets name, by modality: what may be called absent.
+    cache_dir
+        Where a chat teacher keeps its answers, unless the settings say where.
 
     Raises
     ------
@@ -60,14 +64,22 @@ class Tools:
         If the segmenter or the teacher cannot be made.
     """
 
-    def __init__(self, config: SynthesisConfig, names_by_modality: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        config: SynthesisConfig,
+        names_by_modality: Mapping[str, tuple[str, ...]],
+        cache_dir: str | Path | None = None,
+    ) -> None:
         from ibisagent.engine.reasoning.teacher import make_teacher
         from ibisagent.registry import make_segmenter
 
         self.config, self.names_by_modality = config, names_by_modality
         self.segmenter = MemoSegmenter(make_segmenter(config.segmenter))
         self.expert = Expert(config.expert)
-        teacher = make_teacher(config.teacher, **config.teacher_options)
+        options: dict[str, Any] = dict(config.teacher_options)
+        if config.teacher.startswith("chat:") and cache_dir is not None:
+            options.setdefault("cache_dir", str(cache_dir))
+        teacher = make_teacher(config.teacher, **options)
         self.reasoner = Reasoner(teacher, config.attempts)
         self.env = SegmentationEnv(self.segmenter, dialect=DIALECTS[config.dialect])
         self.system_prompt = config.system_prompt or default_system_prompt(self.env.dialect)
@@ -203,7 +215,9 @@ class _Maker:
                 continue
             present = tuple(self.labelled.masks)
             said = (*self.sample.absent, *self.labelled.absent)
-            names = absent_names(said, self.image.modality, present, self.tools.names_by_modality)
+            names = absent_names(
+                said, self.image.modality, self.sample.view, present, self.tools.names_by_modality
+            )
             for _ in range(number):
                 # What the data set itself says to be absent is the harder case, and taken half of the time.
                 pool = names.known if names.known and (rng.random() < 0.5 or not names.foreign) else names.foreign
@@ -252,7 +266,8 @@ class _Maker:
 
     def _prompt(self, table: str, subject: Subject, scenario: Scenario) -> None:
         rng = rng_for(self.config.seed, self.unit.sample, subject.name, scenario, table)
-        hint = place = None
+        hint: Hint | None = None
+        place = None
         try:
             if scenario == "deceptive":
                 assert subject.target is not None

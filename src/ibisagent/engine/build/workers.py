@@ -7,6 +7,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ibisagent.engine.build.shard import Orphaned, ShardJob, make_shard
@@ -86,7 +87,7 @@ def _run_in_processes(jobs: Sequence[ShardJob], num_workers: int, on_samples: Ca
 
 
 def _feed(workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samples: Callable[[int], None]) -> None:
-    from multiprocessing.connection import wait
+    from multiprocessing.connection import Connection, wait
 
     busy = {}
     for worker, pipe in zip(workers, pipes, strict=True):
@@ -94,11 +95,11 @@ def _feed(workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samp
         pipe.send(waiting.pop() if waiting else None)
     while busy:
         for ready in wait(list(busy)):
-            pipe: Any = ready
+            assert isinstance(ready, Connection)
             try:
-                kind, content = pipe.recv()
+                kind, content = ready.recv()
             except EOFError:
-                worker = busy.pop(pipe)
+                worker = busy.pop(ready)
                 worker.join()
                 if worker.exitcode:
                     raise ToolError(
@@ -108,7 +109,7 @@ def _feed(workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samp
             if kind == "sample":
                 on_samples(content)
             elif kind == "done":
-                pipe.send(waiting.pop() if waiting else None)
+                ready.send(waiting.pop() if waiting else None)
             else:
                 raise content
 
@@ -160,7 +161,7 @@ def _tools_for(job: ShardJob, made: dict[str, Tools]) -> Tools:
     key = job.config.sha256
     if key not in made:
         made.clear()
-        made[key] = Tools(job.config, job.names_by_modality)
+        made[key] = Tools(job.config, job.names_by_modality, Path(job.folder) / "teacher-cache")
     return made[key]
 
 
@@ -193,7 +194,8 @@ def _run_on_ray(
         context.print_on_execution_start = False
         items = [{"job": pickle.dumps(job)} for job in jobs]
         table = ray.data.from_items(items, override_num_blocks=len(items))
-        done = table.map(_RayWorker, num_cpus=1, concurrency=min(num_workers, len(jobs)))
+        worker: Any = _RayWorker
+        done = table.map(worker, num_cpus=1, concurrency=min(num_workers, len(jobs)))
         for row in done.iter_rows():
             if row["error"]:
                 raise ToolError(row["error"])

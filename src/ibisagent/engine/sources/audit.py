@@ -33,7 +33,16 @@ from ibisagent.io.files import one_line
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MAX_LISTED", "AuditReport", "GroupOverlap", "ImagePair", "ImageRecord", "audit", "audit_records"]
+__all__ = [
+    "MAX_LISTED",
+    "AuditReport",
+    "GroupOverlap",
+    "ImagePair",
+    "ImageRecord",
+    "audit",
+    "audit_groups",
+    "audit_records",
+]
 
 MAX_LISTED = 1000
 """So many pairs of each kind are listed, the closest first; all are counted."""
@@ -252,6 +261,19 @@ def audit(
             ImageRecord(sample.source, sample.key, sample.group, split, pixel_hash(pixels), fingerprint(pixels))
         )
     return audit_records(records, allow_groups=allow_groups, unread=unread)
+
+
+def audit_groups(named: Iterable[tuple[str, str, str | None, str]]) -> AuditReport:
+    """Look for groups in several splits, which needs no image to be read.
+
+    Parameters
+    ----------
+    named
+        (source, key, group, split) of each sample.
+    """
+    known = sorted({ImageRecord(*names, "", "") for names in named}, key=lambda record: tuple(map(str, record)))
+    splits = Counter(record.split for record in known)
+    return AuditReport(splits=dict(sorted(splits.items())), groups=_overlaps(known, frozenset()))
 
 
 def audit_records(
