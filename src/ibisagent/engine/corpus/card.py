@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -170,14 +171,21 @@ def _trajectories(sft: Mapping[str, Any], figures: Mapping[str, str]) -> list[st
         [
             row["modality"],
             row["target"],
-            row["num"],
+            row["num_present"],
             *(_of(row["final_iou"], key) for key in ("mean", "median", "q05")),
             _of(row["num_steps"], "mean", 2),
         ]
         for row in sft["by_modality_and_target"]
+        if row["num_present"]
     ]
     header = ["modality", "target", "trajectories", "mean IoU", "median IoU", "5% below", "mean length"]
     parts += ["### By target", table(header, rows, left=2)]
+    if sft["num_absent"]:
+        absent: Counter[str] = Counter()
+        for row in sft["by_modality_and_target"]:
+            absent[row["target"]] += row["num"] - row["num_present"]
+        ranked = dict(sorted(((k, n) for k, n in absent.items() if n), key=lambda item: (-item[1], item[0])))
+        parts += ["Asked for where it is absent:", counts_table("target", ranked, limit=20)]
     parts.append("### By scenario")
     scored = sft["by_scenario"]
     rows = [
@@ -192,11 +200,14 @@ def _trajectories(sft: Mapping[str, Any], figures: Mapping[str, str]) -> list[st
     ]
     parts.append(table(["scenario", "trajectories", "share", "mean IoU", "mean length"], rows))
     for title, key in (("Outcome", "outcome"), ("Modality", "modality"), ("Expert", "expert")):
-        parts += [f"### {title}", counts_table(title.lower(), sft["by"][key])]
-    parts += ["### Instructions", counts_table("category", sft["by"]["instruction_category"])]
-    parts += ["### Replies", counts_table("intent", sft["intents"], "replies")]
-    lengths = {f"{length} actions": count for length, count in sft["lengths"].items()}
-    return [*parts, "### Lengths", counts_table("length", lengths)]
+        parts += [f"### {title}", counts_table(title.lower(), _words(sft["by"][key]))]
+    parts += ["### Instructions", counts_table("category", _words(sft["by"]["instruction_category"]))]
+    parts += ["### Replies", counts_table("intent", _words(sft["intents"]), "replies")]
+    lengths: Counter[int] = Counter()
+    for by in sft["lengths"].values():
+        lengths.update({int(length): count for length, count in by.items()})
+    ordered = {str(length): lengths[length] for length in sorted(lengths)}
+    return [*parts, "### Lengths", counts_table("actions", ordered)]
 
 
 def _beside_the_paper(sft: Mapping[str, Any]) -> str:
@@ -244,7 +255,8 @@ def _prompts(counted: Mapping[str, Any]) -> list[str]:
                 f"with a given mask: {number(section['num_given_mask'])}."
             )
             for key in ("modality", "target", "scenario"):
-                parts.append(counts_table(key, section["by"][key], "prompts", limit=60))
+                counts = _words(section["by"][key]) if key == "scenario" else section["by"][key]
+                parts.append(counts_table(key, counts, "prompts", limit=40))
     questions = counted.get("vqa")
     if questions and questions["num"]:
         parts += [
@@ -262,8 +274,8 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
     parts = ["## Left out"]
     if isinstance(drops, Mapping):
         rows = [[*_dropped(name), count] for name, count in _flat(drops)]
-        parts.append("### Trajectories that were dropped")
-        parts.append(table(["scenario", "reason", "trajectories"], rows, left=2) or "None.")
+        parts.append("### Trajectories and prompts that were dropped")
+        parts.append(table(["of", "reason", "number"], rows, left=2) or "None.")
     if faults is not None:
         parts.append("### Items that could not be used")
         if isinstance(faults, Mapping):
@@ -286,9 +298,8 @@ def _flat(drops: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 def _dropped(name: str) -> tuple[str | None, str]:
-    scenario, colon, reason = name.partition(": ")
-    words = (reason if colon else scenario).replace("_", " ")
-    return (scenario.replace("_", " ") if colon else None), words
+    of, _, reason = name.rpartition(": ")
+    return of.replace("_", " ") or None, reason.replace("_", " ")
 
 
 def _reasoning(facts: Mapping[str, Any]) -> list[str]:
@@ -352,6 +363,11 @@ def _section(title: str, value: Any) -> list[str]:
     else:
         body = str(value).strip()
     return [title, body] if title else [body]
+
+
+def _words(counts: Mapping[str, int]) -> dict[str, int]:
+    """The same counts with names of our own in words; names from data sets stay as they are."""
+    return {name.replace("_", " "): count for name, count in counts.items()}
 
 
 def _is_plain(value: Any) -> bool:

@@ -20,8 +20,11 @@ __all__ = ["MAX_TARGETS", "write_figures"]
 MAX_TARGETS = 36
 """Targets that get a bar of their own; the rarest others share one."""
 
-# Nine colours that people with any colour vision tell apart (Paul Tol's "muted" scheme).
-_COLOURS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77", "#AA4499", "#44AA99", "#882255", "#999933")
+# Colours that people with any colour vision tell apart (Paul Tol's "muted" scheme, and two of his longer one).
+_COLOURS: tuple[str, ...] = (
+    *("#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77", "#AA4499"),
+    *("#44AA99", "#882255", "#999933", "#661100", "#6699CC"),
+)
 _GREY = "#8a8a8a"
 _BLUE, _RED = "#332288", "#CC3311"
 _DPI = 150
@@ -66,7 +69,7 @@ def write_figures(folder: str | Path, statistics: Mapping[str, Any]) -> dict[str
     drawings: list[tuple[str, str, Callable[[Mapping[str, Any]], Figure], bool]] = [
         (
             "targets.png",
-            "Trajectories by target, and the final IoU of each target (median, middle half and middle nine tenths).",
+            "Trajectories by target, and the final IoU of each (median, middle half and middle nine tenths).",
             _targets,
             True,
         ),
@@ -106,42 +109,26 @@ def _figure(width: float, height: float, columns: int = 1, **options: Any) -> tu
 
 
 def _targets(facts: Mapping[str, Any]) -> Figure:
-    rows = list(facts["by_modality_and_target"])
+    rows = [row for row in facts["by_modality_and_target"] if row["final_iou"] is not None]
+    bars: list[tuple[str, int, str]] = []  # label, count, colour of those that have no IoU of their own
+    if len(rows) > MAX_TARGETS:
+        ranked = sorted(rows, key=lambda row: (-row["num_present"], row["modality"], row["target"]))
+        kept = {(row["modality"], row["target"]) for row in ranked[: MAX_TARGETS - 1]}
+        rare = [row for row in rows if (row["modality"], row["target"]) not in kept]
+        rows = [row for row in rows if (row["modality"], row["target"]) in kept]
+        bars.append((f"{len(rare)} rarer targets", sum(row["num_present"] for row in rare), _GREY))
+    if facts["num_absent"]:
+        bars.append(("target not in the image", facts["num_absent"], "#bbbbbb"))
     names = sorted({row["modality"] for row in rows})
     colours = {name: _COLOURS[i] if i < len(_COLOURS) else _GREY for i, name in enumerate(names)}
-    hidden: list[Any] = []
-    if len(rows) > MAX_TARGETS:
-        ranked = sorted(rows, key=lambda row: (-row["num"], row["modality"], row["target"]))
-        kept = {(row["modality"], row["target"]) for row in ranked[: MAX_TARGETS - 1]}
-        hidden = [row for row in rows if (row["modality"], row["target"]) not in kept]
-        rows = [row for row in rows if (row["modality"], row["target"]) in kept]
-    figure, (left, right) = _figure(9.0, 1.5 + 0.235 * (len(rows) + bool(hidden)), 2, sharey=True)
-    places = range(len(rows))
-    left.barh(places, [row["num"] for row in rows], color=[colours[row["modality"]] for row in rows], height=0.72)
-    labels = [_short(row["target"], 34) for row in rows]
-    if hidden:
-        left.barh([len(rows)], [sum(row["num"] for row in hidden)], color=_GREY, height=0.72)
-        labels.append(f"{len(hidden)} rarer targets")
-    for place, count in [
-        *enumerate(row["num"] for row in rows),
-        *([(len(rows), sum(r["num"] for r in hidden))] * bool(hidden)),
-    ]:
+    bars = [(_short(row["target"], 34), row["num_present"], colours[row["modality"]]) for row in rows] + bars
+    labels = [label for label, _, _ in bars]
+    figure, (left, right) = _figure(9.0, 1.5 + 0.235 * len(bars), 2, sharey=True)
+    left.barh(range(len(bars)), [count for _, count, _ in bars], color=[colour for _, _, colour in bars], height=0.72)
+    for place, (_, count, _) in enumerate(bars):
         left.annotate(f"{count:,}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=7.5)
     for place, row in enumerate(rows):
-        scores = row["final_iou"]
-        if scores is None:
-            right.annotate(
-                "target absent",
-                (0, place),
-                (4, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=7.5,
-                color="#555555",
-            )
-            continue
-        colour = colours[row["modality"]]
+        scores, colour = row["final_iou"], colours[row["modality"]]
         right.plot([scores["q05"], scores["q95"]], [place, place], color=colour, linewidth=1.0)
         right.plot([scores["q25"], scores["q75"]], [place, place], color=colour, linewidth=4.0, solid_capstyle="butt")
         right.plot([scores["median"]], [place], "o", color="white", markeredgecolor=colour, markersize=4.5)
@@ -150,7 +137,7 @@ def _targets(facts: Mapping[str, Any]) -> Figure:
     left.margins(x=0.14)
     _count_axis(left.xaxis)
     left.set_title("Trajectories by target")
-    lowest = min((row["final_iou"]["q05"] for row in rows if row["final_iou"] is not None), default=0.0)
+    lowest = min((row["final_iou"]["q05"] for row in rows), default=0.0)
     start = min(0.5, max(0.0, math.floor(lowest * 10) / 10))
     right.set_xlim(start, 1.01)
     right.set_xlabel("final IoU")
@@ -159,7 +146,8 @@ def _targets(facts: Mapping[str, Any]) -> Figure:
     for axis in (left, right):
         axis.grid(axis="x")
     handles = [_patch(colours[name], _short(name, 28)) for name in names]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
     return figure
 
 
@@ -219,18 +207,20 @@ def _iou_by_step(facts: Mapping[str, Any]) -> Figure:
 
 
 def _lengths(facts: Mapping[str, Any]) -> Figure:
-    counts = {int(length): count for length, count in facts["lengths"].items()}
     figure, (axis,) = _figure(6.4, 3.4)
-    axis.bar(list(counts), list(counts.values()), color=_BLUE, width=0.8)
-    mean = facts["num_steps"]["mean"]
-    _marks(
-        axis,
-        [
-            (f"mean {mean:.2f}", mean, _RED, "-"),
-            (f"mean of the paper's set {PAPER['num_steps']:.2f}", PAPER["num_steps"], "#000000", "--"),
-        ],
-    )
-    longest = max([*counts, 9])
+    tables = {name: {int(length): n for length, n in by.items()} for name, by in facts["lengths"].items()}
+    longest = max([9, *(length for by in tables.values() for length in by)])
+    groups = [("plain", [tables["plain"]])] if "plain" in tables else []
+    groups.append(("other scenarios", [by for name, by in tables.items() if name != "plain"]))
+    floor = [0] * (longest + 1)
+    for (label, members), colour in zip(groups, (_BLUE, "#88CCEE") if len(groups) == 2 else (_BLUE,), strict=True):
+        heights = [sum(by.get(length, 0) for by in members) for length in range(longest + 1)]
+        if any(heights):
+            axis.bar(range(longest + 1), heights, bottom=floor, color=colour, width=0.8, label=label)
+            floor = [a + b for a, b in zip(floor, heights, strict=True)]
+    plain = facts["by_scenario"].get("plain", {}).get("num_steps")
+    marks = [(f"mean of plain {plain['mean']:.2f}", plain["mean"], _RED, "-")] if plain else []
+    _marks(axis, [*marks, (f"mean of the paper's set {PAPER['num_steps']:.2f}", PAPER["num_steps"], "#000000", "--")])
     axis.set_xlim(-0.7, longest + 0.7)
     axis.set_xticks(_ticks(longest, first=0))
     axis.set_xlabel("actions before the last one, which stops")
@@ -271,7 +261,7 @@ def _marks(axis: Axes, lines: Sequence[tuple[str, float, str, str]]) -> None:
     """Vertical lines, told apart by a legend below the axis, where it hides no bar."""
     for text, place, colour, style in lines:
         axis.axvline(place, color=colour, linestyle=style, linewidth=1.5, label=text)
-    axis.figure.legend(loc="outside lower center", ncols=len(lines), frameon=False, fontsize=8)
+    axis.figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 
 
 def _patch(colour: str, label: str) -> Any:

@@ -108,15 +108,16 @@ def _images(corpus: Corpus, licences: dict[str, dict[str, Counter[str]]]) -> dic
 def _trajectories(corpus: Corpus) -> dict[str, Any]:
     counts = _Counts("modality", "target", "scenario", "outcome", "expert", "instruction_category", "source", "split")
     pairs: Counter[tuple[str, str]] = Counter()
+    absent: Counter[tuple[str, str]] = Counter()
     intents: Counter[str] = Counter()
-    lengths: list[int] = []
+    lengths: dict[str, list[int]] = defaultdict(list)
     clicks: list[int] = []
     scores: list[_Score] = []
     per_target: dict[tuple[str, str], list[_Score]] = defaultdict(list)
     per_scenario: dict[str, list[_Score]] = defaultdict(list)
     curves: dict[str, list[list[float]]] = defaultdict(list)
     made: dict[str, set[Any]] = defaultdict(set)
-    num_absent = num_learnt = num_replies = 0
+    num_learnt = num_replies = 0
     columns = [*_ASKED, "outcome", "expert", "final_iou", "final_dice", "num_clicks", "provenance"]
     columns += [f"steps.list.element.{name}" for name in ("intent", "learn", "iou")]
     for row in corpus.rows("sft", columns=columns):
@@ -125,7 +126,7 @@ def _trajectories(corpus: Corpus) -> dict[str, Any]:
         pairs[key] += 1
         # The paper's length is that of clicks: the action that stops is no step of it, whatever the row counts.
         moves = row["steps"][:-1] if row["steps"] and row["steps"][-1]["intent"] in _STOPS else row["steps"]
-        lengths.append(len(moves))
+        lengths[_text(row["scenario"])].append(len(moves))
         clicks.append(row["num_clicks"])
         intents.update(_text(step["intent"]) for step in row["steps"])
         num_replies += len(row["steps"])
@@ -134,7 +135,7 @@ def _trajectories(corpus: Corpus) -> dict[str, Any]:
             if row["provenance"][name] is not None:
                 made[name].add(row["provenance"][name])
         if row["target_mask"] is None:
-            num_absent += 1
+            absent[key] += 1
         elif row["final_iou"] is not None:
             score = (row["final_iou"], row["final_dice"], len(moves))
             scores.append(score)
@@ -145,16 +146,19 @@ def _trajectories(corpus: Corpus) -> dict[str, Any]:
                 curves[_text(row["scenario"])].append(by_step)
     return {
         "num": counts.num,
-        "num_absent": num_absent,
+        "num_absent": absent.total(),
         "num_replies": num_replies,
         "num_learnt_replies": num_learnt,
         "by": counts.tables(),
-        "by_modality_and_target": _targets(pairs, per_target),
+        "by_modality_and_target": _targets(pairs, absent, per_target),
         "by_scenario": {name: _scored(found) for name, found in sorted(per_scenario.items())},
         "intents": _sorted(intents),
-        "num_steps": summary(lengths),
+        "num_steps": summary(length for by in lengths.values() for length in by),
         "num_clicks": summary(clicks),
-        "lengths": {str(length): n for length, n in sorted(Counter(lengths).items())},
+        "lengths": {
+            scenario: {str(length): n for length, n in sorted(Counter(by).items())}
+            for scenario, by in sorted(lengths.items())
+        },
         "with_target": _scored(scores),
         "final_iou_histogram": _histogram([score[0] for score in scores]),
         "iou_by_step": {name: _curve(lines) for name, lines in sorted(curves.items())},
@@ -162,11 +166,14 @@ def _trajectories(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _targets(pairs: Counter[tuple[str, str]], per_target: dict[tuple[str, str], list[_Score]]) -> list[dict[str, Any]]:
+def _targets(
+    pairs: Counter[tuple[str, str]], absent: Counter[tuple[str, str]], per_target: dict[tuple[str, str], list[_Score]]
+) -> list[dict[str, Any]]:
     rows = []
     for (modality, target), count in sorted(pairs.items(), key=lambda item: (item[0][0], -item[1], item[0][1])):
-        scored = _scored(per_target.get((modality, target), []))
-        rows.append({"modality": modality, "target": target, "num": count, **scored})
+        scores = per_target.get((modality, target), [])
+        present = count - absent[modality, target]
+        rows.append({"modality": modality, "target": target, "num": count, "num_present": present, **_scored(scores)})
     return rows
 
 

@@ -123,6 +123,7 @@ def test_it_stands_beside_the_paper(card: str) -> None:
     assert "| mean length | 2.00 | 1.00 | 8.69 |" in told
     assert "| CT | liver | 1 | 0.8458 | 0.8458 | 0.8458 | 1.00 |" in told
     assert "| absent | 1 | 25.0% | – | – |" in told
+    assert "| spleen | 1 | 100.0% |" in told and "| dermoscopy | spleen |" not in told
     assert "10 replies, of which 9 are learnt" in told
 
 
@@ -192,7 +193,13 @@ def test_many_targets_and_hostile_names_are_drawn(tmp_path: Path) -> None:
     counted = statistics(tmp_path / "c")
     scores = summary([0.8, 0.9])
     counted["sft"]["by_modality_and_target"] = [
-        {"modality": f"modality {n % 12}", "target": "$x^2_{" + "ü" * n, "num": 100 - n, "final_iou": scores}
+        {
+            "modality": f"modality {n % 12}",
+            "target": "$x^2_{" + "ü" * n,
+            "num": 100 - n,
+            "num_present": 99 - n,
+            "final_iou": scores,
+        }
         for n in range(MAX_TARGETS + 20)
     ]
     assert len(write_figures(tmp_path / "f", counted)) == 5

@@ -30,11 +30,14 @@ def test_the_sample_corpus_by_hand(tmp_path: Path) -> None:
     assert sft["with_target"]["final_iou"]["mean"] == pytest.approx(np.mean(ious), abs=1e-6)
     assert sft["with_target"]["final_iou"]["num"] == 3
     assert sft["with_target"]["num_steps"]["mean"] == 2.0 and sft["num_steps"]["mean"] == 1.5
-    assert sft["lengths"] == {"0": 1, "1": 1, "2": 1, "3": 1}
+    assert sft["lengths"] == {
+        "absent": {"0": 1}, "mismatched_mask": {"2": 1}, "plain": {"1": 1}, "self_correction": {"3": 1},
+    }  # fmt: skip
     assert sum(sft["final_iou_histogram"]["counts"]) == 3
     by_target = {row["target"]: row for row in sft["by_modality_and_target"]}
     assert by_target["liver"]["final_iou"]["median"] == pytest.approx(rows[0]["final_iou"], abs=1e-6)
     assert by_target["spleen"]["final_iou"] is None and by_target["spleen"]["num"] == 1
+    assert [by_target[name]["num_present"] for name in ("liver", "spleen")] == [1, 0]
     assert sft["iou_by_step"]["self_correction"]["mean"][:2] == [0.0, 0.0]
     assert len(sft["iou_by_step"]["self_correction"]["mean"]) == 3  # the Terminate is no point of the curve
     assert "absent" not in sft["iou_by_step"] and "absent" not in sft["by_scenario"]
@@ -53,7 +56,7 @@ def test_a_trajectory_that_has_ended_keeps_its_last_value(tmp_path: Path) -> Non
     long["num_steps"], long["trajectory_id"] = MAX_CURVE + 6, "long"  # rows may count the Terminate or not
     write_table(shard_path(tmp_path, "sft", "train", 0, 1), "sft", [row, long])
     found = statistics(tmp_path)["sft"]
-    assert found["lengths"] == {"1": 1, str(MAX_CURVE + 5): 1}
+    assert found["lengths"] == {"plain": {"1": 1, str(MAX_CURVE + 5): 1}}
     curve = found["iou_by_step"]["plain"]
     assert len(curve["mean"]) == MAX_CURVE
     last = row["steps"][0]["iou"]
