@@ -52,7 +52,7 @@ _MISSED = re.compile(
     r"|has to be (?:added|included)|extend (?:it|the mask|the green)|needs to grow|add (?:it|this|that) to the mask)\b"
 )
 _EXCESS = re.compile(
-    r"\b(?:spills?|spilled|spilling|leaks?|leaked|leaking|overshoots?|covers? (?:too much|more than)|too much green|too generous"
+    r"\b(?:spills?|spilled|spilling|leaks?|leaked|leaking|overshoots?|covers? (?:too much|more than(?! half| a (?:third|quarter|tenth)))|too much green|too generous"
     r"|too (?:large|big|wide)|(?:extends?|reaches|goes|runs|ran|went|bulges) (?:past|beyond|over|into)"
     r"|(?:does not|doesn't) belong|(?:has|have|needs|need|ought|must|should) (?:to )?(?:be removed|be cut|come off|come out|go)\b"
     r"|(?:remove|exclude|trim|subtract) (?:it|this|that|the)|take (?:it|this|that|\w+ \w+) away|cut (?:it|this|that) "
@@ -73,7 +73,9 @@ _FITS = re.compile(
     r"|is good|is finished|matches)\b|\b(?:fits|covers) (?:\w+ )*(?:exactly|perfectly|completely|entirely|and nothing else)"
     r"|\b(?:nothing is missing|nothing is too much|no error)\b"
 )
-_CONTRAST = re.compile(r"\b(?:but|except|however|only|yet|still|although|though|apart|otherwise|almost|nearly|instead|what)\b")
+_CONTRAST = re.compile(
+    r"\b(?:but|except|however|only|yet|still|although|though|apart|otherwise|almost|nearly|instead|what)\b"
+)
 _ABSENT = re.compile(
     r"\b(?:is|are) (?:not|n't) (?:\w+ )?(?:present |visible |shown |contained |to be (?:seen|found) )?(?:in|on|part of) (?:this|the)"
     r" (?:image|picture|scan|slice|photograph|view)|\b(?:is|are|seems?) (?:completely |entirely )?absent\b|\bi (?:refuse|decline)\b"
@@ -82,7 +84,7 @@ _ABSENT = re.compile(
 )
 _UNDO = re.compile(
     r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:undo|revert|withdraw|(?:take|pull|go) (?:it |this |that |the \w+ click |the click )?back)"
-    r"|(?:^|[.;,] )undo\b|\bis (?:undone|taken back|reverted)\b"
+    r"|(?:^|[.;,] )undo\b"
 )
 _DISCARD = re.compile(
     r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:discard|drop|throw (?:it |the mask |this mask )?away|reject) (?:it|the|this|that)"
@@ -92,7 +94,9 @@ _CLICKS = re.compile(
     r"\b(?:i|we|i'll|i will) (?:now )?(?:click\b(?! was)|add (?:a|another|one) (?:\w+ )?click|(?:place|put|set|give) (?:a|another|one)"
     r" (?:\w+ )?(?:click|point|box))|\b(?:a|another) (?:positive|negative) click (?:there|here|on|at|in|near|should|will)\b"
 )
-_NO_MASK = re.compile(r"\b(?:there is no mask|no mask (?:yet|so far|is shown|exists)|no green (?:yet|so far|is shown)|nothing is (?:green|segmented))\b")
+_NO_MASK = re.compile(
+    r"\b(?:there is no mask|no mask (?:yet|so far|is shown|exists)|no green (?:yet|so far|is shown)|nothing is (?:green|segmented))\b"
+)
 _MASK_IS = re.compile(
     r"(?<!old )(?<!previous )(?<!dropped )(?<!discarded )(?<!given )(?<!first )(?<!no )\b(?:mask|green area) (?:\w+ )?"
     r"(?:covers|misses|fits|ends|reaches|spills|lies|leaves|includes|stops|overshoots|follows)\b"
@@ -203,19 +207,31 @@ def _places(text: str, facts: Facts) -> Iterator[Claim]:
             yield Claim(wrong, f"the click lies in the {at.place} of the image")
 
 
-_ABOUT_CLICK = re.compile(r"\b(?:click|clicks|clicking|start|begin|point|misses|missing|uncovered|spills?|too much|remove|add)\b")
+_ABOUT_CLICK = re.compile(
+    r"\b(?:click|clicks|clicking|start|begin|point|misses|missing|uncovered|spills?|too much|remove|add)\b"
+)
 
 _SIDE = re.compile(
     r"\b(?:(to the (left|right) of|above|below|on the (left|right) of|left of|right of) (?:the )?(?:mask|green)(?: area| part)?)\b"
 )
 _SHARES = (
-    (re.compile(r"\b(?:about |roughly |nearly |almost )?(?:a )?half (?:of )?the (?:image|picture|frame)"), 0.3, 0.7),
+    (
+        re.compile(
+            r"\b(?:about |roughly |nearly |almost )?(?:a )?(?<!left )(?<!right )(?<!upper )(?<!lower )half (?:of )?the (?:image|picture|frame)(?!'s)"
+        ),
+        0.3,
+        0.7,
+    ),
     (re.compile(r"\b(?:about |roughly |nearly )?a third of the (?:image|picture|frame)"), 0.2, 0.5),
     (re.compile(r"\b(?:about |roughly |nearly )?a quarter of the (?:image|picture|frame)"), 0.14, 0.4),
     (re.compile(r"\b(?:about |roughly |nearly )?a fifth of the (?:image|picture|frame)"), 0.1, 0.33),
     (re.compile(r"\b(?:about |roughly |nearly )?a tenth of the (?:image|picture|frame)"), 0.05, 0.2),
-    (re.compile(r"\bmost of the (?:image|picture|frame)"), 0.45, 1.0),
-    (re.compile(r"\b(?:tiny|very small|only a small) (?:part|share|portion) of the (?:image|picture|frame)"), 0.0, 0.12),
+    (re.compile(r"\bmost of the (?:image|picture|frame)(?!'s)"), 0.45, 1.0),
+    (
+        re.compile(r"\b(?:tiny|very small|only a small) (?:part|share|portion) of the (?:image|picture|frame)"),
+        0.0,
+        0.12,
+    ),
 )
 _GREW = re.compile(
     r"\bmask (?:\w+ )?(?:grew|has grown|became (?:\w+ )?(?:larger|bigger)|got (?:\w+ )?(?:larger|bigger)|gained)\b(?: by (?:about |roughly |some |around |nearly )?(\d+) ?%)?"
@@ -223,12 +239,16 @@ _GREW = re.compile(
 _SHRANK = re.compile(
     r"\bmask (?:\w+ )?(?:shrank|has shrunk|became (?:\w+ )?smaller|got (?:\w+ )?smaller|lost)\b(?: (?:by )?(?:about |roughly |some |around |nearly )?(\d+) ?%)?"
 )
-_HELPED = re.compile(r"\blast (?:click|step|correction|box|one) (?:\w+ )?(?:helped|worked|improved|was good|did (?:its|the) job|did what i wanted)")
+_HELPED = re.compile(
+    r"\blast (?:click|step|correction|box|one) (?:\w+ )?(?:helped|worked|improved|was good|did (?:its|the) job|did what i wanted)"
+)
 _UNCHANGED = re.compile(
     r"\blast (?:click|step|box|clicks) (?:\w+ )?(?:hardly|barely|scarcely|did not|didn't) (?:change|move|alter)\w*"
     r"|\bmask (?:has |is )?(?:hardly|barely|scarcely|not) (?:changed|moved)\b"
 )
-_PIECES = re.compile(r"\b(?:in|of|has|have|into|is|are|as) (one|two|three|four|five|six|1|2|3|4|5|6) (?:separate |single |disconnected )?(?:green )?(?:pieces?|parts|islands|patches)\b")
+_PIECES = re.compile(
+    r"\b(?:in|of|has|have|into|is|are|as) (one|two|three|four|five|six|1|2|3|4|5|6) (?:separate |single |disconnected )?(?:green )?(?:pieces?|parts|islands|patches)\b"
+)
 _COUNTS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 
@@ -238,14 +258,21 @@ def ungrounded(text: str, moment: Moment, facts: Facts) -> Iterator[Claim]:
     own = " ".join(s for s in sentences(text) if not _HEARSAY.search(s))
     if mask is not None:
         for pattern, low, high in _SHARES:
-            if (match := pattern.search(own)) and re.search(r"\b(?:mask|green)\b", own) and not low <= mask.share <= high:
+            if (
+                (match := pattern.search(own))
+                and re.search(r"\b(?:mask|green)\b", own)
+                and not low <= mask.share <= high
+            ):
                 yield Claim(match.group(), f"the mask covers {mask.share:.0%} of the image")
         match = _PIECES.search(own)
         if match and "mask" in own:
             said = _COUNTS.get(match[1]) or int(match[1])
             if (said == 1) != (mask.pieces == 1) or abs(said - mask.pieces) > 1:
                 yield Claim(match.group(), f"the mask is in {mask.pieces} pieces")
-        match = re.search(r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:has|shows) (?:a|an|\w+) (?:\w+ )?holes?\b|\bhole in the (?:mask|green)", own)
+        match = re.search(
+            r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:has|shows) (?:a|an|\w+) (?:\w+ )?holes?\b|\bhole in the (?:mask|green)",
+            own,
+        )
         if match and mask.holes == 0 and not (click and click.in_hole) and not _NEGATION.search(match.group()):
             yield Claim(match.group(), "the mask has no hole")
         pattern = r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:reaches|touches) the (left|right|upper|lower) (?:edge|border) of the (?:image|picture|frame)"
@@ -259,7 +286,9 @@ def ungrounded(text: str, moment: Moment, facts: Facts) -> Iterator[Claim]:
             opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}[said]
             if opposite in click.side.split() and said not in click.side.split():
                 yield Claim(words, f"the click lies {click.side} of the mask")
-        inside = re.search(r"\b(?:point|click|spot) (?:\w+ )?(?:is|lies) (in|inside|within|outside|beyond) the (?:mask|green)", own)
+        inside = re.search(
+            r"\b(?:point|click|spot) (?:\w+ )?(?:is|lies) (in|inside|within|outside|beyond) the (?:mask|green)", own
+        )
         if inside and (inside[1] in ("outside", "beyond")) == bool(click.inside):
             yield Claim(inside.group(), f"the click lies {'inside' if click.inside else 'outside'} the mask")
     if change is not None:
@@ -267,7 +296,9 @@ def ungrounded(text: str, moment: Moment, facts: Facts) -> Iterator[Claim]:
 
 
 def _changes(text: str, kind: str, percent: int) -> Iterator[Claim]:
-    about_last = " ".join(s for s in sentences(text) if _PAST.search(s) or re.search(r"\bmask (?:has |grew|shrank|lost)", s))
+    about_last = " ".join(
+        s for s in sentences(text) if _PAST.search(s) or re.search(r"\bmask (?:has |grew|shrank|lost)", s)
+    )
     if not about_last:
         return
     told = f"the last step changed the mask's area by {percent} %" if kind not in ("first", "gone") else kind

@@ -273,10 +273,12 @@ class _Crop:
         self.mask = mask
         self.labels, self.sizes = _pieces(self.padded, 8)
         self.pieces = self.count(self.sizes)
-        # The padding is one piece of background with the outside; the other pieces are holes.
-        self.gaps, gap_sizes = _pieces(1 - self.padded, 4)
-        self.outside = int(self.gaps[0, 0])
-        self.holes = self.count(np.delete(gap_sizes, self.outside - 1))
+        # The padding is one with the outside: what a fill from the corner does not reach is a hole.
+        filled = self.padded.copy()
+        cv2.floodFill(filled, None, (0, 0), 1)
+        self.gaps = filled == 0
+        has_gap = cv2.countNonZero(filled) < filled.size
+        self.holes = self.count(_pieces(1 - filled, 4)[1]) if has_gap else 0
         self.rim = self.padded - cv2.erode(self.padded, np.ones((3, 3), np.uint8))
 
     def count(self, sizes: NDArray[np.int32]) -> int:
@@ -368,7 +370,7 @@ def _click_facts(click: Any, grey: NDArray[np.uint8], crop: _Crop | None, mask: 
         across = (x + 0.5 - crop.x0) / (crop.x1 + 1 - crop.x0), (y + 0.5 - crop.y0) / (crop.y1 + 1 - crop.y0)
         facts["side"] = where_text(*across)
         return ClickFacts(**facts)
-    facts["in_hole"] = within and int(crop.gaps[row, column]) not in (0, crop.outside)
+    facts["in_hole"] = within and bool(crop.gaps[row, column])
     ys, xs = np.nonzero(crop.rim)
     dx, dy = xs - column, ys - row
     squares = dx * dx + dy * dy

@@ -141,7 +141,9 @@ def _in_sentence(sentence: str) -> Iterator[tuple[str, str]]:
         clause = sentence[sentence.rfind(",", 0, match.start()) + 1 :].split(", ")[0]
         growth = _GROWTH.search(clause)
         plain_number = "." not in match.group() and not _JUDGED.search(clause)
-        if not (plain_number and (growth or re.match(r"^\W*(?:of|in) (?:the |this )?", after)) and _OF_IMAGE.match(after)):
+        if not (
+            plain_number and (growth or re.match(r"^\W*(?:of|in) (?:the |this )?", after)) and _OF_IMAGE.match(after)
+        ):
             yield "number", match.group()
             break
     for match in _SAYING.finditer(sentence):

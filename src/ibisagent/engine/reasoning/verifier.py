@@ -74,13 +74,13 @@ def verify(text: str, moment: Moment, *, with_picture: bool = True) -> list[Viol
         clicks = tuple((click.x, click.y) for click in action.clicks)
     elif action.kind == "box":
         clicks = ((action.x0, action.y0), (action.x1, action.y1))
+    facts = measure(moment) if with_picture else None
     leaks = find_leaks(
-        text, is_gray=_is_gray(moment), has_hue=lambda family: _has_hue(moment, family), clicks=clicks,
+        text, is_gray=facts.image.gray if facts is not None else _is_gray(moment), has_hue=lambda family: _has_hue(moment, family), clicks=clicks,
         is_wrong=moment.intent is Intent.WRONG,
     )  # fmt: skip
     for leak in leaks:
         found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
-    facts = measure(moment) if with_picture else None
     found.extend(Violation("contradiction", *claim) for claim in contradictions(letters, moment, facts))
     if facts is not None:
         found.extend(Violation("ungrounded", *claim) for claim in ungrounded(letters, moment, facts))
@@ -163,7 +163,9 @@ def _other_target(text: str, moment: Moment) -> Iterator[Violation]:
         sentence_owns = any(name in low for name in names) or any(
             at <= m.start < at + len(sentence) for m in named if m not in others
         )
-        if sentence_owns or re.search(r"\b(?:user|instruction|request|asked|looks? like|not|discard|instead|given)\b", low):
+        if sentence_owns or re.search(
+            r"\b(?:user|instruction|request|asked|looks? like|not|discard|instead|given)\b", low
+        ):
             continue
         for mention in inside:
             before = low[: mention.start - at]

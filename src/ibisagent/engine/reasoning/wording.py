@@ -10,7 +10,7 @@ __all__ = ["plain", "readings", "sentences"]
 # Letters of other alphabets that look like Latin ones, and what typesetting makes of quotes and dashes.
 _LOOKALIKES = str.maketrans(
     "аеорсхуіјѕԁһԛԝвкмнтαεορτυνικ‘’‚‛“”„«»‐‑‒–—―−­·•…×",
-    "aeopcxyijsdhqwbkmhtaeoptuvik''''\"\"\"\"\"-------" + "-" + "..." + "x",
+    'aeopcxyijsdhqwbkmhtaeoptuvik\'\'\'\'"""""-------' + "-" + "..." + "x",
 )
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
 _LEET = str.maketrans("013457$@!|", "oleastsail")
