@@ -90,6 +90,7 @@ def _synthesize(p: argparse.ArgumentParser) -> None:
     p.add_argument("--segmenter", metavar="S", help=f"{_SEGMENTERS} (default: litemedsam)")
     p.add_argument("--on-fault", choices=["skip", "fail"], help="what an item that cannot be used does (default: skip)")
     p.add_argument("--audit", choices=["fail", "report"], help="what a leak between splits does (default: fail)")
+    p.add_argument("--allow-group", metavar="G", action="append", help="SOURCE or SOURCE/GROUP that splits may share")
     p.add_argument("--decisions", metavar="FILE", help="what a person decided (default: DIR/decisions.jsonl)")
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     g = p.add_argument_group("who writes the thoughts")

@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         teacher_options=_teacher_options(options),
         on_fault=options.on_fault,
         audit=options.audit,
+        allow_groups=options.allow_group,
     )
     with tqdm(unit="image", desc="synthesizing", file=sys.stderr, disable=None, smoothing=0.05) as bar:
 

@@ -166,7 +166,7 @@ def sft_row(
         "answer": episode.answer,
         "final_iou": scores["iou"],
         "final_dice": scores["dice"],
-        "num_steps": len(walk.moves),
+        "num_steps": episode.num_steps,
         "num_clicks": sum(isinstance(m.action, ClickAction | BoxAction) for m in walk.moves),
         "provenance": dict(provenance),
     }

@@ -11,8 +11,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-__all__ = ["SHARES", "development_images", "split_of_group"]
+if TYPE_CHECKING:
+    from ibisagent.engine.sources.sample import Sample
+
+__all__ = ["SHARES", "development_images", "split_of", "split_of_group"]
 
 SHARES: Mapping[str, float] = MappingProxyType({"train": 0.8, "val": 0.1, "test": 0.1})
 """Share of the groups that each split gets, where nobody says otherwise."""
@@ -99,3 +103,8 @@ def split_of_group(group: str, shares: Mapping[str, float] = SHARES, salt: str =
         if share > 0 and place < total:
             break
     return chosen
+
+
+def split_of(sample: Sample) -> str:
+    """The sample's own split, or that of its group; without a group it is one of its own."""
+    return sample.split or split_of_group(sample.group or sample.key)

@@ -42,7 +42,13 @@ class Asker:
     split: Split
 
     def ask(
-        self, name: str, rng: np.random.Generator, given: bool, hint: Hint | None = None, place: str | None = None
+        self,
+        name: str,
+        rng: np.random.Generator,
+        given: bool,
+        fits: bool = False,
+        hint: Hint | None = None,
+        place: str | None = None,
     ) -> Instruction:
         """An instruction for a target.
 
@@ -54,6 +60,8 @@ class Asker:
             The only source of randomness.
         given
             Whether a mask is given to start from.
+        fits
+            Whether that mask is good: then nothing is said of an error, which would be a deception.
         hint, place
             What it is to say falsely, if anything.
         """
@@ -61,7 +69,10 @@ class Asker:
             where = None if place is None else f"{place} of the image"
             return draw_deceptive(name, self.modality, rng, hint, where, split=self.split, extended=True)
         if given:
-            return self._draw(name, rng, "refine")
+            instruction = self._draw(name, rng, "refine")
+            while fits and instruction.category == "error_hint":
+                instruction = self._draw(name, rng, "refine")
+            return instruction
         implicit, own = rng.random(2)
         sentences = self.sample.instructions.get(name, ())
         if sentences and own < self.config.own_share:

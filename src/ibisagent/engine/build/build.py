@@ -18,12 +18,12 @@ from ibisagent.engine.build.config import SynthesisConfig
 from ibisagent.engine.build.plan import Plan, Shard, make_plan
 from ibisagent.engine.build.report import Report, write_lines
 from ibisagent.engine.build.shard import WORK, ShardJob, read_note, reject_rows
-from ibisagent.engine.build.unit import split_of
 from ibisagent.engine.build.workers import Executor, default_processes, run_jobs
 from ibisagent.engine.corpus.card import write_card
 from ibisagent.engine.corpus.decisions import Decisions
 from ibisagent.engine.corpus.writer import shard_path, write_table
 from ibisagent.engine.sources.audit import ImageRecord, audit_groups, audit_records
+from ibisagent.engine.splits import split_of
 from ibisagent.errors import InputError
 from ibisagent.rendering.png import write_atomic
 
@@ -96,7 +96,8 @@ def synthesize(
     if config.on_fault == "fail" and plan.faults:
         raise InputError(f"{len(plan.faults)} items cannot be used; the first: {plan.faults[0].message}")
     if config.audit == "fail":
-        audit_groups((s.source, s.key, s.group, split_of(s)) for s in plan.samples).raise_if_leaking()
+        named = ((s.source, s.key, s.group, split_of(s)) for s in plan.samples)
+        audit_groups(named, allow_groups=config.allow_groups).raise_if_leaking()
     with _claimed(folder, config, plan):
         todo = []
         for shard in plan.shards:
@@ -128,7 +129,8 @@ def _add_up(folder: Path, config: SynthesisConfig, plan: Plan) -> Report:
     notes = [read_note(folder, shard) for shard in plan.shards]
     report = Report(config, plan, [note for note in notes if note is not None])
     _keep_images_once(folder, plan.shards, notes)
-    audit = audit_records(ImageRecord(**record) for record in report.records)
+    records = (ImageRecord(**record) for record in report.records)
+    audit = audit_records(records, allow_groups=config.allow_groups, unread=report.unread)
     facts = {**report.facts(), "audit": audit.to_json()}
     write_lines(folder / "faults.jsonl", report.faults)
     write_lines(folder / "drops.jsonl", report.drops)

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ibisagent.actions import DIALECTS
 from ibisagent.engine.expert import EXPERTS, ExpertConfig
 from ibisagent.engine.language.template_writer import check_template
+from ibisagent.engine.reasoning.teacher import make_teacher
 from ibisagent.engine.scenarios import Filters, Scenario
 from ibisagent.errors import InputError
 from ibisagent.hashing import text_hash
+from ibisagent.registry import SEGMENTERS, parse_spec
 
 __all__ = ["PRESETS", "SynthesisConfig", "load_config"]
 
@@ -57,7 +59,7 @@ class SynthesisConfig(BaseModel):
     """Who draws the masks."""
     expert: ExpertConfig = EXPERTS["ibis"]
     """How the simulated expert acts."""
-    filters: Filters = Filters()
+    filters: Filters = Filters(uncertain_share=0.2)
     """Which walks are kept."""
     proportions: dict[Scenario, float] = Field(default_factory=lambda: dict(_SFT))
     """Chance that a target gets a trajectory of each scenario."""
@@ -90,6 +92,8 @@ class SynthesisConfig(BaseModel):
     """Images of a shard."""
     on_fault: Literal["skip", "fail"] = "skip"
     """What an item that cannot be used does: it is always reported; ``fail`` also ends the build before any work."""
+    allow_groups: tuple[str, ...] = ()
+    """Groups that may be in several splits: ``SOURCE/GROUP``, or ``SOURCE`` for all of a data set's."""
     audit: Literal["fail", "report"] = "fail"
     """What a leak between splits does: end the build with an error, or only stand in the report."""
 
@@ -131,13 +135,17 @@ class SynthesisConfig(BaseModel):
         return text_hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))
 
     def check(self) -> None:
-        """Refuse settings that contradict each other.
+        """Refuse settings that contradict each other or name what there is not.
 
         Raises
         ------
         InputError
-            If the dialect cannot say what a scenario needs.
+            If the dialect cannot say what a scenario needs, or there is no such segmenter or teacher.
         """
+        segmenter = parse_spec(self.segmenter)[0]
+        if segmenter not in SEGMENTERS:
+            raise InputError(f"there is no segmenter '{segmenter}'; there are {', '.join(SEGMENTERS)}")
+        make_teacher(self.teacher, **self.teacher_options)
         kinds = DIALECTS[self.dialect].kinds
         needs = {"self_correction": "undo", "mismatched_mask": "discard", "corrupted_mask": "discard"}
         for name, kind in needs.items():
@@ -185,7 +193,7 @@ def load_config(
     """
     if preset not in PRESETS:
         raise InputError(f"there is no preset '{preset}'; there are {', '.join(PRESETS)}")
-    fields: dict[str, Any] = dict(PRESETS[preset])
+    fields: dict[str, Any] = {**PRESETS[preset]}
     where = "settings"
     if path is not None:
         where = str(path)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ibisagent.engine.build.unit import split_of
 from ibisagent.engine.sources.registry import open_source
 from ibisagent.engine.sources.sample import Fault, Sample
+from ibisagent.engine.splits import split_of
 from ibisagent.errors import InputError
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ class Report:
         self.faults: list[dict[str, str]] = [vars(fault) | {} for fault in plan.faults]
         self.drops: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
+        self.unread: list[str] = []
         self.reasoning: Counter[str] = Counter()
         self.num_trajectories = 0
         for note in notes:
@@ -43,7 +44,9 @@ class Report:
                 self.faults += unit["faults"]
                 self.drops += unit["drops"]
                 self.reasoning.update(unit["reasoning"])
-                if unit["record"] is not None:
+                if unit["record"] is None:
+                    self.unread.append(unit["sample"])
+                else:
                     self.records.append(unit["record"])
             self.drops += [
                 {"sample": "", "target": "", "scenario": "", "reason": "rejected_by_person", "value": None, "id": name}

@@ -19,7 +19,7 @@ from ibisagent.engine.record import Reasoner, record_walk
 from ibisagent.engine.rows import image_row, prompt_row, question_rows, sft_row
 from ibisagent.engine.scenarios import Dropped, Scenario, Stage, false_place, make_walk, starting_mask
 from ibisagent.engine.sources.sample import Fault
-from ibisagent.engine.splits import split_of_group
+from ibisagent.engine.splits import split_of
 from ibisagent.engine.walk import Subject
 from ibisagent.environment import SegmentationEnv
 from ibisagent.errors import InputError
@@ -32,18 +32,13 @@ if TYPE_CHECKING:
     from ibisagent.engine.language.hints import Hint
     from ibisagent.engine.sources.sample import LabelledImage, Sample
 
-__all__ = ["Tools", "Unit", "make_unit", "rng_for", "split_of"]
+__all__ = ["Tools", "Unit", "make_unit", "rng_for"]
 
 
 def rng_for(*parts: object) -> np.random.Generator:
     """A generator that depends on some values alone, on any machine."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
-def split_of(sample: Sample) -> str:
-    """The sample's own split, or that of its group (itself, if it names none)."""
-    return sample.split or split_of_group(sample.group or f"{sample.source}/{sample.key}")
 
 
 class Tools:
@@ -247,7 +242,9 @@ class _Maker:
         stage = Stage(subject, self.tools.expert, self.tools.segmenter, lambda: rng_for(*seed, "expert"))
         try:
             walk = make_walk(scenario, stage, self.config.filters, rng)
-            instruction = self.asker.ask(subject.name, rng, walk.initial_mask is not None, walk.hint, walk.place)
+            instruction = self.asker.ask(
+                subject.name, rng, walk.initial_mask is not None, scenario == "right_stop", walk.hint, walk.place
+            )
             case = Case(
                 self.image, instruction.text, walk.initial_mask, target=subject.name, group=self.sample.group
             )
@@ -278,7 +275,7 @@ class _Maker:
         except Dropped as drop:
             self._drop(subject.name, f"{table}: {scenario}", drop.reason, drop.value)
             return
-        instruction = self.asker.ask(subject.name, rng, given is not None, hint, place)
+        instruction = self.asker.ask(subject.name, rng, given is not None, scenario == "right_stop", hint, place)
         case = Case(self.image, instruction.text, given, target=subject.name, group=self.sample.group)
         env = self.tools.env
         row = prompt_row(

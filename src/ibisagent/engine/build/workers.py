@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import traceback
@@ -190,15 +191,17 @@ def _run_on_ray(
         ray.init(address=address, **options)
     try:
         context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        context.enable_progress_bars = False  # ours is drawn from the rows that come back
         context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         items = [{"job": pickle.dumps(job)} for job in jobs]
         table = ray.data.from_items(items, override_num_blocks=len(items))
         worker: Any = _RayWorker
-        done = table.map(worker, num_cpus=1, concurrency=min(num_workers, len(jobs)))
+        pool = ray.data.ActorPoolStrategy(size=min(num_workers, len(jobs)))
+        done = table.map(worker, num_cpus=1, compute=pool)
         for row in done.iter_rows():
             if row["error"]:
-                raise ToolError(row["error"])
+                raise (InputError if row["usage"] else ToolError)(row["error"])
             on_samples(int(row["samples"]))
     finally:
         if own:
@@ -219,5 +222,7 @@ class _RayWorker:
         try:
             make_shard(job, _tools_for(job, self._tools))
         except Exception as error:  # of this row alone; Ray would retry and bury it in a traceback
-            return {"samples": 0, "error": f"shard {job.shard.name}: {type(error).__name__}: {error}"}
-        return {"samples": len(job.shard.samples), "error": ""}
+            usage = isinstance(error, InputError)
+            text = str(error) if usage else f"shard {job.shard.name}: {type(error).__name__}: {error}"
+            return {"samples": 0, "error": text, "usage": usage}
+        return {"samples": len(job.shard.samples), "error": "", "usage": False}

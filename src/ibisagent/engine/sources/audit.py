@@ -263,17 +263,21 @@ def audit(
     return audit_records(records, allow_groups=allow_groups, unread=unread)
 
 
-def audit_groups(named: Iterable[tuple[str, str, str | None, str]]) -> AuditReport:
+def audit_groups(
+    named: Iterable[tuple[str, str, str | None, str]], *, allow_groups: Collection[str] = ()
+) -> AuditReport:
     """Look for groups in several splits, which needs no image to be read.
 
     Parameters
     ----------
     named
         (source, key, group, split) of each sample.
+    allow_groups
+        See :func:`audit_records`.
     """
     known = sorted({ImageRecord(*names, "", "") for names in named}, key=lambda record: tuple(map(str, record)))
     splits = Counter(record.split for record in known)
-    return AuditReport(splits=dict(sorted(splits.items())), groups=_overlaps(known, frozenset()))
+    return AuditReport(splits=dict(sorted(splits.items())), groups=_overlaps(known, frozenset(allow_groups)))
 
 
 def audit_records(

@@ -56,7 +56,8 @@ def test_what_is_in_a_corpus(built: Path) -> None:
     assert {"plain", "self_correction", "corrupted_mask", "right_stop", "absent", "deceptive"} <= scenarios
     for row in rows:
         replies = [i for i, message in enumerate(row["messages"]) if message["role"] == "assistant"]
-        assert len(replies) == row["num_steps"] == len(row["steps"]) and replies[-1] == len(row["messages"]) - 1
+        assert len(replies) == row["num_steps"] + 1 == len(row["steps"]), "the stop is no step"
+        assert replies[-1] == len(row["messages"]) - 1
         learnt = {span["message"] for span in row["loss_spans"]}
         wrong = {reply for reply, step in zip(replies, row["steps"], strict=True) if not step["learn"]}
         assert learnt == set(replies) - wrong, "everything an assistant says is learnt, but what was wrong"
