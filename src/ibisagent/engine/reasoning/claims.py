@@ -47,7 +47,7 @@ def _asserted(pattern: re.Pattern[str], text: str) -> str | None:
 
 _MISSED = re.compile(
     r"\b(?:misses|missed|missing|leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short|ends? too early"
-    r"|stops? too early|too small|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green|part of the mask)"
+    r"|stops? too early|too small(?! to)|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green|part of the mask)"
     r"|not (?:\w+ )?(?:cover|reach|include) (?:all|the whole|it|enough)|should be (?:added|included)"
     r"|has to be (?:added|included)|extend (?:it|the mask|the green)|needs to grow|add (?:it|this|that) to the mask)\b"
 )

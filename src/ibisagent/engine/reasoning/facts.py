@@ -323,6 +323,9 @@ def _mask_facts(crop: _Crop, grey: NDArray[np.uint8]) -> MaskFacts:
     if cv2.countNonZero(ring) >= 8:
         around, around_spread = (float(v[0, 0]) for v in cv2.meanStdDev(values, mask=ring))
         tone = _against(float(inside_values.mean()), around, min(spread, 40.0))
+        # A ring that is bright here and dark there is neither: its mean would be nobody's impression.
+        if around_spread > 1.2 * abs(float(inside_values.mean()) - around) and tone != "alike":
+            tone = ""
         clear = abs(float(inside_values.mean()) - around) > max(35.0, spread, 0.6 * around_spread)
     even = "even" if spread < 14 else "mixed" if spread > 38 else ""
     return MaskFacts(
@@ -352,12 +355,16 @@ def _click_facts(click: Any, grey: NDArray[np.uint8], crop: _Crop | None, mask: 
     pixel = click.to_pixel(width, height)
     x, y = pixel.x, pixel.y
     side_px = max(height, width)
-    small, wide = _patch(grey, x, y, max(1, side_px // 128)), _patch(grey, x, y, max(3, side_px // 16))
-    value = float(np.median(small))
+    value = float(np.median(_patch(grey, x, y, max(1, side_px // 128))))
+    # In the middle of something large the near surroundings are the thing itself: look farther until there is contrast.
+    around = "alike"
+    for share in (16, 8, 4):
+        if around == "alike":
+            around = _against(value, float(_patch(grey, x, y, max(3, side_px // share)).mean()), 20.0)
     near_spread = float(_patch(grey, x, y, max(2, side_px // 40)).std())
     facts: dict[str, Any] = {
         "x": click.x, "y": click.y, "place": where_text(click.x, click.y), "level": level_of(value),
-        "even": near_spread < 14, "against_around": _against(value, float(wide.mean()), 20.0),
+        "even": near_spread < 14, "against_around": around,
     }  # fmt: skip
     if crop is None or mask is None:
         return ClickFacts(**facts)

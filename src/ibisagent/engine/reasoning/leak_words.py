@@ -66,6 +66,6 @@ def hue_pattern(family: str | None = None) -> str:
 
 MISSPELT: tuple[str, ...] = (
     "annotation", "annotations", "annotated", "annotator", "reference", "groundtruth", "jaccard", "intersection",
-    "goldstandard", "labelled", "supervisor", "benchmark", "coordinate", "coordinates",
+    "goldstandard", "answer", "solution", "labelled", "supervisor", "benchmark", "coordinate", "coordinates",
 )  # fmt: skip
 """Long words of the families that stay readable with a letter wrong."""

@@ -71,7 +71,7 @@ def find_leaks(
 
 _OWNS_UP = re.compile(
     r"\b(?:wrong|bad|poor|incorrect|mistaken|false|erroneous|unsuitable) (?:click|point|place|spot|choice|move|sign|side"
-    r"|decision|action|step)s?\b|\b(?:mistakes?|anyway|blunder|nevertheless|regardless|undo\w*|undone|revert\w*"
+    r"|decision|action|step)s?\b|\b(?:mistakes?|anyway|blunder|nevertheless|regardless|errors?|damag\w*|hurt\w*|wrong(?:ly)?|incorrect\w*|slip|on record|knowing|undo\w*|undone|revert\w*"
     r"|even though|harm\w*|spoil\w*|ruin\w*|worsen\w*)\b|\bmakes? (?:it|the mask|things) worse|\btak(?:e|en) (?:it )?back\b"
 )
 
@@ -135,7 +135,18 @@ _HEARD = re.compile(
 )
 
 
+# An error is the user's word, or one that is looked for in vain; else it is known from a comparison.
+_ERROR = re.compile(r"\berrors?\b")
+_USERS_ERROR = re.compile(
+    r"\b(?:users?|request\w*|instruction|asked|speak\w*|mention\w*|claim\w*|complain\w*|question|believes?|thinks?|says?"
+    r"|(?:see|find|notice|spot|detect|discover)\w* (?:\w+ )?(?:no|not|nothing|any|none|one)|cannot (?:see|find)"
+    r"|(?:no|any) (?:\w+ )?errors? (?:that i|i)|fix|(?:i|to|and|can|will) (?:now )?correct|(?:was|made|is) (?:an|my|in) error|by error|in error|my (?:own )?error|no errors? (?:in|of) (?:it|the mask|this mask))\b"
+)
+
+
 def _in_sentence(sentence: str) -> Iterator[tuple[str, str]]:
+    if (match := _ERROR.search(sentence)) and not _USERS_ERROR.search(sentence):
+        yield "errors", match.group()
     for match in _percent().finditer(sentence):
         after = sentence[match.end() :]
         clause = sentence[sentence.rfind(",", 0, match.start()) + 1 :].split(", ")[0]
@@ -206,15 +217,15 @@ def _hues(text: str, is_gray: bool, has_hue: Callable[[str], bool]) -> Iterator[
 
 
 def _misspelt(text: str) -> Iterator[str]:
-    for word in re.findall(r"[a-z]{7,}", text):
+    for word in re.findall(r"[a-z]{6,}", text):
         if word in _REAL_WORDS:
             continue
         for known in MISSPELT:
-            if abs(len(word) - len(known)) <= 1 and _one_edit(word, known):
+            if word != known and abs(len(word) - len(known)) <= 1 and _one_edit(word, known):
                 yield word
 
 
-_REAL_WORDS = frozenset("preference deference conference inference coordinated reverence labeled annotating".split())
+_REAL_WORDS = frozenset("answers answered swerve preference deference conference inference coordinated reverence labeled annotating".split())
 
 
 def _one_edit(a: str, b: str) -> bool:

@@ -159,6 +159,11 @@ def _click_slots(
 ) -> None:
     slots["at"] = place_words(click.place, rng)
     slots["tone"] = _tone(click.level, is_gray)
+    # Where a contrast is clear, it says more than the grey value: a brown spot on bright skin is dark.
+    if click.against_around == "darker" and click.level != "dark":
+        slots["tone"] = "darker"
+    if click.against_around == "brighter" and click.level != "bright":
+        slots["tone"] = "brighter"
     if click.against_around in ("brighter", "darker"):
         slots["against_around"] = click.against_around
     if click.against_mask in ("brighter", "darker"):
@@ -234,6 +239,7 @@ def flags_of(facts: Facts, moment: Moment) -> frozenset[str]:
             "toned": mask.tone in ("brighter", "darker"), "mask_alike": mask.tone == "alike",
             "even_mask": mask.even == "even", "mixed_mask": mask.even == "mixed",
         }  # fmt: skip
+    flags |= {"no_change"} if change is None else set()
     # What an undo changed is not what "the last click" did: its numbers are not told.
     if change is not None and before in ("click", "box"):
         kind = "first_mask" if change.kind == "first" else change.kind
