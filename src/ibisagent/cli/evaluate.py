@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         "max_steps": config.max_steps,
         "max_seconds": config.max_seconds,
         "seed": config.seed,
-        "instructions": "the row's own, else drawn by seed from the templates kept out of training",
+        "instructions": f"the row's own, else drawn by seed from the {options.library} templates kept out of training",
     }
     started = time.perf_counter()
     with tqdm(total=len(rows), unit="case", desc="evaluating", file=sys.stderr, disable=None) as bar:
@@ -77,7 +77,15 @@ def run(options: argparse.Namespace) -> int:
                 bar.write(f"ibisagent: {result.case_id or 'a row'}: {result.error}", file=sys.stderr)
 
         results = evaluate(
-            rows, path.parent, policy, segmenter, config, targets=targets, on_case=on_case, max_live=options.batch
+            rows,
+            path.parent,
+            policy,
+            segmenter,
+            config,
+            targets=targets,
+            on_case=on_case,
+            max_live=options.batch,
+            library=options.library,
         )
     summary = summarise(results, max_steps=config.max_steps, seconds=time.perf_counter() - started)
     _write(out, summary, results, facts, episodes=options.episodes)

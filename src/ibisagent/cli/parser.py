@@ -63,6 +63,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     _players(p)
     p.add_argument("--split", metavar="NAME", help="only the rows of this split, for example val")
     p.add_argument("--limit", metavar="N", type=at_least(1), help="only the first N rows (of the split)")
+    p.add_argument("--library", choices=["core", "full"], default="core", help="instruction templates (%(default)s)")
     p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")
     p.add_argument("--batch", metavar="N", type=at_least(1), default=8, help="cases played at a time (%(default)s)")
     p.add_argument("--episodes", action="store_true", help="also write every run to DIR/episodes")

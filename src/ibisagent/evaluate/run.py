@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ibisagent.config import RolloutConfig
-from ibisagent.engine.language.instructions import Stage, draw_instruction
+from ibisagent.engine.language.instructions import Library, Stage, draw_instruction
 from ibisagent.episode import Episode
 from ibisagent.errors import InputError
 from ibisagent.io import CaseRow, RowError, load_case
@@ -97,6 +97,7 @@ def evaluate(
     targets: Targets | None = None,
     on_case: Callable[[CaseResult], None] | None = None,
     max_live: int = MAX_LIVE,
+    library: Library = "core",
 ) -> list[CaseResult]:
     """Play and score a case list.
 
@@ -116,6 +117,9 @@ def evaluate(
         Called with every result as it comes.
     max_live
         Most cases played at the same time.
+    library
+        Templates of the instructions: ``"core"``, the kind that the shipped models were made with, or ``"full"``, all
+        of them, with lay names of the targets.
 
     Returns
     -------
@@ -127,7 +131,8 @@ def evaluate(
     InputError
         If policy and segmenter have no action in common.
     """
-    return _Evaluation(rows, Path(root), config or RolloutConfig(), targets, on_case).play(policy, segmenter, max_live)
+    played = _Evaluation(rows, Path(root), config or RolloutConfig(), targets, on_case, library)
+    return played.play(policy, segmenter, max_live)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +152,9 @@ class _Evaluation:
         config: RolloutConfig,
         targets: Targets | None,
         on_case: Callable[[CaseResult], None] | None,
+        library: Library,
     ) -> None:
+        self.library: Library = library
         self.rows, self.root, self.config, self.on_case = rows, root, config, on_case
         self.targets = targets
         self.live: dict[int, _Live] = {}
@@ -193,7 +200,10 @@ class _Evaluation:
             return row.instruction, ""
         seed = instruction_seed(self.config.seed, row.case_id)
         stage: Stage = "refine" if refine else "start"
-        drawn = draw_instruction(row.target, row.modality, seed, stage=stage, split="test", library="core")
+        full = self.library == "full"
+        drawn = draw_instruction(
+            row.target, row.modality, seed, stage=stage, split="test", library=self.library, extended=full
+        )
         return drawn.text, drawn.category
 
     def _keep(self, position: int, result: CaseResult) -> None:

@@ -96,10 +96,13 @@ def test_instructions_are_given_or_drawn_by_seed_and_case(folder: Path) -> None:
     path = write(folder, *rows, {"case_id": "own", "instruction": "Do it."})
     first = play(path)
     assert first[-1].instruction == "Do it." and first[-1].category == ""
-    test = all_templates("start", "test")
     phrase = target_phrases("square")[0]
-    for r in first[:-1]:
-        assert r.instruction in {fill(t, phrase, "CT") for t in test[r.category]}
+    full = play(path, library="full")
+    for library, results in (("core", first), ("full", full)):
+        test = all_templates("start", "test", library)
+        for r in results[:-1]:
+            assert r.instruction in {fill(t, phrase, "CT", library=library) for t in test[r.category]}
+    assert [r.instruction for r in full] != [r.instruction for r in first]
     assert len({r.instruction for r in first}) > 3
     assert [r.instruction for r in play(path)] == [r.instruction for r in first]
     other = play(path, config=RolloutConfig(seed=5))
