@@ -25,12 +25,10 @@ def disc_scene(number: int = 0, absent: bool = False, name: str = "disc", noise:
     gray[other] = 230
     gray += rng.normal(0, noise, gray.shape)
     pixels = np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-    kind = "absent/toy" if absent else "toy/disc"
-    return Scene(pixels, None if absent else target, name, "CT", kind, (other,), 5.0)
+    image = Image(pixels, Geometry.plane_2d(), modality="CT")
+    return Scene(image, name, None if absent else target, (other,), "toy")
 
 
 def disc_subject(number: int = 0, absent: bool = False) -> Subject:
-    """The same for the engine's walks."""
-    scene = disc_scene(number, absent, noise=3.0)
-    image = Image(scene.pixels, Geometry.plane_2d(), modality=scene.modality)
-    return Subject(image, scene.target_name, scene.target, scene.others)
+    """The same for the engine's walks, with some noise."""
+    return disc_scene(number, absent, noise=3.0)

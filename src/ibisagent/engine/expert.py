@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ibisagent.actions import Action, BoxAction, Click, ClickAction
 from ibisagent.clicks import CLICK_RULES
-from ibisagent.types import PixelBox
+from ibisagent.types import PixelBox, PixelClick
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +92,10 @@ class Expert:
         if click is None:
             return None
         height, width = target.shape
+        return self.click_at(click, width, height)
+
+    def click_at(self, click: PixelClick, width: int, height: int) -> ClickAction:
+        """The action of a click on a pixel of an image of `width` x `height`, here and in the scenarios."""
         return ClickAction(clicks=(Click.at_pixel(click, width, height),))
 
     def is_done(self, ious: Sequence[float], num_made: int) -> bool:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ibisagent.actions import Click, ClickAction, DiscardAction, UndoAction
+from ibisagent.actions import ClickAction, DiscardAction, UndoAction
 from ibisagent.engine.damage import damaged_mask, other_mask
 from ibisagent.engine.expert import Expert
 from ibisagent.engine.language.hints import HINTS
@@ -58,7 +58,7 @@ HARM = 0.05
 """A wrong click is worth showing where it lowers the IoU by more than this."""
 
 WORTHLESS = 0.3
-"""A damaged mask below this IoU is discarded, not refined."""
+"""A damaged mask below this IoU is discarded, not refined, unless the stage says otherwise."""
 
 GOOD = 0.90
 """A given mask from this IoU on is one to stop at."""
@@ -109,12 +109,15 @@ class Stage:
         Who clicks, on what.
     expert_rng
         Makes the generator of the expert's draws; each call the same one, so that all walks begin alike.
+    worthless
+        IoU below which a damaged mask is discarded.
     """
 
     subject: Subject
     expert: Expert
     segmenter: Segmenter
     expert_rng: Callable[[], np.random.Generator]
+    worthless: float = WORTHLESS
 
     def walk(self, initial_mask: NDArray[np.bool_] | None = None) -> Walk:
         """The expert's walk from a mask, or from nothing."""
@@ -237,9 +240,10 @@ def _self_correction(stage: Stage, rng: np.random.Generator) -> Walk:
     mask = session.mask
     before = plain.ious[at - 1] if at else 0.0
     for _ in range(_TRIES):
-        wrong = _wrong_click(mask, target, rng)
-        if wrong is None:
+        click = _wrong_click(mask, target, rng)
+        if click is None:
             break
+        wrong = stage.expert.click_at(click, *target.shape[::-1])
         after = play_move(session, wrong)
         assert after is not None
         score = iou(after, target)
@@ -264,7 +268,7 @@ def _corrupted_mask(stage: Stage, rng: np.random.Generator) -> Walk:
     target = stage.subject.target
     given = starting_mask("corrupted_mask", stage.subject, rng)
     assert target is not None and given is not None
-    if iou(given, target) < WORTHLESS or not stage.segmenter.capabilities.prior_mask:
+    if iou(given, target) < stage.worthless or not stage.segmenter.capabilities.prior_mask:
         return _discarded(stage, given)
     walk = stage.walk(given)
     if not walk.moves:
@@ -310,7 +314,7 @@ _MAKERS: dict[Scenario, Callable[[Stage, np.random.Generator], Walk]] = {
 
 def _wrong_click(
     mask: NDArray[np.bool_] | None, target: NDArray[np.bool_], rng: np.random.Generator
-) -> ClickAction | None:
+) -> PixelClick | None:
     """A click of the wrong sign for its place: positive well outside the target, or negative well inside it."""
     positive = mask is None or not (mask & target).any() or rng.random() < 0.6
     if positive:
@@ -326,9 +330,8 @@ def _wrong_click(
     if not inside.size:
         return None
     at = int(inside[int(rng.integers(inside.size))])
-    height, width = target.shape
-    click = PixelClick(at % width, at // width, positive)
-    return ClickAction(clicks=(Click.at_pixel(click, width, height),))
+    width = target.shape[1]
+    return PixelClick(at % width, at // width, positive)
 
 
 def _worn(target: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

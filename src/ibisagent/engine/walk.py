@@ -138,6 +138,7 @@ def expert_walk(
     segmenter: Segmenter,
     rng: np.random.Generator,
     initial_mask: NDArray[np.bool_] | None = None,
+    led: Walk | None = None,
 ) -> Walk:
     """Let the expert work until it has enough. The walk is not finished: no Terminate.
 
@@ -151,6 +152,8 @@ def expert_walk(
         Serves expert rules that draw.
     initial_mask
         ``bool`` (H, W) mask to go on from, or None.
+    led
+        What was done before the expert took over, for example by a policy, from the same given mask; all of it stays.
 
     Raises
     ------
@@ -165,8 +168,10 @@ def expert_walk(
     if target is None:
         raise ValueError("an expert needs a target to walk to")
     session = Session(segmenter, subject.image, initial_mask, segmenter.encode(subject.image))
-    walk = Walk(initial_mask)
-    before = [] if initial_mask is None else [iou(initial_mask, target)]
+    walk, led = Walk(initial_mask), led or Walk(initial_mask)
+    for move in led.moves:
+        play_move(session, move.action)
+    before = [*([] if initial_mask is None else [iou(initial_mask, target)]), *led.ious]
     while not expert.is_done([*before, *walk.ious], len(walk.moves)):
         mask = session.mask
         action = expert.next_action(mask, target, rng, len(walk.moves))
@@ -181,7 +186,7 @@ def expert_walk(
         walk.ious.append(iou(after, target))
     if expert.config.keep == "best" and walk.ious:
         plateau = expert.config.plateau or 0.0
-        keep = 0 if before and before[0] >= max(walk.ious) - plateau else best_length(walk.ious, plateau)
+        keep = 0 if before and before[-1] >= max(walk.ious) - plateau else best_length(walk.ious, plateau)
         for rows in (walk.moves, walk.masks, walk.ious):
             del rows[keep:]
-    return walk
+    return led.with_moves(len(led.moves), walk.moves, walk.masks, walk.ious)

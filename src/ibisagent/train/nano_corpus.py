@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,14 @@ import numpy as np
 import torch
 
 from ibisagent.engine.language.instructions import Stage, draw_instruction
+from ibisagent.engine.reasoning.terse import answer_text, thought_text, where_text
 from ibisagent.engine.splits import development_images
 from ibisagent.errors import InputError
 from ibisagent.train.nano_expert import correct, synthesize
 from ibisagent.train.nano_scenes import SceneSource
-from ibisagent.train.nano_trajectories import Trajectory, read_shard, write_shard
-from ibisagent.train.nano_wording import answer_text, thought_text, where_text
+from ibisagent.train.nano_trajectories import SYSTEM_PROMPT, Trajectory, read_shards, shard_file, write_shard
 
 __all__ = ["SHARD", "SYSTEM_PROMPT", "claim", "read", "source", "texts", "write", "write_part"]
-
-SYSTEM_PROMPT = "Segment the target by clicks. Look, think, act, and stop when the mask fits."
-"""Short on purpose: every token of it is read at every step."""
 
 SHARD = 25
 """Trajectories a file: what is lost at most when the writing is interrupted."""
@@ -142,15 +138,13 @@ def write_part(a: argparse.Namespace) -> None:
     part, parts = (int(v) for v in a.part.split("/"))
     own = a.kind == "corrections"
     folder = a.out / a.kind
-    folder.mkdir(parents=True, exist_ok=True)
     segmenter = LiteMedSamSegmenter(clicknet=load_checkpoint(a.segmenter_weights) if a.segmenter_weights else None)
     scenes = source(a, absent_share=0.0)
     policy = make(str(a.out / "model"), device="cpu") if own else None
     # Scenes that no trajectory was made of.
     first = math.ceil(a.num_trajectories / SHARD) * SHARD if own else 0
     for shard in range(part, math.ceil((a.num_corrections if own else a.num_trajectories) / SHARD), parts):
-        path = folder / f"{shard:05d}.jsonl"
-        if path.exists():
+        if shard_file(folder, shard).exists():
             continue
         started = time.perf_counter()
         items = []
@@ -160,7 +154,7 @@ def write_part(a: argparse.Namespace) -> None:
             items.append(
                 synthesize(scene, segmenter, rng) if policy is None else correct(scene, segmenter, policy, rng)
             )
-        write_shard(path, items)
+        write_shard(folder, shard, items)
         seconds = (time.perf_counter() - started) / SHARD
         print(f"{a.kind}, shard {shard}: {seconds:.2f} s each", file=sys.stderr, flush=True)
 
@@ -175,9 +169,5 @@ def read(out: Path, num_trajectories: int, num_corrections: int) -> list[Traject
     num_trajectories, num_corrections
         How many of each, rounded up to whole shards.
     """
-    items = []
-    for kind, number in (("trajectories", num_trajectories), ("corrections", num_corrections)):
-        for path in sorted((out / kind).glob("*.jsonl"))[: math.ceil(number / SHARD)]:
-            for t in read_shard(path):
-                items.append(t if kind == "trajectories" else replace(t, kind_of_case=f"corrected {t.kind_of_case}"))
-    return items
+    wanted = (("trajectories", num_trajectories), ("corrections", num_corrections))
+    return [t for kind, number in wanted for t in read_shards(out / kind, math.ceil(number / SHARD))]

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ibisagent.actions import DIALECTS, DiscardAction, TerminateAction, Turn
+from ibisagent.actions import DIALECTS, TerminateAction, Turn
 from ibisagent.engine.language.instructions import Stage, draw_instruction
 from ibisagent.engine.language.naming import SYNONYMS
+from ibisagent.engine.reasoning.terse import answer_text, thought_text
 from ibisagent.episode import encode_mask
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
@@ -28,9 +29,8 @@ from ibisagent.policies.protocol import View
 from ibisagent.train.augment import change_intensity, draw_warp
 from ibisagent.train.nano_expert import cell_depths
 from ibisagent.train.nano_questions import draw_questions
-from ibisagent.train.nano_scenes import SceneSource
+from ibisagent.train.nano_scenes import SceneSource, turn_for
 from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
-from ibisagent.train.nano_wording import answer_text, thought_text
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 
@@ -164,7 +164,7 @@ class NanoSamples(Dataset):
         rng = np.random.default_rng([self.seed, 7, self.start + index])
         kinds = [self.kinds[int(k)] for k in rng.choice(len(self.kinds), self.group, p=self.kind_p)]
         drawn = [self.trajectories[self.by_kind[k][int(rng.integers(len(self.by_kind[k])))]] for k in kinds]
-        samples = [self.build(item, rng) for item in sorted(drawn, key=lambda t: len(t.masks))]
+        samples = [self.build(item, rng) for item in sorted(drawn, key=lambda t: len(t.walk.moves))]
         batches: list[list[NanoSample]] = []
         batch: list[NanoSample] = []
         for sample in samples:
@@ -198,17 +198,16 @@ class NanoSamples(Dataset):
         rng
             The only source of randomness.
         """
-        pixels, masks, target, clicks = item.pixels, item.masks, item.target, item.clicks
-        initial = item.initial_mask
+        name, modality = item.scene.name, item.scene.image.modality
+        pixels, masks, target, initial, clicks = self._warped(item, rng) if self.augment else _as_recorded(item)
         if self.augment:
-            pixels, masks, target, initial, clicks = self._warped(item, rng)
             # Inverted, the brightest would be the darkest.
-            pixels = change_intensity(rng, pixels, strength=0.0 if "brightest" in item.target_name else 0.7)
-        image = Image(pixels, Geometry.plane_2d(), modality=item.modality)
+            pixels = change_intensity(rng, pixels, strength=0.0 if "brightest" in name else 0.7)
+        image = Image(pixels, Geometry.plane_2d(), modality=modality)
         stage: Stage = "start" if initial is None else "refine"
-        draw = draw_instruction(item.target_name, item.modality, rng, stage=stage, library="core")
-        while target is None and not _names(draw.text, item.target_name):
-            draw = draw_instruction(item.target_name, item.modality, rng, library="core")
+        draw = draw_instruction(name, modality, rng, stage=stage, library="core")
+        while target is None and not _names(draw.text, name):
+            draw = draw_instruction(name, modality, rng, library="core")
         case = Case(image, draw.text, initial)
         episode = item.episode.model_copy(deep=True)
         episode.instruction = draw.text
@@ -229,15 +228,14 @@ class NanoSamples(Dataset):
                 hard[gy * 64 + gx] = 1
                 weights = hard if weights is None else 0.8 * weights + 0.2 * hard
                 step.action = action
-            elif isinstance(step.action, TerminateAction):
-                verdict = step.action.verdict
-                kind = {"found": "fits", "uncertain": "rough", "absent": "absent"}[verdict]
-                step.action = TerminateAction(verdict=verdict, answer=answer_text(verdict, item.target_name))
             else:
-                kind = "discard" if isinstance(step.action, DiscardAction) else "undo"
+                kind = item.walk.moves[i].intent.value
+                if isinstance(step.action, TerminateAction):
+                    answer = answer_text(step.action.verdict, name)
+                    step.action = step.action.model_copy(update={"answer": answer})
             # Without the place: before the click, it would tell the pointer what it has to find by looking.
             assert step.action is not None  # no unreadable reply is in a trajectory
-            turn = Turn(thought=thought_text(kind, item.target_name), action=step.action)
+            turn = Turn(thought=thought_text(kind, name), action=step.action)
             step.raw_text = dialect.format(turn)
             turns.append(weights)
             before = masks[i]
@@ -258,33 +256,37 @@ class NanoSamples(Dataset):
 
     def _warped(self, item: Trajectory, rng: np.random.Generator) -> tuple[Any, ...]:
         """Pixels, masks, target, given mask and clicks, all moved alike; as they were where something would be lost."""
-        size = item.pixels.shape[0]
+        pixels, masks, target, initial, clicks = kept = _as_recorded(item)
+        size = pixels.shape[0]
         # One nucleus among many stays the largest or the leftmost only while none is cut off.
-        one = item.target_name.endswith("nucleus")
+        one = item.scene.name.endswith("nucleus")
         warp = draw_warp(
             rng,
             (size, size),
             size,
-            turn=item.turn,
+            turn=turn_for(item.scene.name),
             flip=False,
             zoom=(0.9, 0.96) if one else (0.95, 1.12),
             elastic=0.25,
             shift=0.02 if one else 0.05,
             aspect=0.03 if one else 0.1,
         )
-        moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in item.clicks]
-        target = None if item.target is None else warp.mask(item.target)
-        initial = None if item.initial_mask is None else warp.mask(item.initial_mask)
-        lost = any(m is None for m, c in zip(moved, item.clicks, strict=True) if c is not None)
+        moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in clicks]
+        lost = any(m is None for m, c in zip(moved, clicks, strict=True) if c is not None)
+        after = [None if m is None else warp.mask(m) for m in (target, initial)]
         small = [
-            m
-            for m, old in ((target, item.target), (initial, item.initial_mask))
-            if m is not None and old is not None and m.sum() < 0.6 * old.sum()
+            old is not None and new is not None and new.sum() < 0.6 * old.sum()
+            for old, new in zip((target, initial), after, strict=True)
         ]
-        if lost or small:
-            return item.pixels, item.masks, item.target, item.initial_mask, item.clicks
-        masks = [None if m is None else warp.mask(m) for m in item.masks]
-        return warp.image(item.pixels), masks, target, initial, moved
+        if lost or any(small):
+            return kept
+        return warp.image(pixels), [None if m is None else warp.mask(m) for m in masks], *after, moved
+
+
+def _as_recorded(item: Trajectory) -> tuple[Any, ...]:
+    """Pixels, masks, target, given mask and clicks."""
+    scene, walk = item.scene, item.walk
+    return scene.image.pixels, walk.masks, scene.target, walk.initial_mask, item.clicks
 
 
 def _names(text: str, target: str) -> bool:

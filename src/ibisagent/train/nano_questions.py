@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from ibisagent.actions import Action, DiscardAction, TerminateAction
 from ibisagent.engine.damage import damaged_mask, other_mask
+from ibisagent.engine.moments import Intent
+from ibisagent.engine.walk import Move, Walk
 from ibisagent.episode import Episode, ImageRecord, Step, encode_mask
 from ibisagent.metrics import iou
 from ibisagent.train.nano_expert import FOUND_IOU, STOP_IOU, expert_cell
-from ibisagent.train.nano_scenes import Picture, SceneSource, askable, turn_for
-from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
+from ibisagent.train.nano_scenes import Picture, SceneSource, askable
+from ibisagent.train.nano_trajectories import Scene, Trajectory, cell_click
 
 __all__ = ["ABSENT", "draw_questions"]
 
@@ -96,42 +98,29 @@ def _question(
 ) -> Trajectory | None:
     """One turn, its texts are written when it is rendered; None where no cell can be clicked and nothing is shown."""
     action: Action
-    click = None
     after = given
     if target is None:
-        action = TerminateAction(verdict="absent", answer="")
+        action, intent = TerminateAction(verdict="absent", answer=""), Intent.ABSENT
     else:
         overlap = 0.0 if given is None else iou(given, target)
         cell = None if overlap >= STOP_IOU - 0.02 else expert_cell(given, target, rng)
         if mismatched:
-            action, after = DiscardAction(), None
+            action, intent, after = DiscardAction(), Intent.DISCARD, None
         elif cell is None and given is None:
             return None
         elif cell is None:
-            action = TerminateAction(verdict="found" if overlap >= FOUND_IOU else "uncertain", answer="")
+            found = overlap >= FOUND_IOU
+            action = TerminateAction(verdict="found" if found else "uncertain", answer="")
+            intent = Intent.FITS if found else Intent.ROUGH
         else:
-            at, positive = cell
-            action = cell_click(at, positive)
-            h, w = target.shape
-            # The pixel whose depth chose the cell; that of the action's four decimals may be its neighbour.
-            click = (float(int((at % GRID + 0.5) * w / GRID)), float(int((at // GRID + 0.5) * h / GRID)), positive)
-    h, w = picture.pixels.shape[:2]
+            action = cell_click(*cell)
+            intent = Intent.START if given is None else Intent.MISSED if cell[1] else Intent.EXCESS
+    image = picture.image
     episode = Episode(
         instruction="",
-        image=ImageRecord(sha256="", height=h, width=w),
+        image=ImageRecord(sha256="", height=image.height, width=image.width),
         initial_mask=None if given is None else encode_mask(given),
         steps=[Step(index=0, raw_text="", action=action, mask=None if after is None else encode_mask(after))],
     )
-    return Trajectory(
-        picture.pixels,
-        episode,
-        [after],
-        [click],
-        [True],
-        target,
-        given,
-        name,
-        picture.modality,
-        "question",
-        turn_for(name),
-    )
+    scene = Scene(image, name, target, home=picture.home)
+    return Trajectory(scene, Walk(given, [Move(action, intent)], [after]), episode, "question")

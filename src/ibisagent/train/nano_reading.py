@@ -21,6 +21,7 @@ from torch import nn
 
 from ibisagent.actions import DIALECTS, Action, DiscardAction, TerminateAction, Turn
 from ibisagent.engine.language.instructions import Stage, draw_instruction
+from ibisagent.engine.reasoning.terse import answer_text, thought_text
 from ibisagent.episode import Episode, ImageRecord
 from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
@@ -28,7 +29,6 @@ from ibisagent.policies.nano_model import NanoForConditionalGeneration
 from ibisagent.policies.protocol import View
 from ibisagent.train.nano_scenes import SceneSource
 from ibisagent.train.nano_trajectories import GRID, cell_click
-from ibisagent.train.nano_wording import answer_text, thought_text
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
 

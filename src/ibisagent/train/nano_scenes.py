@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from ibisagent import phantoms
 from ibisagent.engine.language.naming import SYNONYMS
 from ibisagent.errors import InputError
+from ibisagent.geometry import Geometry
 from ibisagent.train.nano_trajectories import Scene
+from ibisagent.types import Image
 
 __all__ = ["NEVER_SHOWN", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "turn_for"]
 
@@ -73,24 +75,21 @@ class Picture:
 
     Parameters
     ----------
-    pixels
-        ``uint8`` (S, S, 3).
+    image
+        Of S x S pixels.
     masks
         ``bool`` (S, S) by name.
     asked
         The name that it was drawn for, a key of ``masks``.
-    modality
-        Name of the modality.
     home
         ``"lung1"`` or ``"phantom chest_ct"``.
     missing
         Names of the same modality that it surely does not show.
     """
 
-    pixels: NDArray[np.uint8]
+    image: Image
     masks: dict[str, NDArray[np.bool_]]
     asked: str
-    modality: str
     home: str
     missing: tuple[str, ...] = ()
 
@@ -161,12 +160,9 @@ class SceneSource:
         absent = rng.random() < self.absent_share
         picture = self.picture(rng)
         if absent:
-            name = self.foreign(rng, picture)
-            return Scene(picture.pixels, None, name, picture.modality, f"absent/{picture.home.split()[-1]}")
-        name = picture.asked
-        others = tuple(m for n, m in picture.masks.items() if n != name)
-        key = f"{picture.home}/{name}"
-        return Scene(picture.pixels, picture.masks[name], name, picture.modality, key, others, turn_for(name))
+            return Scene(picture.image, self.foreign(rng, picture), None, home=picture.home)
+        others = tuple(m for n, m in picture.masks.items() if n != picture.asked)
+        return Scene(picture.image, picture.asked, picture.masks[picture.asked], others, picture.home)
 
     def picture(self, rng: np.random.Generator) -> Picture:
         """Draw a picture whose asked target has between 30 pixels and 95% of them.
@@ -193,7 +189,7 @@ class SceneSource:
         """A name that cannot be in a picture: of another modality, or (three in ten) one that it is known to lack."""
         if picture.missing and rng.random() < 0.3:
             return str(rng.choice(list(picture.missing)))
-        modality = picture.modality
+        modality = picture.image.modality or ""
         here = [n for n, homes in self.homes.items() if modality in homes]
         said = {phrase for n in here for phrase in (n, *SYNONYMS.get(n, ()))}
         said.update(POSSIBLE.get(modality, ()))
@@ -207,7 +203,7 @@ class SceneSource:
             # Mini's fluid is that outside the ventricles.
             masks["cerebrospinal fluid"] = masks["cerebrospinal fluid"] & ~masks["ventricles"]
         missing = tuple(n for n in OPTIONAL.get(kind, ()) if n not in masks)
-        return Picture(p.pixels, masks, str(rng.choice(sorted(masks))), p.modality, f"phantom {kind}", missing)
+        return Picture(_image(p.pixels, p.modality), masks, str(rng.choice(sorted(masks))), f"phantom {kind}", missing)
 
     def _real(self, rng: np.random.Generator) -> Picture:
         from ibisagent.train.augment import draw_warp
@@ -244,7 +240,11 @@ class SceneSource:
         if flip:
             # Mirrored or turned, "leftmost" would name another one; cut off at the border, so might "largest".
             masks = {n: m for n, m in masks.items() if turn_for(n) >= 4 and (instance or n != "largest nucleus")}
-        return Picture(pixels, masks, target, entry["modality"], group, NEVER_SHOWN.get(group, ()))
+        return Picture(_image(pixels, entry["modality"]), masks, target, group, NEVER_SHOWN.get(group, ()))
+
+
+def _image(pixels: NDArray[np.uint8], modality: str) -> Image:
+    return Image(pixels, Geometry.plane_2d(), modality)
 
 
 def askable(mask: NDArray[np.bool_]) -> bool:

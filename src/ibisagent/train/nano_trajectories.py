@@ -1,32 +1,49 @@
-"""Scenes, recorded trajectories, and the files that hold them.
+"""Nano's scenes and trajectories, and the corpora that hold them.
 
-A trajectory is an :class:`~ibisagent.episode.Episode` that the same parser, messages and overlay produced as at
-inference (faults 8, 9 of the public code), with what training needs beside it. :mod:`ibisagent.train.nano_expert`
-makes them.
+A trajectory is the data engine's: a walk (:mod:`ibisagent.engine.walk`) and the episode that was recorded of it. On
+disk it is a row of the table ``sft`` (:mod:`ibisagent.engine.corpus.schema`), so that ``ibisagent data`` shows it too.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ibisagent.actions import Click, ClickAction
-from ibisagent.episode import Episode, decode_mask, encode_mask
-from ibisagent.errors import InputError
-from ibisagent.rle import Rle
+from ibisagent.engine.corpus.reader import Corpus
+from ibisagent.engine.corpus.writer import shard_path, write_table
+from ibisagent.engine.language.instructions import Instruction
+from ibisagent.engine.moments import Intent
+from ibisagent.engine.rows import image_row, sft_row
+from ibisagent.engine.sources.sample import LabelledImage, Sample
+from ibisagent.engine.walk import Move, Subject, Walk
+from ibisagent.types import Case
 
-__all__ = ["GRID", "Mask", "Scene", "Trajectory", "cell_click", "read_shard", "write_shard"]
+if TYPE_CHECKING:
+    from ibisagent.episode import Episode
+
+__all__ = [
+    "GRID",
+    "SYSTEM_PROMPT",
+    "Mask",
+    "Scene",
+    "Trajectory",
+    "cell_click",
+    "read_shards",
+    "shard_file",
+    "write_shard",
+]
 
 GRID = 64
 """Cells a side that experts click on; nano's vocabulary has exactly these."""
+
+SYSTEM_PROMPT = "Segment the target by clicks. Look, think, act, and stop when the mask fits."
+"""Short on purpose: every token of it is read at every step."""
 
 Mask = NDArray[np.bool_]
 
@@ -38,131 +55,134 @@ def cell_click(cell: int, positive: bool) -> ClickAction:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """An image with a named target (or its absence), from which one trajectory is made.
+class Scene(Subject):
+    """What one trajectory is made from; all images are squares of one size.
 
     Parameters
     ----------
-    pixels
-        ``uint8`` (S, S, 3).
-    target
-        ``bool`` (S, S), or None where the named structure is not in the image.
-    others
-        Masks of other structures in the image, for mismatched given masks.
-    kind_of_case
-        Key for balancing, for example ``"lung1/left lung"`` or ``"absent/chest_ct"``.
-    turn
-        Largest later rotation, in degrees, that keeps the target's name true.
+    home
+        Where the image comes from, for example ``"lung1"`` or ``"phantom chest_ct"``.
     """
 
-    pixels: NDArray[np.uint8]
-    target: Mask | None
-    target_name: str
-    modality: str
-    kind_of_case: str
-    others: tuple[Mask, ...] = ()
-    turn: float = 6.0
+    home: str = ""
+
+    @property
+    def kind_of_case(self) -> str:
+        """Key for balancing, for example ``"lung1/left lung"`` or ``"absent/chest_ct"``."""
+        return f"absent/{self.home.split()[-1]}" if self.target is None else f"{self.home}/{self.name}"
 
 
 @dataclass(eq=False)
 class Trajectory:
-    """A recorded episode with what training needs beside it; lists have one entry a step.
+    """A walk on a scene and the record of it.
 
     Parameters
     ----------
-    pixels
-        ``uint8`` (S, S, 3) without any overlay.
+    scene
+        What it is about; its ``others`` are not kept on disk.
+    walk
+        Every move with the mask after it, and whether it is learnt.
     episode
-        The record, as the environment wrote it up to the last mask that is kept.
-    masks
-        ``bool`` (S, S) mask after each step, None while there is none.
-    clicks
-        (x, y, positive) in pixels of ``pixels``, None for other actions.
-    learn
-        False where the action was wrong: on purpose, or a policy's own.
-    target, initial_mask
-        ``bool`` (S, S), or None.
-    target_name, modality, kind_of_case, turn
-        From the :class:`Scene`.
-    ious
-        IoU with the target after each step; empty where there is none.
+        As the environment wrote it.
+    scenario
+        How it came about: one of the data engine's scenarios, ``"correction"`` or ``"question"``.
     """
 
-    pixels: NDArray[np.uint8]
+    scene: Scene
+    walk: Walk
     episode: Episode
-    masks: list[Mask | None]
-    clicks: list[tuple[float, float, bool] | None]
-    learn: list[bool]
-    target: Mask | None
-    initial_mask: Mask | None
-    target_name: str
-    modality: str
-    kind_of_case: str
-    turn: float = 6.0
-    ious: list[float] = field(default_factory=list)
+    scenario: str
+
+    @property
+    def kind_of_case(self) -> str:
+        """That of the scene; corrections are kinds of their own."""
+        return f"corrected {self.scene.kind_of_case}" if self.scenario == "correction" else self.scene.kind_of_case
+
+    @property
+    def learn(self) -> list[bool]:
+        """Whether each move is learnt: not where it was wrong, on purpose or by a policy."""
+        return [move.learn for move in self.walk.moves]
+
+    @property
+    def clicks(self) -> list[tuple[float, float, bool] | None]:
+        """(x, y, positive) of each move in pixels, at the centre of its cell; None where it is no click."""
+        image = self.scene.image
+        return [
+            (_middle(click.x, image.width), _middle(click.y, image.height), click.positive) if click else None
+            for click in (m.action.clicks[0] if isinstance(m.action, ClickAction) else None for m in self.walk.moves)
+        ]
 
 
-def _rle(mask: Mask | None) -> dict[str, Any] | None:
-    return None if mask is None else encode_mask(mask).model_dump()
+def _middle(at: float, size: int) -> float:
+    # The pixel whose depth chose the cell; that of the action's four decimals may be its neighbour.
+    return float(int((min(GRID - 1, int(at * GRID)) + 0.5) * size / GRID))
 
 
-def _mask(data: dict[str, Any] | None) -> Mask | None:
-    return None if data is None else decode_mask(Rle.model_validate(data))
+def shard_file(folder: Path, index: int, table: str = "sft") -> Path:
+    """Where a shard lies. The total in its name says nothing: a run may be asked for more trajectories later."""
+    return shard_path(folder, table, "train", index, 99_999)
 
 
-def write_shard(path: Path, items: Sequence[Trajectory]) -> None:
-    """Write trajectories as JSON lines (image as PNG, masks as COCO RLE), atomically."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for t in items:
-            ok, png = cv2.imencode(".png", t.pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-            if not ok:
-                raise OSError(f"cannot encode an image for {path}")
-            row = {
-                "episode": t.episode.model_dump(mode="json"),
-                "image_png": base64.b64encode(png.tobytes()).decode(),
-                "clicks": t.clicks,
-                "learn": t.learn,
-                "target": _rle(t.target),
-                "target_name": t.target_name,
-                "modality": t.modality,
-                "kind_of_case": t.kind_of_case,
-                "turn": t.turn,
-                "ious": t.ious,
-            }
-            file.write(json.dumps(row) + "\n")
-    temporary.replace(path)
-
-
-def read_shard(path: Path) -> list[Trajectory]:
-    """Read what :func:`write_shard` wrote.
+def write_shard(folder: Path, index: int, items: Sequence[Trajectory]) -> None:
+    """Write trajectories as one shard of the tables ``images`` and ``sft``; the latter comes last, and is all or none.
 
     Raises
     ------
     InputError
-        If an image in it cannot be decoded.
+        If the files cannot be written.
     """
-    items = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        bgr: Any = cv2.imdecode(np.frombuffer(base64.b64decode(row["image_png"]), np.uint8), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise InputError(f"{path} holds an image that cannot be decoded")
-        episode = Episode.model_validate(row["episode"])
-        items.append(
-            Trajectory(
-                np.ascontiguousarray(bgr[..., ::-1]),
-                episode,
-                [None if s.mask is None else decode_mask(s.mask) for s in episode.steps],
-                [None if c is None else (float(c[0]), float(c[1]), bool(c[2])) for c in row["clicks"]],
-                row["learn"],
-                _mask(row["target"]),
-                None if episode.initial_mask is None else decode_mask(episode.initial_mask),
-                row["target_name"],
-                row["modality"],
-                row["kind_of_case"],
-                row["turn"],
-                row["ious"],
+    images: dict[str, dict[str, Any]] = {}
+    rows = []
+    for number, t in enumerate(items):
+        scene, episode = t.scene, t.episode
+        labelled = LabelledImage(scene.image, {} if scene.target is None else {scene.name: scene.target})
+        sample = Sample(
+            f"{index:05d}-{number:02d}", "nano", lambda labelled=labelled: labelled, tuple(labelled.masks),
+            group=scene.home, split="train",
+        )  # fmt: skip
+        images.setdefault(scene.image.sha256, image_row(sample, "train", scene.image))
+        provenance = {
+            "ibisagent_version": episode.ibisagent_version,
+            "segmenter": episode.segmenter.name,
+            "segmenter_sha256": episode.segmenter.weights_sha256,
+            "teacher": "terse",
+            "config_sha256": None,
+            "seed": None,
+        }
+        case = Case(scene.image, episode.instruction, t.walk.initial_mask, target=scene.name)
+        rows.append(
+            sft_row(
+                sample, "train", scene, t.scenario, Instruction(episode.instruction, "core"), case, t.walk, episode,
+                SYSTEM_PROMPT, "nano", provenance,
             )
-        )
-    return items
+        )  # fmt: skip
+    write_table(shard_file(folder, index, "images"), "images", list(images.values()))
+    write_table(shard_file(folder, index), "sft", rows)
+
+
+def read_shards(folder: Path, most: int) -> list[Trajectory]:
+    """Read what :func:`write_shard` wrote, the first shards of a folder; none if there is no such folder.
+
+    Raises
+    ------
+    InputError
+        If a shard is damaged.
+    """
+    if not folder.is_dir():
+        return []
+    corpus = Corpus(folder)
+    paths = corpus.shards("sft")[:most]
+    return [_trajectory(corpus, row) for path in paths for row in corpus.shard_rows(path, "sft")]
+
+
+def _trajectory(corpus: Corpus, row: dict[str, Any]) -> Trajectory:
+    episode, target = corpus.episode(row), corpus.target(row)
+    moves = []
+    for step, facts in zip(episode.steps, row["steps"], strict=True):
+        assert step.action is not None  # no unreadable reply is in a trajectory
+        moves.append(Move(step.action, Intent(facts["intent"]), facts["learn"]))
+    case = corpus.case(row)
+    masks = [corpus.mask(row, facts["mask"]) for facts in row["steps"]]
+    ious = [] if target is None else [facts["iou"] for facts in row["steps"]]
+    scene = Scene(case.image, row["target"], target, home=row["group"])
+    return Trajectory(scene, Walk(case.initial_mask, moves, masks, ious), episode, row["scenario"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from ibisagent.actions import ClickAction, DiscardAction, TerminateAction, UndoA
 from ibisagent.engine.expert import EXPERTS, Expert
 from ibisagent.engine.moments import Intent
 from ibisagent.engine.scenarios import SCENARIOS, Dropped, Filters, Stage, false_place, make_walk, starting_mask
-from ibisagent.engine.walk import Move, Subject, Walk
+from ibisagent.engine.walk import Move, Subject, Walk, expert_walk
 from ibisagent.metrics import dice, iou
 from ibisagent.segmenters.memo import MemoSegmenter
 from ibisagent.segmenters.rules import RulesSegmenter
@@ -75,6 +76,31 @@ def test_a_wrong_click_is_followed_by_its_undo_and_the_right_one() -> None:
         assert [*walk.moves[:at], *walk.moves[at + 2 :]] == plain.moves, "the rest is the plain run"
         assert walk.moves[at + 2].learn and not isinstance(walk.moves[at + 2].action, TerminateAction)
         assert walk.ious[at] < (walk.ious[at - 1] - 0.05 if at else 0.1), "the wrong click did harm"
+
+
+def test_an_expert_goes_on_from_what_was_done_before_and_keeps_all_of_it() -> None:
+    for i in range(6):
+        s = stage(i)
+        plain = s.walk()
+        led = Walk(None, plain.moves[:1], plain.masks[:1], plain.ious[:1])
+        walk = expert_walk(s.subject, s.expert, s.segmenter, np.random.default_rng(5), led=led)
+        assert walk.moves == plain.moves and walk.ious == plain.ious
+        done = expert_walk(s.subject, s.expert, s.segmenter, np.random.default_rng(5), led=plain)
+        assert done.moves[: len(plain.moves)] == plain.moves
+        assert len(done.moves) == len(plain.moves) or done.ious[-1] > plain.ious[-1]
+
+
+def test_a_stage_may_find_no_damaged_mask_worthless() -> None:
+    first = Counter()
+    for i in range(12):
+        for least in (0.0, 1.0):
+            try:
+                s = replace(stage(i), worthless=least)
+                walk = make_walk("corrupted_mask", s, Filters(), np.random.default_rng(i))
+            except Dropped:
+                continue
+            first[least, intents(walk)[0] == "discard"] += 1
+    assert set(first) == {(0.0, False), (1.0, True)}, "none is dropped, or all are"
 
 
 def test_given_masks_are_what_the_scenario_says() -> None:

@@ -24,7 +24,7 @@ from ibisagent.train import nano as recipe  # noqa: E402
 from ibisagent.train import nano_corpus  # noqa: E402
 from ibisagent.train.nano_expert import synthesize  # noqa: E402
 from ibisagent.train.nano_scenes import SceneSource  # noqa: E402
-from ibisagent.train.nano_trajectories import read_shard, write_shard  # noqa: E402
+from ibisagent.train.nano_trajectories import read_shards, shard_file, write_shard  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
 from ibisagent.types import Case, Image  # noqa: E402
 
@@ -189,16 +189,17 @@ def test_a_part_writes_its_shards_and_keeps_what_is_there(
     threads = torch.get_num_threads()
     try:
         assert recipe.main(options) == 0
-        shards = tmp_path / "run" / "trajectories"
-        assert [p.name for p in shards.iterdir()] == ["00001.jsonl"]  # of 0, 1, 2 the odd one
-        items = read_shard(shards / "00001.jsonl")
+        folder = tmp_path / "run" / "trajectories"
+        shard = shard_file(folder, 1)
+        assert list(shard.parent.iterdir()) == [shard]  # of 0, 1, 2 the odd one
+        items = read_shards(folder, 1)
         assert len(items) == 2 and items[0].episode.segmenter.name == "litemedsam"
         source = SceneSource(toy_cases, seed=0, absent_share=0.0)
-        assert np.array_equal(items[1].pixels, source.scene(3).pixels)
-        before = (shards / "00001.jsonl").read_bytes()
+        assert np.array_equal(items[1].scene.image.pixels, source.scene(3).image.pixels)
+        before = shard.read_bytes()
         capsys.readouterr()
         assert recipe.main(options) == 0
-        assert capsys.readouterr().err == "" and (shards / "00001.jsonl").read_bytes() == before
+        assert capsys.readouterr().err == "" and shard.read_bytes() == before
     finally:
         torch.set_num_threads(threads)
 
@@ -209,10 +210,8 @@ def test_the_recipe_trains_exports_and_resumes(
     toy_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = SceneSource(toy_cases, seed=0)
-    shards = tmp_path / "trajectories"
-    shards.mkdir()
     items = [synthesize(source.scene(i), RulesSegmenter(), np.random.default_rng(i)) for i in range(2)]
-    write_shard(shards / "00000.jsonl", items)
+    write_shard(tmp_path / "trajectories", 0, items)
     options = ["--cases", str(toy_cases), "--out", str(tmp_path), "--num-trajectories", "2"]
     options += ["--processes", "1", "--batch-images", "2", "--num-corrections", "0", "--read-minutes", "0.01"]
 
@@ -241,6 +240,6 @@ def test_the_recipe_trains_exports_and_resumes(
     assert (tmp_path / "last.pt").read_bytes() == before
     # what was exported speaks, and what it says is read by the one parser
     policy = make(str(tmp_path / "model"), max_new_tokens=12)
-    case = Case(Image(items[0].pixels, Geometry.plane_2d()), "Segment the body.")
+    case = Case(items[0].scene.image, "Segment the body.")
     episode = run_episode(case, policy, RulesSegmenter(), RolloutConfig(max_steps=1))
     assert episode.error is None and policy.dialect is DIALECTS["plain"]

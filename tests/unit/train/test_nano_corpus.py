@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from ibisagent.actions import DIALECTS  # noqa: E402
 from ibisagent.errors import InputError  # noqa: E402
 from ibisagent.policies import nano  # noqa: E402
 from ibisagent.policies.protocol import Reply  # noqa: E402
@@ -19,7 +20,10 @@ from ibisagent.segmenters import litemedsam  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train import nano_corpus  # noqa: E402
 from ibisagent.train.nano_expert import synthesize  # noqa: E402
-from ibisagent.train.nano_trajectories import read_shard, write_shard  # noqa: E402
+from ibisagent.train.nano_trajectories import read_shards, shard_file, write_shard  # noqa: E402
+
+TEXT = "<think>x</think><action>Positive Point (0.5078, 0.5078)</action>"
+MIDDLE = DIALECTS["plain"].parse(TEXT).action
 
 
 class Clicker:
@@ -28,7 +32,7 @@ class Clicker:
     name = "clicker"
 
     def act(self, views: Any, seed: int) -> list[Reply]:
-        return [Reply("<think>x</think><action>Positive Point (0.5078, 0.5078)</action>") for _ in views]
+        return [Reply(TEXT) for _ in views]
 
 
 @pytest.fixture
@@ -50,27 +54,30 @@ def test_corrections_are_made_of_other_scenes_and_begin_with_the_policy(options:
         nano_corpus.write_part(options)
     finally:
         torch.set_num_threads(threads)
-    assert sorted(p.name for p in (options.out / "corrections").iterdir()) == ["00000.jsonl", "00001.jsonl"]
+    shards = [shard_file(options.out / "corrections", k) for k in range(2)]
+    assert sorted(shards[0].parent.iterdir()) == shards
     plain, own = nano_corpus.read(options.out, 3, 0), nano_corpus.read(options.out, 3, 4)
     assert len(plain) == 4 and len(own) == 8
     scenes = nano_corpus.source(options, absent_share=0.0)
     for i, t in enumerate(own):
-        assert np.array_equal(t.pixels, scenes.scene(i).pixels)  # four of the first kind, then the next four
+        # four of the first kind, then the next four
+        assert t.scene.image.sha256 == scenes.scene(i).image.sha256
         assert t.kind_of_case.startswith("corrected ") == (i >= 4)
-        assert t.target is not None
-    assert any(t.episode.steps[0].raw_text.startswith("<think>x</think>") for t in own[4:])
-    assert not any("<think>x</think>" in s.raw_text for t in plain for s in t.episode.steps)
+        assert t.scene.target is not None
+    assert all(t.scenario == "correction" for t in own[4:])
+    assert any(t.walk.moves[0].action == MIDDLE for t in own[4:])
+    assert not any(move.action == MIDDLE for t in plain for move in t.walk.moves)
 
 
 def test_reading_takes_no_more_shards_than_asked_for(options: argparse.Namespace) -> None:
     scenes = nano_corpus.source(options, absent_share=0.0)
-    (options.out / "trajectories").mkdir()
     for k in range(3):
         item = synthesize(scenes.scene(k), RulesSegmenter(), np.random.default_rng(k))
-        write_shard(options.out / "trajectories" / f"{k:05d}.jsonl", [item])
+        write_shard(options.out / "trajectories", k, [item])
     assert len(nano_corpus.read(options.out, 4, 0)) == 2
     assert len(nano_corpus.read(options.out, 100, 100)) == 3
-    assert read_shard(options.out / "trajectories" / "00000.jsonl")[0].target_name
+    (first,) = read_shards(options.out / "trajectories", 1)
+    assert first.scene.name and np.array_equal(first.scene.image.pixels, scenes.scene(0).image.pixels)
 
 
 def test_a_folder_belongs_to_one_run(options: argparse.Namespace) -> None:

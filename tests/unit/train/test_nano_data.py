@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from ibisagent.geometry import Geometry  # noqa: E402
 from ibisagent.rendering import agent_overlay  # noqa: E402
 from ibisagent.segmenters.rules import RulesSegmenter  # noqa: E402
 from ibisagent.train.augment import draw_warp  # noqa: E402
@@ -24,6 +25,7 @@ from ibisagent.train.nano_expert import synthesize  # noqa: E402
 from ibisagent.train.nano_scenes import SceneSource  # noqa: E402
 from ibisagent.train.nano_trajectories import Scene, Trajectory  # noqa: E402
 from ibisagent.train.vocabulary import build_processor  # noqa: E402
+from ibisagent.types import Image  # noqa: E402
 from sample_scenes import disc_scene  # noqa: E402
 
 SIZE, GRID, SYSTEM = 64, 64, "Segment."
@@ -43,8 +45,8 @@ def processor() -> Any:
 def trajectories() -> list[Trajectory]:
     made = [synthesize(scene(i), RulesSegmenter(), np.random.default_rng([1, i])) for i in range(60)]
     wrong = [t for t in made if not all(t.learn)]
-    given = [t for t in made if t.initial_mask is not None and all(t.learn)]
-    plain = [t for t in made if t.initial_mask is None and all(t.learn)]
+    given = [t for t in made if t.walk.initial_mask is not None and all(t.learn)]
+    plain = [t for t in made if t.walk.initial_mask is None and all(t.learn)]
     assert len(wrong) >= 2 and len(given) >= 2 and len(plain) >= 4
     absent = synthesize(scene(0, absent=True), RulesSegmenter(), np.random.default_rng(0))
     return [*wrong[:2], *given[:2], *plain[:4], absent]
@@ -101,10 +103,10 @@ def test_without_augmentation_a_sample_is_the_recorded_run(trajectories: list[Tr
     data = samples(trajectories, processor, augment=False)
     for t in trajectories:
         s = data.build(t, np.random.default_rng(0))
-        shown = [t.initial_mask, *t.masks[:-1]]
-        assert s.images.shape == (len(t.masks), SIZE, SIZE, 3) and s.images.dtype == np.uint8
+        shown = [t.walk.initial_mask, *t.walk.masks[:-1]]
+        assert s.images.shape == (len(t.walk.masks), SIZE, SIZE, 3) and s.images.dtype == np.uint8
         for image, mask in zip(s.images, shown, strict=True):
-            assert np.array_equal(image, agent_overlay(t.pixels, mask))
+            assert np.array_equal(image, agent_overlay(t.scene.image.pixels, mask))
         # the coordinates that are learnt are those of the right clicks, in their order
         cells = [
             (int(c[0] * GRID / SIZE), int(c[1] * GRID / SIZE))
@@ -122,13 +124,13 @@ def test_the_maps_are_the_target_and_what_each_image_shows(trajectories: list[Tr
     data = samples(trajectories, processor, augment=False)
     for t in trajectories:
         s = data.build(t, np.random.default_rng(0))
-        assert np.array_equal(s.target_map, cell_shares(t.target))
-        assert s.target_map.any() == (t.target is not None)
+        assert np.array_equal(s.target_map, cell_shares(t.scene.target))
+        assert s.target_map.any() == (t.scene.target is not None)
         assert s.shown_maps.shape == (len(s.images), GRID * GRID) and s.shown_maps.dtype == np.uint8
-        for shown, mask in zip(s.shown_maps, [t.initial_mask, *t.masks[:-1]], strict=True):
+        for shown, mask in zip(s.shown_maps, [t.walk.initial_mask, *t.walk.masks[:-1]], strict=True):
             assert np.array_equal(shown, cell_shares(mask))
     assert any(not np.array_equal(s.shown_maps[0], s.shown_maps[-1]) for s in (data.build(t, np.random.default_rng(0))
-               for t in trajectories if len(t.masks) > 1))  # fmt: skip
+               for t in trajectories if len(t.walk.masks) > 1))  # fmt: skip
 
 
 def test_a_cell_s_share_is_that_of_its_pixels() -> None:
@@ -143,8 +145,10 @@ def test_single_questions_stand_among_the_batches_of_a_group(
     trajectories: list[Trajectory], processor: Any, toy_cases: Path
 ) -> None:
     options: dict[str, Any] = {"group": 2, "max_batch_images": 6, "question_batches": 2, "questions": 3}
-    small = [replace(t, pixels=cv2.resize(t.pixels, (256, 256))) for t in trajectories[-1:]]  # as large as pictures are
-    data = samples(small, processor, pictures=SceneSource(toy_cases), **options)
+    t = trajectories[-1]
+    large = Image(cv2.resize(t.scene.image.pixels, (256, 256)), Geometry.plane_2d(), "CT")  # as pictures are
+    items = [replace(t, scene=replace(t.scene, image=large))]
+    data = samples(items, processor, pictures=SceneSource(toy_cases), **options)
     batches = data[0]
     # two absent trajectories of one image each make one batch; the others are questions, one image a row
     assert sorted(len(b["input_ids"]) for b in batches) == [2, 6, 6]
@@ -194,13 +198,13 @@ def test_thoughts_name_the_error_that_is_clicked_and_never_its_place(
     trajectories: list[Trajectory], processor: Any
 ) -> None:
     from ibisagent.actions import DIALECTS, ClickAction
-    from ibisagent.train.nano_wording import thought_text
+    from ibisagent.engine.reasoning.terse import thought_text
 
     data = samples(trajectories, processor)
     for t in trajectories[:-1]:
         text = processor.tokenizer.decode(data.build(t, np.random.default_rng(0)).ids)
-        before = t.initial_mask
-        for reply, after in zip(text.split("<|assistant|>")[1:], t.masks, strict=True):
+        before = t.walk.initial_mask
+        for reply, after in zip(text.split("<|assistant|>")[1:], t.walk.masks, strict=True):
             turn = DIALECTS["plain"].parse(reply.split("<|end|>")[0])
             if isinstance(turn.action, ClickAction):
                 kind = "start" if before is None else "missed" if turn.action.clicks[0].positive else "excess"
@@ -222,10 +226,11 @@ def test_an_absent_target_is_asked_for_unmistakably_and_refused(trajectories: li
 
 def test_a_trajectory_is_not_changed_by_being_drawn(trajectories: list[Trajectory], processor: Any) -> None:
     t = trajectories[0]
-    before = (t.pixels.copy(), [None if m is None else m.copy() for m in t.masks], t.episode.model_dump_json())
+    masks = [None if m is None else m.copy() for m in t.walk.masks]
+    before = (t.scene.image.pixels.copy(), masks, t.episode.model_dump_json())
     samples(trajectories, processor).build(t, np.random.default_rng(3))
-    assert np.array_equal(t.pixels, before[0]) and t.episode.model_dump_json() == before[2]
-    assert all(a is b is None or np.array_equal(a, b) for a, b in zip(t.masks, before[1], strict=True))
+    assert np.array_equal(t.scene.image.pixels, before[0]) and t.episode.model_dump_json() == before[2]
+    assert all(a is b is None or np.array_equal(a, b) for a, b in zip(t.walk.masks, before[1], strict=True))
 
 
 def test_a_group_is_cut_into_batches_within_the_budget(trajectories: list[Trajectory], processor: Any) -> None:

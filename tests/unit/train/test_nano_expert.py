@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,13 @@ from ibisagent.engine.damage import damaged_mask
 from ibisagent.environment import SegmentationEnv
 from ibisagent.episode import Outcome
 from ibisagent.errors import ToolError
-from ibisagent.geometry import Geometry
 from ibisagent.metrics import iou
 from ibisagent.policies.protocol import Reply
 from ibisagent.segmenters.rules import RulesSegmenter
 from ibisagent.train import nano_expert as module
 from ibisagent.train.nano_expert import HARM, MAX_CLICKS, PLATEAU, correct, synthesize
-from ibisagent.train.nano_trajectories import GRID, Scene, Trajectory
-from ibisagent.types import Case, Image, Prediction
+from ibisagent.train.nano_trajectories import GRID, Scene, Trajectory, cell_click
+from ibisagent.types import Case, PixelClick, Prediction
 from sample_scenes import SIZE, disc_scene
 
 
@@ -41,7 +41,7 @@ def actions(t: Trajectory) -> list[Any]:
 def test_each_list_has_an_entry_a_step(many: list[Trajectory]) -> None:
     for t in many:
         n = len(t.episode.steps)
-        assert n == len(t.masks) == len(t.clicks) == len(t.learn) == len(t.ious)
+        assert n == len(t.walk.masks) == len(t.clicks) == len(t.learn) == len(t.walk.ious)
         assert [s.index for s in t.episode.steps] == list(range(n))
         for step, click in zip(t.episode.steps, t.clicks, strict=True):
             assert (click is not None) == isinstance(step.action, ClickAction)
@@ -52,8 +52,8 @@ def test_it_always_ends_in_a_terminate_and_only_there(many: list[Trajectory]) ->
         *before, last = actions(t)
         assert isinstance(last, TerminateAction) and t.learn[-1]
         assert not any(isinstance(a, TerminateAction) for a in before)
-        final = iou(t.masks[-1], t.target) if t.masks[-1] is not None else 0.0
-        assert t.ious[-1] == pytest.approx(final)
+        final = iou(t.walk.masks[-1], t.scene.target) if t.walk.masks[-1] is not None else 0.0
+        assert t.walk.ious[-1] == pytest.approx(final)
         assert last.verdict == ("found" if final >= 0.55 else "uncertain")
         assert t.episode.outcome == (Outcome.DONE if last.verdict == "found" else Outcome.UNCERTAIN)
         assert t.episode.end_reason == "terminate" and t.episode.answer == last.answer
@@ -61,22 +61,39 @@ def test_it_always_ends_in_a_terminate_and_only_there(many: list[Trajectory]) ->
     assert {actions(t)[-1].verdict for t in many} >= {"found"}
 
 
-def test_it_stops_at_the_first_mask_that_nothing_later_beats() -> None:
-    target = scene().target
-    assert target is not None
-    assert module._cut([0.5, 0.9, 0.91, 0.8], None, target) == 2  # 0.91 is no more than PLATEAU better
-    assert module._cut([0.5, 0.9, 0.9 + 2 * PLATEAU], None, target) == 3
-    assert module._cut([0.7], None, target) == 1
-    assert module._cut([], None, target) == 0
-    assert module._cut([0.9, 0.99], target, target) == 0  # the given mask was the best
+def test_it_stops_at_the_first_mask_that_nothing_later_beats(many: list[Trajectory]) -> None:
+    for t in many:
+        shown = [score for score, good in zip(t.walk.ious[:-1], t.learn, strict=False) if good]
+        if t.scenario == "plain":
+            assert all(score < t.walk.ious[-1] for score in shown[:-1]) and shown[-1] == t.walk.ious[-1]
+        if t.scenario in ("corrupted_mask", "right_stop"):
+            before = iou(t.walk.initial_mask, t.scene.target)
+            assert t.walk.ious[-1] > before + PLATEAU if len(t.walk.moves) > 1 else before >= 0.9
+    assert {t.scenario for t in many} >= {"plain", "corrupted_mask", "mismatched_mask", "self_correction"}
+
+
+def test_what_shows_some_of_the_target_is_worked_on_and_the_shares_are_as_asked(many: list[Trajectory]) -> None:
+    drawn = [module._drawn(module.SHARES, np.random.default_rng(i)) for i in range(2000)]
+    for name, share in module.SHARES.items():
+        assert np.mean([d == name for d in drawn]) == pytest.approx(share, abs=0.025)
+    for t in many:
+        assert (t.scenario == "mismatched_mask") == isinstance(actions(t)[0], DiscardAction)
+
+
+def test_a_click_of_the_expert_s_lies_on_the_cell_of_its_pixel() -> None:
+    for size in (64, 96, 256, 500):
+        for cell in range(GRID):
+            pixel = int((cell + 0.5) * size / GRID)
+            action = module.CellExpert().click_at(PixelClick(pixel, 0, True), size, size)
+            assert action == cell_click(cell, True)
 
 
 def test_a_record_can_be_played_again_word_by_word(many: list[Trajectory]) -> None:
     for t in many[:30]:
-        image = Image(t.pixels, Geometry.plane_2d())
+        image = t.scene.image
         env = SegmentationEnv(RulesSegmenter(), RolloutConfig(max_steps=40, max_repeated_actions=50))
-        view = env.reset(Case(image, t.episode.instruction, t.initial_mask))
-        for step, mask in zip(t.episode.steps, t.masks, strict=True):
+        view = env.reset(Case(image, t.episode.instruction, t.walk.initial_mask))
+        for step, mask in zip(t.episode.steps, t.walk.masks, strict=True):
             assert DIALECTS["plain"].parse(step.raw_text).action == step.action
             view = env.step(step.raw_text)
             assert env.episode.steps[-1].invalid is None
@@ -87,8 +104,8 @@ def test_a_record_can_be_played_again_word_by_word(many: list[Trajectory]) -> No
 
 def test_clicks_are_centres_of_cells_and_right_ones_lie_in_an_error_region(many: list[Trajectory]) -> None:
     for t in many:
-        before = t.initial_mask
-        for step, click, good, after in zip(t.episode.steps, t.clicks, t.learn, t.masks, strict=True):
+        before = t.walk.initial_mask
+        for step, click, good, after in zip(t.episode.steps, t.clicks, t.learn, t.walk.masks, strict=True):
             if click is not None:
                 x, y, positive = click
                 assert step.pixels_xy == [(int(x), int(y))]
@@ -96,8 +113,8 @@ def test_clicks_are_centres_of_cells_and_right_ones_lie_in_an_error_region(many:
                 said = step.action.clicks[0]
                 assert (said.x * GRID - 0.5) == pytest.approx(round(said.x * GRID - 0.5), abs=0.01)
                 assert said.positive == positive
-                now = np.zeros_like(t.target) if before is None else before
-                region = (t.target & ~now) if positive else (now & ~t.target)
+                now = np.zeros_like(t.scene.target) if before is None else before
+                region = (t.scene.target & ~now) if positive else (now & ~t.scene.target)
                 assert region[int(y), int(x)] == good
             before = after
 
@@ -106,11 +123,11 @@ def test_wrong_clicks_are_shown_but_never_learnt_and_mostly_taken_back(many: lis
     wrong = [(t, i) for t in many for i, good in enumerate(t.learn) if not good]
     assert len(wrong) >= 3
     for t, i in wrong:
-        assert isinstance(actions(t)[i], ClickAction)
-        before = t.ious[i - 1] if i else iou(t.initial_mask, t.target)
-        if t.ious[i] < before - 0.03:
-            assert isinstance(actions(t)[i + 1], UndoAction) and t.learn[i + 1]
-            assert t.ious[i + 1] == pytest.approx(before)
+        assert isinstance(actions(t)[i], ClickAction) and t.walk.initial_mask is None
+        before = t.walk.ious[i - 1] if i else 0.0
+        assert t.walk.ious[i] < before - HARM or i == 0
+        assert isinstance(actions(t)[i + 1], UndoAction) and t.learn[i + 1]
+        assert t.walk.ious[i + 1] == pytest.approx(before)
     for t in many:
         undone = [i for i, a in enumerate(actions(t)) if isinstance(a, UndoAction)]
         assert all(not t.learn[i - 1] for i in undone)
@@ -120,32 +137,32 @@ def test_wrong_clicks_are_shown_but_never_learnt_and_mostly_taken_back(many: lis
 
 
 def test_given_masks_are_refined_or_dropped(many: list[Trajectory]) -> None:
-    given = [t for t in many if t.initial_mask is not None]
+    given = [t for t in many if t.walk.initial_mask is not None]
     assert 5 <= len(given) <= 35
     dropped = [t for t in given if isinstance(actions(t)[0], DiscardAction)]
     assert 1 <= len(dropped) < len(given)
     for t in dropped:
-        assert iou(t.initial_mask, t.target) < 0.2 and t.masks[0] is None
+        assert iou(t.walk.initial_mask, t.scene.target) < 0.2 and t.walk.masks[0] is None
     for t in many:
         assert not any(isinstance(a, DiscardAction) for a in actions(t)[1:])
-        if t.initial_mask is None:
+        if t.walk.initial_mask is None:
             assert not any(isinstance(a, DiscardAction) for a in actions(t))
 
 
 def test_an_absent_target_is_refused_at_once() -> None:
     for i in range(5):
-        t = synthesize(scene(i, absent=True), RulesSegmenter(), np.random.default_rng(i))
+        t = synthesize(replace(scene(i, absent=True), others=()), RulesSegmenter(), np.random.default_rng(i))
         (action,) = actions(t)
         assert isinstance(action, TerminateAction) and action.verdict == "absent"
         assert t.episode.outcome == Outcome.ABSENT and t.learn == [True] and t.clicks == [None]
-        assert t.target is None and t.initial_mask is None and t.ious == []
+        assert t.scene.target is None and t.walk.initial_mask is None and t.walk.ious == []
 
 
 def test_the_seed_decides_everything(many: list[Trajectory]) -> None:
     for i in range(12):
         again = synthesize(scene(i), RulesSegmenter(), np.random.default_rng([1, i]))
         assert [s.raw_text for s in again.episode.steps] == [s.raw_text for s in many[i].episode.steps]
-        assert again.ious == many[i].ious and again.learn == many[i].learn
+        assert again.walk.ious == many[i].walk.ious and again.learn == many[i].learn
     other = [synthesize(scene(i), RulesSegmenter(), np.random.default_rng([2, i])) for i in range(12)]
     assert [actions(t) for t in other] != [actions(t) for t in many[:12]]
 
@@ -192,7 +209,7 @@ def plain_scene() -> tuple[Scene, np.random.Generator]:
         rng = np.random.default_rng(seed)
         drawn = scene()
         assert drawn.target is not None
-        if module._given(drawn, rng)[0] is None:
+        if module._drawn(module.GIVEN, rng) == "plain":
             rng.random(4)  # the instruction
             if rng.integers(1, 6) == 5:
                 return drawn, np.random.default_rng(seed)
@@ -205,11 +222,12 @@ def test_the_expert_goes_on_from_where_the_policy_led() -> None:
     ys, xs = np.nonzero(drawn.target)
     inside = said((xs.mean() - 5) / SIZE, ys.mean() / SIZE)
     t = correct(drawn, RulesSegmenter(), Scribbler(inside), rng)
-    assert t.episode.steps[0].raw_text == inside and t.learn[0] is True
-    assert isinstance(actions(t)[-1], TerminateAction) and t.ious[-1] > 0.8
-    for step, mask in zip(t.episode.steps, t.masks, strict=True):
+    assert actions(t)[0] == DIALECTS["plain"].parse(inside).action and t.learn[0] is True
+    assert t.scenario == "correction" and t.kind_of_case == "corrected toy/disc"
+    assert isinstance(actions(t)[-1], TerminateAction) and t.walk.ious[-1] > 0.8
+    for step, mask in zip(t.episode.steps, t.walk.masks, strict=True):
         assert (step.mask is None) == (mask is None)
-    assert len(t.episode.steps) == len(t.masks) == len(t.clicks) == len(t.learn) == len(t.ious)
+    assert len(t.episode.steps) == len(t.walk.masks) == len(t.clicks) == len(t.learn) == len(t.walk.ious)
 
 
 def test_a_policy_s_bad_click_is_shown_taken_back_and_not_learnt() -> None:
@@ -218,9 +236,9 @@ def test_a_policy_s_bad_click_is_shown_taken_back_and_not_learnt() -> None:
     ys, xs = np.nonzero(drawn.target)
     good, bad = said((xs.mean() - 5) / SIZE, ys.mean() / SIZE), said(0.98, 0.02)
     t = correct(drawn, RulesSegmenter(), Scribbler(good, bad), rng)
-    assert [s.raw_text for s in t.episode.steps[:2]] == [good, bad]
-    assert t.learn[:2] == [True, False] and t.ious[1] < t.ious[0] - HARM
-    assert isinstance(actions(t)[2], UndoAction) and t.learn[2] and t.ious[2] == pytest.approx(t.ious[0])
+    assert actions(t)[:2] == [DIALECTS["plain"].parse(text).action for text in (good, bad)]
+    assert t.learn[:2] == [True, False] and t.walk.ious[1] < t.walk.ious[0] - HARM
+    assert isinstance(actions(t)[2], UndoAction) and t.learn[2] and t.walk.ious[2] == pytest.approx(t.walk.ious[0])
 
 
 def test_a_policy_that_stops_leaves_all_to_the_expert() -> None:
@@ -228,6 +246,6 @@ def test_a_policy_that_stops_leaves_all_to_the_expert() -> None:
     t = correct(
         drawn, RulesSegmenter(), Scribbler("<think>x</think><action>Terminate</action><answer>Found: x</answer>"), rng
     )
-    assert all(t.learn) and t.ious[-1] > 0.8
+    assert all(t.learn) and t.walk.ious[-1] > 0.8
     with pytest.raises(ValueError, match="nothing to correct"):
         correct(scene(absent=True), RulesSegmenter(), Scribbler(), rng)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ibisagent import phantoms
-from ibisagent.train.nano_scenes import NEVER_SHOWN, OPTIONAL, SceneSource
+from ibisagent.train.nano_scenes import NEVER_SHOWN, OPTIONAL, SceneSource, turn_for
 from ibisagent.train.nano_trajectories import Scene
 
 MINI = Path(__file__).parents[3] / "data" / "mini" / "cases.jsonl"
@@ -28,12 +28,12 @@ def scenes(source: SceneSource) -> list[Scene]:
 
 def test_scenes_have_one_size_and_a_target_or_none(scenes: list[Scene]) -> None:
     for scene in scenes:
-        assert scene.pixels.shape == (256, 256, 3) and scene.pixels.dtype == np.uint8
+        assert scene.image.pixels.shape == (256, 256, 3) and scene.image.pixels.dtype == np.uint8
         assert (scene.target is None) == scene.kind_of_case.startswith("absent/")
         if scene.target is not None:
             assert scene.target.shape == (256, 256) and scene.target.dtype == np.bool_
             assert 30 <= scene.target.sum() <= 0.95 * 256 * 256
-            assert scene.kind_of_case.endswith(f"/{scene.target_name}")
+            assert scene.kind_of_case.endswith(f"/{scene.name}")
         for other in scene.others:
             assert other.shape == (256, 256) and other.dtype == np.bool_
 
@@ -49,8 +49,8 @@ def test_a_real_target_lies_on_what_is_seen(scenes: list[Scene]) -> None:
     seen = [s for s in scenes if s.target is not None and s.kind_of_case in ("alpha/body", "beta/brain")]
     assert len(seen) >= 3
     for scene in seen:
-        assert scene.pixels[scene.target].mean() > scene.pixels[~scene.target].mean() + 40
-        assert scene.modality == {"a": "CT", "b": "MRI"}[scene.kind_of_case[0]]
+        assert scene.image.pixels[scene.target].mean() > scene.image.pixels[~scene.target].mean() + 40
+        assert scene.image.modality == {"a": "CT", "b": "MRI"}[scene.kind_of_case[0]]
 
 
 def test_a_name_that_is_asked_as_absent_is_not_one_of_the_image_s_modality(
@@ -60,7 +60,7 @@ def test_a_name_that_is_asked_as_absent_is_not_one_of_the_image_s_modality(
     absent = [s for s in scenes if s.target is None]
     assert len(absent) >= 8
     for scene in absent:
-        assert scene.modality not in source.homes[scene.target_name] or scene.target_name in optional
+        assert scene.image.modality not in source.homes[scene.name] or scene.name in optional
 
 
 def test_a_foreign_name_is_none_of_the_picture_s(source: SceneSource) -> None:
@@ -71,7 +71,7 @@ def test_a_foreign_name_is_none_of_the_picture_s(source: SceneSource) -> None:
         for _ in range(8):
             name = source.foreign(rng, picture)
             assert name not in picture.masks
-            assert picture.modality not in source.homes[name] or name in picture.missing
+            assert picture.image.modality not in source.homes[name] or name in picture.missing
 
 
 def test_a_structure_that_a_phantom_may_have_is_missing_only_where_its_mask_is() -> None:
@@ -84,7 +84,7 @@ def test_a_structure_that_a_phantom_may_have_is_missing_only_where_its_mask_is()
         rng.choice(phantoms.KINDS, p=source.kind_p)
         drawn = phantoms.generate("brain_mri", int(rng.integers(2**31)), 256)
         picture = source._phantom(np.random.default_rng(seed))
-        assert np.array_equal(picture.pixels, drawn.pixels) and picture.asked in picture.masks
+        assert np.array_equal(picture.image.pixels, drawn.pixels) and picture.asked in picture.masks
         names = {source.foreign(np.random.default_rng(k), picture) for k in range(40)}
         if "brain tumor" in drawn.masks:
             assert names == {"polyp", "breast lesion"}
@@ -123,15 +123,13 @@ def test_a_scene_depends_on_seed_and_number_only(toy_cases: Path, source: SceneS
     other = SceneSource(toy_cases, seed=5, absent_share=0.4)
     for i in (7, 3, 5):  # in any order
         a, b, c = scenes[i], again.scene(i), other.scene(i)
-        assert np.array_equal(a.pixels, b.pixels) and a.target_name == b.target_name
+        assert np.array_equal(a.image.pixels, b.image.pixels) and a.name == b.name
         assert (a.target is None) == (b.target is None)
         assert a.target is None or np.array_equal(a.target, b.target)
-        assert not np.array_equal(a.pixels, c.pixels)
+        assert not np.array_equal(a.image.pixels, c.image.pixels)
 
 
 def test_names_that_speak_of_sides_forbid_turning(scenes: list[Scene]) -> None:
     for scene in scenes:
-        sided = scene.target is not None and scene.target_name.split()[0] in (
-            "leftmost", "rightmost", "uppermost", "lowest",
-        )  # fmt: skip
-        assert scene.turn <= 2 if sided else scene.turn >= 5
+        sided = scene.name.split()[0] in ("leftmost", "rightmost", "uppermost", "lowest")
+        assert turn_for(scene.name) <= 2 if sided else turn_for(scene.name) >= 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ibisagent.actions import DIALECTS, Click, ClickAction, TerminateAction, Turn
-from ibisagent.train.nano_wording import answer_text, thought_text, where_text
+from ibisagent.engine.reasoning.terse import answer_text, thought_text, where_text
 
 KINDS = ("start", "missed", "excess", "undo", "discard", "fits", "rough", "absent")
 
