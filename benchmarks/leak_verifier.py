@@ -34,7 +34,7 @@ MAX_FALSE_ALARMS = 0.05
 
 _IN_COLOUR = re.compile(
     r"\b(?:polyps?|mucosa\w*|endoscop\w+|colonoscop\w+|skin|dermoscop\w+|mole|melanoma|stroma|epiderm\w+|dermis|histolog\w+"
-    r"|stain\w*|optic|fundus|retinal? vessels?|macula|purple|pink|pinkish|brown\w*|reddish|orange)\b"
+    r"|stain\w*|optic|fundus|retinal? vessels?|macula|purple|pink|pinkish|brown\w*)\b"
 )
 _TAKES_AWAY = re.compile(
     r"\bnegative\b|\btake (?:it|this|that|them) away\b|\bcut (?:it|this|that)\b|\bremove\b|\bexclude\b|\btoo much\b"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ibisagent.engine.moments import Intent
-from ibisagent.engine.reasoning.wording import sentences
+from ibisagent.engine.reasoning.wording import plain, sentences
 
 if TYPE_CHECKING:
     from ibisagent.engine.moments import Moment
@@ -39,22 +39,27 @@ _HEARSAY = re.compile(r"\b(?:user|instruction|request|asked|asks|question|speaks
 def _asserted(pattern: re.Pattern[str], text: str) -> str | None:
     """The first match with no negation in the few words before it, in its own clause."""
     for match in pattern.finditer(text):
-        before = re.split(r"[,;]", text[: match.start()])[-1]
+        before = re.split(r"[,;:.!?]", text[: match.start()])[-1]
         if not _NEGATION.search(" ".join(before.split()[-5:])):
             return match.group()
     return None
 
 
 _MISSED = re.compile(
-    r"\b(?:misses|missed|missing|leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short|ends? too early"
-    r"|stops? too early|too small(?! to)|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green|part of the mask)"
+    r"\b(?:misses|missed|missing|leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short|ends? too"
+    r" early"
+    r"|stops? too early|too small(?! to)|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green"
+    r"|part of the mask)"
     r"|not (?:\w+ )?(?:cover|reach|include) (?:all|the whole|it|enough)|should be (?:added|included)"
-    r"|has to be (?:added|included)|extend (?:it|the mask|the green)|needs to grow|add (?:it|this|that) to the mask)\b"
+    r"|has to be (?:added|included)|extend (?:it|the mask|the green)|needs to grow|add (?:it|this|that) to the"
+    r" mask)\b"
 )
 _EXCESS = re.compile(
-    r"\b(?:spills?|spilled|spilling|leaks?|leaked|leaking|overshoots?|covers? (?:too much|more than(?! half| a (?:third|quarter|tenth)))|too much green|too generous"
+    r"\b(?:spills?|spilled|spilling|leaks?|leaked|leaking|overshoots?|covers? (?:too much|more than(?! half| a"
+    r" (?:third|quarter|tenth)))|too much green|too generous"
     r"|too (?:large|big|wide)|(?:extends?|reaches|goes|runs|ran|went|bulges) (?:past|beyond|over|into)"
-    r"|(?:does not|doesn't) belong|(?:has|have|needs|need|ought|must|should) (?:to )?(?:be removed|be cut|come off|come out|go)\b"
+    r"|(?:does not|doesn't) belong|(?:has|have|needs|need|ought|must|should) (?:to )?(?:be removed|be cut|come off"
+    r"|come out|go)\b"
     r"|(?:remove|exclude|trim|subtract) (?:it|this|that|the)|take (?:it|this|that|\w+ \w+) away|cut (?:it|this|that) "
     r"(?:off|away|back)|swallow(?:s|ed)|too much is green|excess|surplus)\b"
 )
@@ -63,48 +68,61 @@ _SIGNED = {
     False: re.compile(r"\bnegative(?: \w+)? (?:click|point|prompt)\b"),
 }
 _STOP = re.compile(
-    r"\b(?:i|we) (?:\w+ )?(?:stop|finish|terminate|conclude)\b|\b(?:i am|i'm|we are|we're) (?:\w+ )?(?:done|finished)\b"
+    r"\b(?:i|we) (?:\w+ )?(?:stop|finish|terminate|conclude)\b|\b(?:i am|i'm|we are|we're) (?:\w+ )?(?:done"
+    r"|finished)\b"
     r"|\b(?:can|should|may|must) stop\b|\bnothing (?:\w+ ){0,2}?(?:left|remains) to (?:correct|do|add|change)"
     r"|\bno (?:further|more) clicks? (?:is|are)\b|\bno (?:change|correction)s? (?:is|are) (?:\w+ )?needed"
     r"|\bi (?:keep|leave|accept) (?:it|the mask) as it is\b"
 )
 _FITS = re.compile(
-    r"\b(?:mask|green|green area|outline|segmentation|contour) (?:\w+ )?(?:fits|is complete|is right|is correct|is perfect"
-    r"|is good|is finished|matches)\b|\b(?:fits|covers) (?:\w+ )*(?:exactly|perfectly|completely|entirely|and nothing else)"
+    r"\b(?:mask|green|green area|outline|segmentation|contour) (?:\w+ )?(?:fits|is complete|is right|is correct|is"
+    r" perfect"
+    r"|is good|is finished|matches)\b|\b(?:fits|covers) (?:\w+ )*(?:exactly|perfectly|completely|entirely|and"
+    r" nothing else)"
     r"|\b(?:nothing is missing|nothing is too much|no error)\b"
 )
 _CONTRAST = re.compile(
     r"\b(?:but|except|however|only|yet|still|although|though|apart|otherwise|almost|nearly|instead|what)\b"
 )
 _ABSENT = re.compile(
-    r"\b(?:is|are) (?:not|n't) (?:\w+ )?(?:present |visible |shown |contained |to be (?:seen|found) )?(?:in|on|part of) (?:this|the)"
-    r" (?:image|picture|scan|slice|photograph|view)|\b(?:is|are|seems?) (?:completely |entirely )?absent\b|\bi (?:refuse|decline)\b"
-    r"|\b(?:see|find|there (?:is|are)) no (?:\w+ ){1,4}?(?:in|on) (?:this|the) (?:image|picture|scan|slice|photograph)"
+    r"\b(?:is|are) (?:not|n't) (?:\w+ )?(?:present |visible |shown |contained |to be (?:seen|found) )?(?:in|on"
+    r"|part of) (?:this|the)"
+    r" (?:image|picture|scan|slice|photograph|view)|\b(?:is|are|seems?) (?:completely |entirely )?absent\b|\bi"
+    r" (?:refuse|decline)\b"
+    r"|\b(?:see|find|there (?:is|are)) no (?:\w+ ){1,4}?(?:in|on) (?:this|the) (?:image|picture|scan|slice"
+    r"|photograph)"
     r"|\b(?:does not|doesn't) (?:show|contain) (?:an? |any |the )?(?!mask)\w+"
 )
 _UNDO = re.compile(
-    r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:undo|revert|withdraw|(?:take|pull|go) (?:it |this |that |the \w+ click |the click )?back)"
+    r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:undo|revert|withdraw|(?:take|pull|go) (?:it |this |that |the \w+ click "
+    r"|the click )?back)"
     r"|(?:^|[.;,] )undo\b"
 )
 _DISCARD = re.compile(
-    r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:discard|drop|throw (?:it |the mask |this mask )?away|reject) (?:it|the|this|that)"
+    r"\b(?:i|we|i'll|i will) (?:\w+ )?(?:discard|drop|throw (?:it |the mask |this mask )?away|reject) (?:it|the"
+    r"|this|that)"
     r"|\b(?:i|we) (?:\w+ )?start (?:over|from (?:scratch|nothing))"
 )
 _CLICKS = re.compile(
-    r"\b(?:i|we|i'll|i will) (?:now )?(?:click\b(?! was)|add (?:a|another|one) (?:\w+ )?click|(?:place|put|set|give) (?:a|another|one)"
-    r" (?:\w+ )?(?:click|point|box))|\b(?:a|another) (?:positive|negative) click (?:there|here|on|at|in|near|should|will)\b"
+    r"\b(?:i|we|i'll|i will) (?:now )?(?:click\b(?! was)|add (?:a|another|one) (?:\w+ )?click|(?:place|put|set"
+    r"|give) (?:a|another|one)"
+    r" (?:\w+ )?(?:click|point|box))|\b(?:a|another) (?:positive|negative) click (?:there|here|on|at|in|near"
+    r"|should|will)\b"
 )
 _NO_MASK = re.compile(
-    r"\b(?:there is no mask|no mask (?:yet|so far|is shown|exists)|no green (?:yet|so far|is shown)|nothing is (?:green|segmented))\b"
+    r"\b(?:there is no mask|no mask (?:yet|so far|is shown|exists)|no green (?:yet|so far|is shown)|nothing is"
+    r" (?:green|segmented))\b"
 )
 _MASK_IS = re.compile(
-    r"(?<!old )(?<!previous )(?<!dropped )(?<!discarded )(?<!given )(?<!first )(?<!no )\b(?:mask|green area) (?:\w+ )?"
+    r"(?<!old )(?<!previous )(?<!dropped )(?<!discarded )(?<!given )(?<!first )(?<!no )\b(?:mask|green area)"
+    r" (?:\w+ )?"
     r"(?:covers|misses|fits|ends|reaches|spills|lies|leaves|includes|stops|overshoots|follows)\b"
 )
 
 
 def contradictions(text: str, moment: Moment, facts: Facts | None) -> Iterator[Claim]:
-    """Claims in plain lower-case text that the action gives the lie; ``facts`` None leaves out what needs the picture."""
+    """Claims in plain lower-case text that the action denies; ``facts`` None leaves out what needs the picture."""
+    text = _without_names(text, moment.name)
     action, kind = moment.action, moment.action.kind
     acts = kind in ("click", "box")
     now = " ".join(s for s in sentences(text) if not _PAST.search(s))
@@ -128,25 +146,32 @@ def contradictions(text: str, moment: Moment, facts: Facts | None) -> Iterator[C
         if (said := _absence(own, moment)) and kind != "discard":
             yield Claim(said, f"says that the target is absent, but the action is {kind}")
     for pattern, name in ((_UNDO, "undo"), (_DISCARD, "discard")):
-        # "Discard" and "start over" are also said of an undone first click, so only acts and stops speak against them.
-        if kind not in ("undo", "discard") or (name == "undo" and kind == "discard"):
-            if kind != name and (said := _asserted(pattern, text)):
-                yield Claim(said, f"speaks of {name}, but the action is {kind}")
+        # "Start over" is also said of an undone first click.
+        if kind not in (name, "undo") and (said := _asserted(pattern, text)):
+            yield Claim(said, f"speaks of {name}, but the action is {kind}")
     if not acts and (said := _asserted(_CLICKS, text)) and not re.search(r"\bthen\b|\bstart again\b", text):
         yield Claim(said, f"speaks of a click, but the action is {kind}")
     if action.kind == "terminate":
         yield from _ending(own, now, moment, missed, excess)
     yield from _about_mask(text, moment)
     if facts is not None:
-        yield from _places(text, facts)
+        yield from _places(text, moment, facts)
+
+
+_OWN = "thetarget"
+"""Stands for the target's name, whose own words (left, upper) say nothing of the picture's sides."""
+
+
+def _without_names(text: str, name: str) -> str:
+    from ibisagent.engine.language.naming import target_phrases
+
+    names = sorted((plain(phrase.text) for phrase in target_phrases(name)), key=len, reverse=True)
+    return re.sub("|".join(rf"\b{re.escape(word)}\b" for word in names), _OWN, text)
 
 
 def _absence(text: str, moment: Moment) -> str | None:
-    said = _asserted(re.compile(_ABSENT.pattern.replace("(?:not|n't)", "(?:not|n't)")), text)
-    if said is None:
-        # Here the negation is the claim itself.
-        match = _ABSENT.search(text)
-        said = match.group() if match else None
+    match = _ABSENT.search(text)  # here the negation is the claim itself
+    said = match.group() if match else None
     if said is None or re.search(r"\b(?:upper|lower|left|right|there|corner|side|half)\b", text):
         return None
     return said
@@ -182,13 +207,15 @@ _PLACE = re.compile(
 )
 
 
-def _places(text: str, facts: Facts) -> Iterator[Claim]:
+def _places(text: str, moment: Moment, facts: Facts) -> Iterator[Claim]:
     """Places of the image in sentences about the click, against where it is."""
     at = facts.click or None
     if at is None:
         return
     for sentence in sentences(text):
-        if _HEARSAY.search(sentence) or _PAST.search(sentence) or not _ABOUT_CLICK.search(sentence):
+        seen = moment.intent is Intent.START and _OWN in sentence and not _NEGATION.search(sentence)
+        about = seen or _ABOUT_CLICK.search(sentence)
+        if not about or _HEARSAY.search(sentence) or _PAST.search(sentence):
             continue
         wrong = None
         for match in _PLACE.finditer(sentence):
@@ -212,42 +239,48 @@ _ABOUT_CLICK = re.compile(
 )
 
 _SIDE = re.compile(
-    r"\b(?:(to the (left|right) of|above|below|on the (left|right) of|left of|right of) (?:the )?(?:mask|green)(?: area| part)?)\b"
+    r"\b(?:(to the (left|right) of|above|below|on the (left|right) of|left of|right of) (?:the )?(?:mask|green)(?:"
+    r" area| part)?)\b"
 )
-_SHARES = (
-    (
-        re.compile(
-            r"\b(?:about |roughly |nearly |almost )?(?:a )?(?<!left )(?<!right )(?<!upper )(?<!lower )half (?:of )?the (?:image|picture|frame)(?!'s)"
-        ),
-        0.3,
-        0.7,
-    ),
-    (re.compile(r"\b(?:about |roughly |nearly )?a third of the (?:image|picture|frame)"), 0.2, 0.5),
-    (re.compile(r"\b(?:about |roughly |nearly )?a quarter of the (?:image|picture|frame)"), 0.14, 0.4),
-    (re.compile(r"\b(?:about |roughly |nearly )?a fifth of the (?:image|picture|frame)"), 0.1, 0.33),
-    (re.compile(r"\b(?:about |roughly |nearly )?a tenth of the (?:image|picture|frame)"), 0.05, 0.2),
-    (re.compile(r"\bmost of the (?:image|picture|frame)(?!'s)"), 0.45, 1.0),
-    (
-        re.compile(r"\b(?:tiny|very small|only a small) (?:part|share|portion) of the (?:image|picture|frame)"),
-        0.0,
-        0.12,
-    ),
+_SHARES = tuple(
+    (re.compile(rf"\b{words} (?:of )?(?:the )?(?:image|picture|frame)\b(?!'s)"), low, high)
+    for words, low, high in (
+        (r"(?<!left )(?<!right )(?<!upper )(?<!lower )half", 0.3, 0.7),
+        ("a third", 0.2, 0.5),
+        ("a quarter", 0.14, 0.4),
+        ("a fifth", 0.1, 0.33),
+        ("a tenth", 0.05, 0.2),
+        ("most", 0.45, 1.0),
+        (r"(?:tiny|very small|only a small) (?:part|share|portion)", 0.0, 0.12),
+    )
+)
+"""Words for a share of the image, and between which shares they are no untruth."""
+_HOLE = re.compile(
+    r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:has|shows) (?:a|an|\w+) (?:\w+ )?holes?\b|\bhole in the (?:mask|green)\b"
+)
+_REACHES = re.compile(
+    r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:reaches|touches) the (left|right|upper|lower) (?:edge|border) of the "
+    r"(?:image|picture|frame)"
 )
 _GREW = re.compile(
-    r"\bmask (?:\w+ )?(?:grew|has grown|became (?:\w+ )?(?:larger|bigger)|got (?:\w+ )?(?:larger|bigger)|gained)\b(?: by (?:about |roughly |some |around |nearly )?(\d+) ?%)?"
+    r"\bmask (?:\w+ )?(?:grew|has grown|became (?:\w+ )?(?:larger|bigger)|got (?:\w+ )?(?:larger|bigger)"
+    r"|gained)\b(?: by (?:about |roughly |some |around |nearly )?(\d+) ?%)?"
 )
 _SHRANK = re.compile(
-    r"\bmask (?:\w+ )?(?:shrank|has shrunk|became (?:\w+ )?smaller|got (?:\w+ )?smaller|lost)\b(?: (?:by )?(?:about |roughly |some |around |nearly )?(\d+) ?%)?"
+    r"\bmask (?:\w+ )?(?:shrank|has shrunk|became (?:\w+ )?smaller|got (?:\w+ )?smaller|lost)\b(?: (?:by"
+    r" )?(?:about |roughly |some |around |nearly )?(\d+) ?%)?"
 )
 _HELPED = re.compile(
-    r"\blast (?:click|step|correction|box|one) (?:\w+ )?(?:helped|worked|improved|was good|did (?:its|the) job|did what i wanted)"
+    r"\blast (?:click|step|correction|box|one) (?:\w+ )?(?:helped|worked|improved|was good|did (?:its|the) job|did"
+    r" what i wanted)"
 )
 _UNCHANGED = re.compile(
     r"\blast (?:click|step|box|clicks) (?:\w+ )?(?:hardly|barely|scarcely|did not|didn't) (?:change|move|alter)\w*"
     r"|\bmask (?:has |is )?(?:hardly|barely|scarcely|not) (?:changed|moved)\b"
 )
 _PIECES = re.compile(
-    r"\b(?:in|of|has|have|into|is|are|as) (one|two|three|four|five|six|1|2|3|4|5|6) (?:separate |single |disconnected )?(?:green )?(?:pieces?|parts|islands|patches)\b"
+    r"\b(?:in|of|has|have|into|is|are|as) (one|two|three|four|five|six|1|2|3|4|5|6) (?:separate |single "
+    r"|disconnected )?(?:green )?(?:pieces?|parts|islands|patches)\b"
 )
 _COUNTS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
@@ -264,20 +297,14 @@ def ungrounded(text: str, moment: Moment, facts: Facts) -> Iterator[Claim]:
                 and not low <= mask.share <= high
             ):
                 yield Claim(match.group(), f"the mask covers {mask.share:.0%} of the image")
-        match = _PIECES.search(own)
-        if match and "mask" in own:
-            said = _COUNTS.get(match[1]) or int(match[1])
-            if (said == 1) != (mask.pieces == 1) or abs(said - mask.pieces) > 1:
+        if (match := _PIECES.search(own)) and "mask" in own:
+            count = _COUNTS.get(match[1]) or int(match[1])
+            if (count == 1) != (mask.pieces == 1) or abs(count - mask.pieces) > 1:
                 yield Claim(match.group(), f"the mask is in {mask.pieces} pieces")
-        match = re.search(
-            r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:has|shows) (?:a|an|\w+) (?:\w+ )?holes?\b|\bhole in the (?:mask|green)",
-            own,
-        )
-        if match and mask.holes == 0 and not (click and click.in_hole) and not _NEGATION.search(match.group()):
+        in_hole = click is not None and click.in_hole
+        if (match := _HOLE.search(own)) and mask.holes == 0 and not in_hole and not _NEGATION.search(match.group()):
             yield Claim(match.group(), "the mask has no hole")
-        pattern = r"\b(?:mask|green(?: area)?) (?:\w+ )?(?:reaches|touches) the (left|right|upper|lower) (?:edge|border) of the (?:image|picture|frame)"
-        match = re.search(pattern, own)
-        if match and match[1] not in mask.borders:
+        if (match := _REACHES.search(own)) and match[1] not in mask.borders:
             yield Claim(match.group(), f"the mask does not touch the image's {match[1]} edge")
     if mask is not None and click is not None:
         if click.inside is False and (match := _SIDE.search(own)) and not _PAST.search(own):

@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibisagent.engine.reasoning.regions import (
+    NINTHS,
+    MaskRegion,
+    direction,
+    dominant_ninth,
+    grey_values,
+    ninths,
+    patch,
+    pieces_of,
+)
 from ibisagent.engine.reasoning.terse import where_text
 
 if TYPE_CHECKING:
@@ -25,11 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["BoxFacts", "ChangeFacts", "ClickFacts", "Facts", "ImageFacts", "MaskFacts", "level_of", "measure"]
 
 SIDES = ("left", "right", "upper", "lower")
-NINTHS = tuple(where_text(column / 3 + 0.1, row / 3 + 0.1) for row in range(3) for column in range(3))
-"""Names of the nine parts of an image, row by row."""
 _DARK, _BRIGHT = 80.0, 160.0
-_SPECK = 0.01
-"""Pieces and holes below this share of the mask are specks: not counted."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +200,9 @@ def measure(moment: Moment) -> Facts:
     The last few results are kept, so that a teacher and the verifier pay once; arrays must not change in place.
     """
     pixels = moment.pixels
-    grey, is_gray = _grey(pixels)
+    grey, is_gray = grey_values(pixels)
     mask = moment.mask if moment.mask is not None and moment.mask.any() else None
-    crop = _Crop(mask) if mask is not None else None
+    crop = MaskRegion(mask) if mask is not None else None
     facts = _mask_facts(crop, grey) if crop is not None else None
     action = moment.action
     click = _click_facts(action.clicks[0], grey, crop, facts) if action.kind == "click" else None
@@ -223,86 +229,17 @@ def _against(value: float, other: float, spread: float) -> str:
     return "brighter" if difference > 0 else "darker"
 
 
-def _grey(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    import cv2
-
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    if np.array_equal(red, green) and np.array_equal(red, blue):
-        return np.ascontiguousarray(red), True
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), False
-
-
 def _image_facts(grey: NDArray[np.uint8], is_gray: bool) -> ImageFacts:
     import cv2
 
-    means = [cv2.mean(part)[0] for part in _ninths(grey)]
+    means = [cv2.mean(part)[0] for part in ninths(grey)]
     middle = float(np.median(means))
     bright = NINTHS[int(np.argmax(means))] if max(means) - middle > 20 else None
     dark = NINTHS[int(np.argmin(means))] if middle - min(means) > 20 else None
     return ImageFacts(is_gray, level_of(float(np.mean(means))), bright, dark)
 
 
-def _ninths(plane: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The image in nine parts, in the order of NINTHS; borders as :func:`where_text` has them."""
-    (height, width) = plane.shape
-    rows, columns = (0, -(-height // 3), -(-2 * height // 3), height), (0, -(-width // 3), -(-2 * width // 3), width)
-    return [plane[rows[r] : rows[r + 1], columns[c] : columns[c + 1]] for r in range(3) for c in range(3)]
-
-
-class _Crop:
-    """The mask's box with a margin, so that the costly steps see no more pixels than they need."""
-
-    def __init__(self, mask: Mask) -> None:
-        import cv2
-
-        self.shape: tuple[int, int] = (mask.shape[0], mask.shape[1])
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        self.y0, self.y1, self.x0, self.x1 = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-        self.ring_px = max(3, round(0.02 * max(mask.shape)))
-        margin = self.ring_px + 1
-        self.top, self.left = self.y0 - margin, self.x0 - margin
-        bottom, right = self.y1 + margin + 1, self.x1 + margin + 1
-        height, width = self.shape
-        self.cut = np.s_[max(0, self.top) : min(height, bottom), max(0, self.left) : min(width, right)]
-        inner = np.ascontiguousarray(mask[self.cut]).view(np.uint8)
-        # Beyond the image is outside: a mask at the edge has a border there.
-        pads = (max(0, -self.top), max(0, bottom - height), max(0, -self.left), max(0, right - width))
-        self.padded = cv2.copyMakeBorder(inner, *pads, cv2.BORDER_CONSTANT, value=0)
-        self.inner = inner
-        self.area = int(cv2.countNonZero(inner))
-        self.mask = mask
-        self.labels, self.sizes = _pieces(self.padded, 8)
-        self.pieces = self.count(self.sizes)
-        # The padding is one with the outside: what a fill from the corner does not reach is a hole.
-        filled = self.padded.copy()
-        cv2.floodFill(filled, None, (0, 0), 1)
-        self.gaps = filled == 0
-        has_gap = cv2.countNonZero(filled) < filled.size
-        self.holes = self.count(_pieces(1 - filled, 4)[1]) if has_gap else 0
-        self.rim = self.padded - cv2.erode(self.padded, np.ones((3, 3), np.uint8))
-
-    def count(self, sizes: NDArray[np.int32]) -> int:
-        """Pieces that are more than specks."""
-        return int((sizes >= max(4, _SPECK * self.area)).sum())
-
-
-def _pieces(binary: NDArray[np.uint8], connectivity: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Labels of the connected pieces, from 1, and their sizes."""
-    import cv2
-
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=connectivity)
-    return labels, stats[1:, cv2.CC_STAT_AREA]
-
-
-def _dominant_ninth(binary: NDArray[np.uint8]) -> str | None:
-    """The ninth of the image that holds more than half of a region."""
-    import cv2
-
-    parts = [cv2.countNonZero(part) for part in _ninths(binary)]
-    return NINTHS[int(np.argmax(parts))] if max(parts) > 0.55 * sum(parts) else None
-
-
-def _mask_facts(crop: _Crop, grey: NDArray[np.uint8]) -> MaskFacts:
+def _mask_facts(crop: MaskRegion, grey: NDArray[np.uint8]) -> MaskFacts:
     import cv2
 
     height, width = crop.shape
@@ -330,7 +267,7 @@ def _mask_facts(crop: _Crop, grey: NDArray[np.uint8]) -> MaskFacts:
     even = "even" if spread < 14 else "mixed" if spread > 38 else ""
     return MaskFacts(
         share=crop.area / (height * width),
-        place=_dominant_ninth(whole), half_x=half_x, half_y=half_y,
+        place=dominant_ninth(whole), half_x=half_x, half_y=half_y,
         x0=crop.x0 / width, y0=crop.y0 / height, x1=(crop.x1 + 1) / width, y1=(crop.y1 + 1) / height,
         borders=tuple(borders), pieces=crop.pieces, main_share=float(crop.sizes.max() / crop.area), holes=crop.holes,
         outline=_outline(crop), inside=inside, spread=spread, level=level_of(inside), tone=tone, clear_edge=clear,
@@ -338,7 +275,7 @@ def _mask_facts(crop: _Crop, grey: NDArray[np.uint8]) -> MaskFacts:
     )  # fmt: skip
 
 
-def _outline(crop: _Crop) -> str:
+def _outline(crop: MaskRegion) -> str:
     """How much a median filter moves the border, a pixel of border."""
     import cv2
 
@@ -350,18 +287,18 @@ def _outline(crop: _Crop) -> str:
     return "smooth" if moved < 0.10 else "ragged" if moved > 0.30 else ""
 
 
-def _click_facts(click: Any, grey: NDArray[np.uint8], crop: _Crop | None, mask: MaskFacts | None) -> ClickFacts:
+def _click_facts(click: Any, grey: NDArray[np.uint8], crop: MaskRegion | None, mask: MaskFacts | None) -> ClickFacts:
     height, width = grey.shape
     pixel = click.to_pixel(width, height)
     x, y = pixel.x, pixel.y
     side_px = max(height, width)
-    value = float(np.median(_patch(grey, x, y, max(1, side_px // 128))))
+    value = float(np.median(patch(grey, x, y, max(1, side_px // 128))))
     # In the middle of something large the near surroundings are the thing itself: look farther until there is contrast.
     around = "alike"
     for share in (16, 8, 4):
         if around == "alike":
-            around = _against(value, float(_patch(grey, x, y, max(3, side_px // share)).mean()), 20.0)
-    near_spread = float(_patch(grey, x, y, max(2, side_px // 40)).std())
+            around = _against(value, float(patch(grey, x, y, max(3, side_px // share)).mean()), 20.0)
+    near_spread = float(patch(grey, x, y, max(2, side_px // 40)).std())
     facts: dict[str, Any] = {
         "x": click.x, "y": click.y, "place": where_text(click.x, click.y), "level": level_of(value),
         "even": near_spread < 14, "against_around": around,
@@ -382,26 +319,14 @@ def _click_facts(click: Any, grey: NDArray[np.uint8], crop: _Crop | None, mask: 
     dx, dy = xs - column, ys - row
     squares = dx * dx + dy * dy
     nearest = int(squares.argmin())
-    facts["side"] = _direction(-int(dx[nearest]), -int(dy[nearest]))
+    facts["side"] = direction(-int(dx[nearest]), -int(dy[nearest]))
     far = float(np.sqrt(squares[nearest])) / side_px
     facts["near"] = "edge" if far < 0.03 else "close" if far < 0.10 else "away"
     return ClickFacts(**facts)
 
 
-def _patch(grey: NDArray[np.uint8], x: int, y: int, radius: int) -> NDArray[np.uint8]:
-    return grey[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
-
-
-def _direction(dx: int, dy: int) -> str:
-    """Direction of a step in pixels (y down): one word, or two where neither axis leads by far."""
-    across, down = ("left" if dx < 0 else "right"), ("above" if dy < 0 else "below")
-    if abs(dx) > 2 * abs(dy):
-        return across
-    return down if abs(dy) > 2 * abs(dx) else f"{down} {across}"
-
-
 def _change_facts(
-    moment: Moment, grey: NDArray[np.uint8], crop: _Crop | None, facts: MaskFacts | None
+    moment: Moment, grey: NDArray[np.uint8], crop: MaskRegion | None, facts: MaskFacts | None
 ) -> ChangeFacts | None:
     before = moment.previous_mask
     if before is None or not before.any():
@@ -419,15 +344,12 @@ def _change_facts(
     where = gained if num_gained >= num_lost else lost
     edges = zip(SIDES, (before[:, 0], before[:, -1], before[0], before[-1]), strict=True)
     touched = [side for side, line in edges if line.any()]
-    rows, columns = np.flatnonzero(before.any(1)), np.flatnonzero(before.any(0))
-    cut = before[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    sizes = _pieces(np.ascontiguousarray(cut).view(np.uint8), 8)[1]
-    pieces = int((sizes >= max(4, _SPECK * area)).sum())
+    pieces = pieces_of(before)
     tone = ""
     if num_gained >= 8:
         values = grey[before]
         tone = _against(float(np.median(grey[gained])), float(np.median(values)), min(float(values.std()), 45.0))
     return ChangeFacts(
-        kind, percent, num_gained / area, num_lost / area, _dominant_ninth(where.view(np.uint8)), facts.pieces - pieces,
+        kind, percent, num_gained / area, num_lost / area, dominant_ninth(where.view(np.uint8)), facts.pieces - pieces,
         tuple(side for side in facts.borders if side not in touched), tone,
     )  # fmt: skip

@@ -70,9 +70,12 @@ def find_leaks(
 
 
 _OWNS_UP = re.compile(
-    r"\b(?:wrong|bad|poor|incorrect|mistaken|false|erroneous|unsuitable) (?:click|point|place|spot|choice|move|sign|side"
-    r"|decision|action|step)s?\b|\b(?:mistakes?|anyway|blunder|nevertheless|regardless|errors?|damag\w*|hurt\w*|wrong(?:ly)?|incorrect\w*|slip|on record|knowing|undo\w*|undone|revert\w*"
-    r"|even though|harm\w*|spoil\w*|ruin\w*|worsen\w*)\b|\bmakes? (?:it|the mask|things) worse|\btak(?:e|en) (?:it )?back\b"
+    r"\b(?:wrong|bad|poor|incorrect|mistaken|false|erroneous|unsuitable) (?:click|point|place|spot|choice|move"
+    r"|sign|side"
+    r"|decision|action|step)s?\b|\b(?:mistakes?|anyway|blunder|nevertheless|regardless|errors?|damag\w*|hurt\w*"
+    r"|wrong(?:ly)?|incorrect\w*|slip|on record|knowing|undo\w*|undone|revert\w*"
+    r"|even though|harm\w*|spoil\w*|ruin\w*|worsen\w*)\b|\bmakes? (?:it|the mask|things) worse|\btak(?:e|en) (?:it"
+    r" )?back\b"
 )
 
 # Phrases that carry a suspicious word innocently; blanked before the families look.
@@ -105,10 +108,12 @@ def _percent() -> re.Pattern[str]:
 
 _GROWTH = re.compile(
     r"\b(?:gr[eo]w\w*|shr[aiu]nk\w*|enlarg\w+|larger|smaller|bigger|gain\w*|lost|los(?:es|ing)|increas\w+|decreas\w+"
-    r"|reduc\w+|add(?:ed|s)?|expand\w*|chang\w+|cut|swell\w*|swollen|swelled|took|went|came|trimm\w+|more area|less area)\b"
+    r"|reduc\w+|add(?:ed|s)?|expand\w*|chang\w+|cut|swell\w*|swollen|swelled|took|went|came|trimm\w+|more area"
+    r"|less area)\b"
 )
 _OF_IMAGE = re.compile(
-    r"^\W*(?:(?:of|in) (?:the |this |its |our )?(?:whole |entire |full )?(?:image|picture|frame|field|view|scan|slice|"
+    r"^\W*(?:(?:of|in) (?:the |this |its |our )?(?:whole |entire |full )?(?:image|picture|frame|field|view|scan"
+    r"|slice|"
     r"photograph|radiograph)|of (?:its|the mask's|the green|the mask|its own|the previous|the old|the former)"
     r"(?: (?:former|previous|old|own|earlier))? ?(?:area|size|extent)?|larger|smaller|bigger|$|[.,;]|by the last"
     r"|after|with|in (?:area|size)|more area|and|but|when|so)"
@@ -125,10 +130,12 @@ _SAYING = re.compile(
     r"((?:[\w'-]+ ){0,5}?[\w'-]+) (?:\w+ly )?"
     r"(says?|said|states?|stated|tells?|told|dictates?|declares?|declared|specif(?:y|ies|ied)|certif(?:y|ies|ied)"
     r"|attests?|prescribes?|prescribed|decrees?|insists?|assures?|proclaims?|testif(?:y|ies)|spells? out|stipulates?"
-    r"|wants?|wanted|needs (?=me|us|the click|a click)|expects?|prefers?|suggests? (?=i |that i |a click|clicking)|discloses?|disclosed|knows?|knew|demands?|reads? out|has it that|betrays?|divulges?|lists)\b(?! me\b)"
+    r"|wants?|wanted|needs (?=me|us|the click|a click)|expects?|prefers?|suggests? (?=i |that i |a click|clicking)"
+    r"|discloses?|disclosed|knows?|knew|demands?|reads? out|has it that|betrays?|divulges?|lists)\b(?! me\b)"
 )
 _HEARD = re.compile(
-    r"\b(?:users?|instructions?|requests?|sentences?|text|questions?|images?|pictures?|scan|photograph|radiograph|task|"
+    r"\b(?:users?|instructions?|requests?|sentences?|text|questions?|images?|pictures?|scan|photograph|radiograph"
+    r"|task|"
     r"query|pixels?|intensit\w+|brightness|texture|contrast|greys?|grays?|anatomy|person|it|this|that|nothing|they"
     r"|message|wording|words?|asker|tone|edge|border|signal|shape|symmetry|which|what|appearance|density|attenuation"
     r"|echo\w*|i|mask|you|she|he|client|one|description|command|shadow|location|position|side|sides|level|tissue)$"
@@ -138,9 +145,11 @@ _HEARD = re.compile(
 # An error is the user's word, or one that is looked for in vain; else it is known from a comparison.
 _ERROR = re.compile(r"\berrors?\b")
 _USERS_ERROR = re.compile(
-    r"\b(?:users?|request\w*|instruction|asked|speak\w*|mention\w*|claim\w*|complain\w*|question|believes?|thinks?|says?"
+    r"\b(?:users?|request\w*|instruction|asked|speak\w*|mention\w*|claim\w*|complain\w*|question|believes?|thinks?"
+    r"|says?"
     r"|(?:see|find|notice|spot|detect|discover)\w* (?:\w+ )?(?:no|not|nothing|any|none|one)|cannot (?:see|find)"
-    r"|(?:no|any) (?:\w+ )?errors? (?:that i|i)|fix|(?:i|to|and|can|will) (?:now )?correct|(?:was|made|is) (?:an|my|in) error|by error|in error|my (?:own )?error|no errors? (?:in|of) (?:it|the mask|this mask))\b"
+    r"|(?:no|any) (?:\w+ )?errors? (?:that i|i)|fix|(?:i|to|and|can|will) (?:now )?correct|(?:was|made|is) (?:an"
+    r"|my|in) error|by error|in error|my (?:own )?error|no errors? (?:in|of) (?:it|the mask|this mask))\b"
 )
 
 
@@ -197,10 +206,15 @@ def _other_masks(text: str) -> Iterator[str]:
 _COLOUR_OF_MARKS = re.compile(
     rf"\b(?:mark|shad|tint|colou?r|paint|highlight|dr[ae]w|outlin|hatch|flag|overlai|indicat|denot|fill|stripe|circl|"
     rf"print|display|signal)\w* (?:\w+ ){{0,3}}?{hue_pattern()}"
-    rf"|{hue_pattern()}(?:[- ]\w+){{0,2}}?[- ](?:overlay|outlines?|contours?|hatch\w*|stripes?|marks?|marking|mask|pixels?"
+    rf"|{hue_pattern()}(?:[- ]\w+){{0,2}}?[- ](?:overlay|outlines?|contours?|hatch\w*|stripes?|marks?|marking|mask"
+    rf"|pixels?"
     rf"|tints?|shading|highlight\w*|masks|label|lines? drawn|warning|markers?|flag|code|legend|arrow)\b"
+    rf"|\b(?:shown?|display\w*|seen|given|appear\w*|visible|printed|left|drawn) in (?:\w+ )?{hue_pattern()}"
+    rf"|\b(?:red|blue|yellow|orange|magenta|cyan) (?:areas?|regions?|parts?|zones?|patch(?:es)?|sections?|portions?"
+    rf"|bits?|cross|dots?)\b"
     rf"|{hue_pattern()} (?:\w+ ){{0,5}}?(?:false|error|mistake|excess|surplus|overshoot|negatives?|positives?)\b"
-    rf"|\b(?:false|errors?|mistakes?|excess|surplus|negatives?|positives?|missed|missing) (?:\w+ ){{0,5}}?{hue_pattern()}"
+    rf"|\b(?:false|errors?|mistakes?|excess|surplus|negatives?|positives?|missed|missing) (?:\w+"
+    rf" ){{0,5}}?{hue_pattern()}"
     rf"|\b(?:turns?|turned|still|remains?|is all|lights? up|appears? in|shown in|in|any|no|more|some|the) "
     rf"{hue_pattern()}(?= ?(?:[.,;:]|$|and (?:{'|'.join(HUES.values())}|green)|anywhere|left|remain|there|here))"
 )
@@ -225,7 +239,9 @@ def _misspelt(text: str) -> Iterator[str]:
                 yield word
 
 
-_REAL_WORDS = frozenset("answers answered swerve preference deference conference inference coordinated reverence labeled annotating".split())
+_REAL_WORDS = frozenset(
+    "answers answered swerve preference deference conference inference coordinated reverence labeled annotating".split()
+)
 
 
 def _one_edit(a: str, b: str) -> bool:

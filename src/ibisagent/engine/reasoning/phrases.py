@@ -1,471 +1,56 @@
-"""Sentences of the template teacher, by the part that they play in a thought.
+"""Sentences of the template teacher, by the part that they play in a thought; read from ``assets/phrases.json``.
 
 Each entry is (conditions, sentence). Conditions are flags of :mod:`.slots`, all of which must hold (``!flag``: must
 not); a sentence whose slots cannot all be filled is left out. So a sentence is only said where it is true of the
 picture: what is *seen* comes from measured facts, what is *judged* from the intent of the step.
+
+Parts are named after the intent: ``missed_see``, ``missed_judge``, ``missed_do`` … A sentence that points back
+("there", "this") has the condition ``seen``: something was shown before it. The parts ``wrong_*`` are hedged, since a
+wrong click is written with a mistaken reason, and never say that it is wrong.
 """
 
 from __future__ import annotations
 
-__all__ = ["ANSWERS", "PHRASES", "PLANS"]
+import json
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
 
-Sentences = tuple[tuple[str, str], ...]
+__all__ = ["Library", "Sentence", "library"]
 
-PHRASES: dict[str, Sentences] = {
-    # ---- what came before
-    "before": (
-        ("click_before !first_mask", "I look at the mask after the last {last}."),
-        ("grew", "The last {last} made the mask grow {grew}."),
-        ("grew gained_alike", "The mask grew {grew}, and what came in is as {mask_tone} as the rest."),
-        ("grew change_place", "With the last {last} the mask grew {grew}, mostly {change_at}."),
-        ("shrank", "The last {last} made the mask shrink {shrank}."),
-        ("shrank change_place", "With the last {last} the mask lost some of its area {change_at}."),
-        ("hardly", "The last {last} hardly changed the mask."),
-        ("hardly", "Since the last {last} the mask looks much as before."),
-        ("moved", "The last {last} moved the outline: some green came in, some went."),
-        ("first_mask", "Now there is a first mask, {mask_at}."),
-        ("first_mask", "The last {last} brought up a mask that covers {share}."),
-        ("new_pieces", "Since the last {last} the mask has more separate pieces than before."),
-        ("after_undo", "With the last click taken back, I look again."),
-        ("after_undo", "The mask is as it was before that click, so I choose another point."),
-        ("given start", "I look at the mask that came with the request."),
-        ("given start", "The given mask covers {share}."),
-        ("given start", "The given mask lies {mask_at}."),
-    ),
-    # ---- no mask yet
-    "start_before": (
-        ("no_mask !after_undo !after_discard", "There is no mask yet."),
-        ("no_mask !after_undo !after_discard", "Nothing is green so far."),
-        ("no_mask !after_undo !after_discard", "I begin with the bare {image}."),
-        ("no_mask !after_undo !after_discard", "This is {a_image} without a mask."),
-        ("after_discard", "The old mask is gone, so I begin again."),
-        ("after_discard", "With the mask dropped, I look at the bare {image}."),
-        ("after_undo no_mask", "With that click gone, the picture is bare again."),
-        ("after_undo no_mask", "I start again at another point."),
-    ),
-    "start_see": (
-        ("", "{At} I see an area that is {against_around} than what is around it."),
-        ("", "The area {at} is {against_around} than its surroundings."),
-        ("", "An area {at} stands out as {against_around} than its neighbourhood."),
-        ("", "What catches the eye {at} is {against_around} than what lies around it."),
-        ("even_here", "{At} lies a {tone} area of even brightness."),
-        ("even_here", "The {image} shows an even, {tone} area {at}."),
-        ("!even_here", "The {image} shows a {tone} spot {at}."),
-        ("around_alike", "{At} there is little contrast: the area is {tone}, and so is what lies around it."),
-        ("around_alike !even_here", "The area {at} hardly differs in brightness from what is around it."),
-        ("box", "The structure that interests me lies {at}."),
-        ("box", "{At} there is a region that I can frame."),
-        ("", "I turn to the {tone} area {at}."),
-    ),
-    "start_judge": (
-        ("seen", "It looks like {the}."),
-        ("seen", "I take this for {the}."),
-        ("seen", "This should be {the}."),
-        ("seen", "To my eye this is {the}."),
-        ("seen", "I think that {the} {is} there."),
-        ("seen", "That is where I see {the}."),
-        ("seen", "Of all that the {image} shows, this looks most like {the}."),
-        ("bright_around seen", "A brighter area like this is what I expect of {the} here."),
-        ("dark_around seen", "A darker area like this is what I expect of {the} here."),
-        ("seen", "This is my best candidate for {the}."),
-    ),
-    "start_name": (
-        ("", "I look for {the}."),
-        ("", "The request is for {the}."),
-        ("", "Where {is} {the}? I look at the brightness first."),
-        ("", "I am asked for {the} and go by brightness first."),
-    ),
-    "start_do": (
-        ("click !after_undo !after_discard", "My first click goes there."),
-        ("click !after_undo !after_discard", "I place the first click on it."),
-        ("click", "I start with a positive click."),
-        ("click", "A positive click there makes a beginning."),
-        ("click", "I click on it and see what comes up."),
-        ("click", "I put a positive click in this area."),
-        ("click even_here", "The point lies in an even area, so I set a positive click there."),
-        ("box", "I draw a box around it."),
-        ("box", "A box around the whole region is a good beginning."),
-        ("box", "I frame it with a box and see what mask comes up."),
-    ),
-    # ---- a part is missing
-    "missed_see": (
-        ("outside alike !hole", "{Beyond}, the picture is as {mask_tone} as under the green."),
-        ("outside alike !hole", "The brightness {beyond} is much the same as inside the mask."),
-        ("outside alike !hole", "Inside the mask and {beyond} I see the same {mask_tone} tone."),
-        ("outside alike edge", "The green stops, but the same {mask_tone} tone continues {beyond}."),
-        ("outside alike away", "Away from the green, {at}, there is an area as {mask_tone} as under it."),
-        ("outside unlike", "The area {beyond} is {against_mask} than what the mask covers so far."),
-        ("outside unlike", "{Beyond} it gets {against_mask} than inside the mask."),
-        ("outside", "{At} there is a {tone} area without any green on it."),
-        ("outside", "A {tone} area {beyond} is still bare."),
-        ("outside edge !hole", "The outline runs close by a {tone} area {beyond}."),
-        ("outside away", "The green does not get near the {tone} area {at}."),
-        ("outside !hole", "The {end} of the mask lies {end_at}."),
-        ("outside alike !hole", "The {end} of the mask lies {end_at}, while the same brightness goes on {beyond}."),
-        ("hole alike", "There is a hole in the mask, and what it leaves bare is as {mask_tone} as the rest."),
-        ("hole", "The mask has a hole {at}."),
-        ("hole", "The green surrounds a {tone} gap {at}."),
-        ("many_pieces outside", "The mask is in {pieces} pieces, and there is a bare area {at}."),
-        ("inside", "I look at the {tone} area {at}."),
-        ("box", "I look at the region {at}."),
-    ),
-    "missed_judge": (
-        ("outside seen", "I take it for a part of {the} that the mask still misses."),
-        ("outside seen !unlike", "So the mask leaves out a part of {the}."),
-        ("outside seen", "I think this belongs to {the}, and it is not covered yet."),
-        ("outside !hole seen", "{The} {goes} on there, as I see it, but the mask stops."),
-        ("outside !hole seen", "The mask falls short of {the} on that side."),
-        ("outside seen", "Part of {the} is still uncovered there."),
-        ("hole seen", "The gap should be filled, because {the} {does} not stop there."),
-        ("outside alike seen", "With the same look it most likely belongs to {the} as well, so something is missing."),
-        ("outside unlike seen", "In spite of the other brightness I count it as {the}; the mask misses it."),
-        ("", "The mask does not cover all of {the} yet."),
-        ("", "A piece of {the} is missing."),
-        ("!seen", "{The} {is} not fully covered."),
-        ("!seen", "I miss a part of {the} in the mask."),
-        ("!seen", "There is more of {the} than the mask shows."),
-    ),
-    "missed_do": (
-        ("click seen", "I add a positive click there."),
-        ("click seen", "A positive click should bring it in."),
-        ("click outside", "I extend the mask with a positive click {at}."),
-        ("click seen", "Therefore I set a positive click on it."),
-        ("click outside !hole", "I put a positive click {beyond}."),
-        ("click seen", "One positive click there, and I look again."),
-        ("click hardly", "I try a positive click at another point."),
-        ("box", "I draw a box that takes it in."),
-        ("box", "A box around all of it should help."),
-    ),
-    # ---- too much is covered
-    "excess_see": (
-        ("inside unlike", "{Part} it is {against_mask} than in most of the mask."),
-        ("inside unlike", "The green also covers a {tone} area {part}, {against_mask} than the rest."),
-        ("inside unlike", "Not all of the mask looks alike: {part} it is {against_mask}."),
-        ("inside alike", "{Part} brightness alone does not set the picture apart from the rest."),
-        ("inside", "The green also lies on a {tone} area {at}."),
-        ("inside", "I look at the green {part}."),
-        ("inside", "{Part} a {tone} area lies under the green."),
-        ("island", "There is a separate green piece {at}."),
-        ("island", "One of the {pieces} pieces of the mask lies {at}."),
-        ("outside", "I look at the {tone} area {at}."),
-        ("click_border inside", "{At} the mask runs as far as the {click_border}."),
-    ),
-    "also": (
-        ("small", "So far the mask covers only {share}."),
-        ("large", "The mask covers {share}."),
-        ("ragged", "The outline of the mask is ragged."),
-        ("many_pieces", "The mask is in {pieces} pieces."),
-        ("grew gained_unlike", "What came in with the last {last} is {gained} than the mask before."),
-        ("toned", "On the whole the mask is {mask_contrast} inside than just outside."),
-        ("mixed_mask", "The green covers dark and bright areas alike."),
-        ("even_mask", "Under the green it is {mask_tone} and even."),
-        ("", "The mask lies {mask_at}."),
-        ("", "From top to bottom the mask runs from {top_at} to {bottom_at}."),
-    ),
-    "excess_judge": (
-        ("inside seen", "I do not take this for {the}, so it is too much."),
-        ("inside seen", "That does not look like {the} to me; the mask covers too much."),
-        ("inside seen", "The mask goes beyond {the} there."),
-        ("inside seen", "This part of the green lies outside {the}."),
-        ("inside seen", "Here the mask spills over the border of {the}."),
-        ("inside seen", "As I see it, {the} {ends} before that, and the green does not."),
-        ("inside unlike seen", "The other brightness speaks against {the}, so this does not belong in the mask."),
-        ("island seen", "This piece does not belong to {the}."),
-        ("", "The mask covers more than {the}."),
-        ("!seen", "Not everything that is green is {the}."),
-        ("!seen", "The mask takes in something besides {the}."),
-    ),
-    "excess_do": (
-        ("click seen", "I take it away with a negative click."),
-        ("click seen", "A negative click there should cut the mask back."),
-        ("click", "I set a negative click {at}."),
-        ("click", "Therefore I add a negative click."),
-        ("click seen", "I put a negative click on it and look again."),
-        ("click island", "A negative click should remove this piece."),
-        ("box", "I draw a smaller box to keep it out."),
-    ),
-    # ---- a mistaken reason for a wrong click: hedged, and nothing is said of its being wrong
-    "wrong_more_judge": (
-        ("", "It may well belong to {the}."),
-        ("", "To me this looks like a part of {the}."),
-        ("", "I could imagine that {the} {goes} on there."),
-        ("", "My impression is that this is {the} too."),
-        ("", "It seems to be part of {the}."),
-        ("", "Perhaps the mask should take this in as part of {the}."),
-        ("", "I suppose that {the} {extends} to this place."),
-    ),
-    "wrong_less_judge": (
-        ("", "It may not belong to {the}."),
-        ("", "To me this does not look like {the}."),
-        ("", "I think that the mask may go beyond {the} there."),
-        ("", "It seems that {the} {does} not extend to this place."),
-        ("", "Perhaps the mask covers too much of what is next to {the}."),
-        ("", "I suppose that this lies outside {the}."),
-    ),
-    # ---- undo
-    "undo_see": (
-        ("grew", "The last {last} made the mask grow {grew}."),
-        ("grew change_place", "With the last {last} the mask grew {grew}, mostly {change_at}."),
-        ("grew gained_unlike", "What the last {last} brought in is {gained} than what was green before."),
-        ("grew new_border", "With the last {last} the mask ran as far as the {new_border}."),
-        ("new_pieces", "The last {last} brought up a separate piece of green."),
-        ("shrank", "With the last {last} the mask shrank {shrank}."),
-        ("shrank change_place", "The last {last} took green away, mostly {change_at}."),
-        ("shrank", "After the last {last} the mask is clearly smaller than before."),
-        ("moved", "The last {last} moved the mask: some green came in, some went."),
-        ("hardly", "The last {last} hardly changed the mask."),
-        ("gone", "After the last {last} nothing is green any more."),
-        ("first_mask", "The last {last} brought up a mask that lies {mask_at}."),
-        ("first_mask", "The mask that came up covers {share}."),
-        ("first_mask", "What came up is {mask_tone} inside."),
-        ("first_mask toned", "The mask that came up covers an area {mask_contrast} than what is around it."),
-        ("no_change", "I compare the mask with the one before the last {last}."),
-        ("gone", "The mask has vanished with the last {last}."),
-    ),
-    "undo_judge": (
-        ("!first_mask", "The mask suits {the} less than before."),
-        ("!first_mask !hardly", "It now follows {the} worse than before."),
-        ("!first_mask", "That did not help with {the}."),
-        ("grew", "This is more than {the}."),
-        ("grew", "The new part does not look like {the}."),
-        ("shrank", "A part that I count as {the} is no longer green."),
-        ("gone", "Of {the} nothing is covered now."),
-        ("first_mask", "This does not look like {the}."),
-        ("first_mask", "What is green now is not what I take for {the}."),
-        ("first_mask", "The mask came up in another place than {the}."),
-        ("!hardly", "That was not a good point to click for {the}."),
-    ),
-    "undo_do": (
-        ("", "I undo it."),
-        ("", "I take the last {last} back."),
-        ("", "Better to go back one step: I undo it."),
-        ("", "So I take that {last} back and will look for a better point."),
-        ("!first_mask !gone", "I undo the {last} and go back to the mask before."),
-        ("", "I revert the last {last}."),
-    ),
-    # ---- discard
-    "discard_see": (
-        ("", "The {given_word} mask lies {mask_at}."),
-        ("", "The {given_word} mask covers {share}."),
-        ("", "What lies under the green is {mask_tone}."),
-        ("toned", "The green lies on an area that is {mask_contrast} than what is around it."),
-        ("even_mask", "Under the green it is {mask_tone} and even."),
-        ("mixed_mask", "The green covers dark and bright areas alike."),
-        ("many_pieces", "The {given_word} mask is scattered over {pieces} pieces."),
-        ("one_piece", "The {given_word} mask is in one piece, {mask_at}."),
-        ("ragged", "The outline of the {given_word} mask is ragged and follows no visible edge well."),
-        ("borders", "The mask touches the {border}."),
-    ),
-    "discard_judge": (
-        ("", "That is no good start for {the}."),
-        ("", "It does not show {the} in a way that I could use."),
-        ("", "The request is for {the}, and the green does not fit that."),
-        ("", "I do not recognise {the} in it."),
-        ("", "This mask and {the} do not go together."),
-        ("", "Mending it would be harder than finding {the} anew."),
-        ("", "The mask and what I see of {the} do not match."),
-    ),
-    "discard_do": (
-        ("", "I drop it and start from nothing."),
-        ("", "I discard the mask."),
-        ("", "I throw it away and begin again."),
-        ("", "A fresh start is better, so I discard it."),
-        ("", "It goes; I start over."),
-    ),
-    # ---- it fits
-    "fits_see": (
-        ("smooth one_piece", "The mask is in one piece with a smooth outline."),
-        ("smooth", "The outline is smooth."),
-        ("one_piece no_holes", "The mask is in one piece and has no holes."),
-        ("clear_edge", "Along its border the brightness changes clearly."),
-        ("toned", "Inside the outline it is {mask_contrast} than just outside."),
-        ("even_mask", "Under the green it is {mask_tone} and even."),
-        ("", "The mask lies {mask_at} and covers {share}."),
-        ("", "The green covers {share}."),
-        ("", "From top to bottom the mask runs from {top_at} to {bottom_at}."),
-        ("", "I go round the outline: left, right, top and bottom."),
-        ("hardly", "The last {last} hardly changed the mask any more."),
-        ("grew", "The last {last} made the mask grow {grew}."),
-        ("shrank", "The last {last} trimmed the mask {shrank}."),
-        ("many_pieces", "The mask is in {pieces} pieces."),
-        ("borders", "The mask reaches the {border}."),
-    ),
-    "fits_judge": (
-        ("", "The green fits {the} well."),
-        ("", "It covers {the} and hardly anything else."),
-        ("", "As far as I can see, {the} {is} covered, and little besides."),
-        ("", "The mask follows {the} closely."),
-        ("", "I find no larger part of {the} outside the mask and nothing else of note inside it."),
-        ("toned", "The outline runs where I see the border of {the}."),
-        ("", "This is a good mask of {the}."),
-        ("", "The mask agrees with what I see of {the}."),
-    ),
-    "fits_do": (
-        ("", "I stop here."),
-        ("", "No further click is needed."),
-        ("", "I am done."),
-        ("", "There is nothing worth correcting, so I stop."),
-        ("", "I leave it as it is and stop."),
-        ("", "That is good enough to stop."),
-    ),
-    # ---- it stays rough
-    "rough_see": (
-        ("hardly", "The last {last} hardly changed the mask."),
-        ("ragged", "The outline stays ragged."),
-        (
-            "mask_alike",
-            "Inside and just outside the mask it is about equally bright, so the border is hard to see.",
-        ),
-        ("moved", "The last {last} moved the outline, but it came no closer."),
-        ("many_pieces", "The mask is still in {pieces} pieces."),
-        ("mixed_mask", "The green covers dark and bright areas alike."),
-        ("", "The mask lies {mask_at}, but its border is not convincing."),
-        ("", "The mask covers {share}."),
-        ("grew", "The last {last} made the mask grow {grew}, without a better outline."),
-        ("shrank", "The last {last} made the mask shrink {shrank}, without a better outline."),
-        ("index", "I have clicked several times by now."),
-    ),
-    "rough_judge": (
-        ("", "The mask shows {the} only roughly."),
-        ("", "I cannot get it closer to {the}."),
-        ("", "The main part of {the} is covered, but the border is not right."),
-        ("", "It gives an idea of {the}, no more."),
-        ("", "Where exactly {the} {ends} I cannot say."),
-    ),
-    "rough_do": (
-        ("", "More clicks do not seem to help, so I stop and call it uncertain."),
-        ("", "I stop here and say that it is uncertain."),
-        ("", "Going on would not make it better; I end with an uncertain result."),
-        ("", "I leave it at that and mark the result as uncertain."),
-    ),
-    # ---- not there
-    "absent_see": (
-        ("", "This is {a_image}."),
-        ("", "I have looked over the whole {image}."),
-        ("", "The brightest part of the {image} lies {bright_at}."),
-        ("", "The darkest part of the {image} lies {dark_at}."),
-        ("", "The {image} is brightest {bright_at} and darkest {dark_at}."),
-        ("dark_image", "Most of the {image} is dark."),
-        ("bright_image", "Most of the {image} is bright."),
-        ("has_mask", "The given mask lies {mask_at}."),
-        ("has_mask", "Under the given mask it is {mask_tone}."),
-        ("", "I went over the {image} from top to bottom."),
-        ("", "I have looked at the bright and at the dark regions of the {image}."),
-    ),
-    "absent_judge": (
-        ("", "Nothing in it looks like {the}."),
-        ("", "I do not find {the} anywhere."),
-        ("", "None of what it shows can be {the}."),
-        ("", "There is nothing that I could take for {the}."),
-        ("", "I see structures, but not {the}."),
-        ("has_mask", "What the given mask covers does not look like {the} either."),
-        ("", "The request is for {the}, and I see nothing of the kind."),
-    ),
-    "absent_do": (
-        ("", "I refuse rather than guess."),
-        ("", "I stop and say so."),
-        ("", "A click would only be a guess, so I stop."),
-        ("", "I end without a mask of {it}."),
-        ("", "So I answer that {it_is} not there."),
-        ("", "I will not mark something else instead."),
-    ),
-    # ---- what the user says does not hold
-    "hint_wrong_place": (
-        ("", "Where the instruction points I see nothing like {the}, so I follow the image."),
-        ("", "The instruction names another part of the image, but nothing there fits; I go by what I see."),
-        ("", "I have looked at the place that the user names. {The} {is} not there, but elsewhere."),
-        ("", "The place in the request does not go with the picture. I trust the picture."),
-        ("", "The user points elsewhere, yet I find nothing that fits there."),
-    ),
-    "hint_false_error": (
-        ("", "The user speaks of an error, but I cannot find one."),
-        ("", "The request says that something is wrong with the mask. I see nothing of the kind."),
-        ("", "I looked for the error that the user mentions; there is none that I can see."),
-        ("", "Although the user thinks that the mask is wrong, I see no reason to change it."),
-    ),
-    "hint_false_mask": (
-        ("", "The request speaks of a mask, but none is shown."),
-        ("", "The user talks of a mask. I see only the bare {image}."),
-        ("", "No mask came with this {image}, whatever the request says."),
-    ),
-}
 
-PLANS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "start": (
-        ("start_see", "start_judge", "start_do"),
-        ("start_before", "start_see", "start_judge", "start_do"),
-        ("start_before", "start_see", "start_judge"),
-        ("start_see", "start_judge"),
-        ("start_name", "start_see", "start_do"),
-        ("start_name", "start_see", "start_judge"),
-    ),
-    "missed": (
-        ("missed_see", "missed_judge", "missed_do"),
-        ("before", "missed_see", "missed_judge", "missed_do"),
-        ("missed_judge", "missed_see", "missed_do"),
-        ("before", "missed_judge", "missed_do"),
-        ("also", "missed_see", "missed_judge", "missed_do"),
-        ("missed_see", "missed_judge"),
-    ),
-    "excess": (
-        ("excess_see", "excess_judge", "excess_do"),
-        ("before", "excess_see", "excess_judge", "excess_do"),
-        ("excess_judge", "excess_see", "excess_do"),
-        ("before", "excess_judge", "excess_do"),
-        ("also", "excess_see", "excess_judge", "excess_do"),
-        ("excess_see", "excess_judge"),
-    ),
-    "wrong_start": (
-        ("start_before", "start_see", "wrong_more_judge", "start_do"),
-        ("start_see", "wrong_more_judge", "start_do"),
-        ("start_see", "wrong_more_judge"),
-    ),
-    "wrong_more": (
-        ("missed_see", "wrong_more_judge", "missed_do"),
-        ("before", "missed_see", "wrong_more_judge", "missed_do"),
-        ("missed_see", "wrong_more_judge"),
-    ),
-    "wrong_less": (
-        ("excess_see", "wrong_less_judge", "excess_do"),
-        ("before", "excess_see", "wrong_less_judge", "excess_do"),
-        ("excess_see", "wrong_less_judge"),
-    ),
-    "undo": (("undo_see", "undo_judge", "undo_do"), ("undo_see", "undo_see", "undo_judge", "undo_do")),
-    "discard": (
-        ("discard_see", "discard_judge", "discard_do"),
-        ("discard_see", "discard_see", "discard_judge", "discard_do"),
-    ),
-    "fits": (
-        ("fits_see", "fits_judge", "fits_do"),
-        ("fits_see", "fits_see", "fits_judge", "fits_do"),
-        ("before", "fits_see", "fits_judge", "fits_do"),
-        ("fits_judge", "fits_see", "fits_do"),
-    ),
-    "rough": (("rough_see", "rough_judge", "rough_do"), ("rough_see", "rough_see", "rough_judge", "rough_do")),
-    "absent": (("absent_see", "absent_judge", "absent_do"), ("absent_see", "absent_see", "absent_judge", "absent_do")),
-}
-"""For every kind of thought, the parts that it may be made of, in order."""
+class Sentence(NamedTuple):
+    """A sentence with slots in braces, and the flags that it needs."""
 
-ANSWERS: dict[str, Sentences] = {
-    "found": (
-        ("", "the mask shows {the}"),
-        ("", "{the} {is} marked in green"),
-        ("", "the green area {mask_at} is {the}"),
-        ("", "{the}, covering {share}"),
-        ("", "the mask covers {the}, {mask_at}"),
-        ("", "here {is} {the}"),
-    ),
-    "uncertain": (
-        ("", "the mask shows {the} only roughly"),
-        ("", "{the} {is} covered in part; the border is not sure"),
-        ("", "a rough mask of {the}"),
-        ("", "the outline of {the} could not be found with confidence"),
-    ),
-    "absent": (
-        ("", "{the} {is} not in this image"),
-        ("", "I do not see {the} in this {image}"),
-        ("", "nothing in this {image} looks like {the}"),
-        ("", "{the} {does} not appear in this image"),
-    ),
-}
-"""Answers by verdict: the text after the verdict word."""
+    conditions: str
+    text: str
+
+
+class Library(NamedTuple):
+    """All that the template teacher says.
+
+    Parameters
+    ----------
+    phrases
+        Sentences by part.
+    plans
+        For every kind of thought, the parts that it may be made of, in order.
+    answers
+        By verdict: the text after the verdict word.
+    """
+
+    phrases: dict[str, tuple[Sentence, ...]]
+    plans: dict[str, tuple[tuple[str, ...], ...]]
+    answers: dict[str, tuple[Sentence, ...]]
+
+
+@cache
+def library() -> Library:
+    """The sentences, read once."""
+    text = files("ibisagent.engine.reasoning").joinpath("assets/phrases.json").read_text(encoding="utf-8")
+    data = json.loads(text)
+    phrases, answers = (
+        {part: tuple(Sentence(*pair) for pair in pairs) for part, pairs in data[name].items()}
+        for name in ("phrases", "answers")
+    )
+    return Library(phrases, {kind: tuple(map(tuple, plans)) for kind, plans in data["plans"].items()}, answers)

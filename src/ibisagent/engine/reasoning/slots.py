@@ -91,7 +91,7 @@ def _mask_place(mask: MaskFacts, rng: np.random.Generator) -> str | None:
         return f"in the {mask.half_x or mask.half_y} half of the image"
     if mask.x0 < 0.2 and mask.x1 > 0.8:
         return "across most of the image's width"
-    return "in the middle part of the image" if 0.1 < mask.x0 and mask.x1 < 0.9 and mask.x0 < 0.5 < mask.x1 else None
+    return "in the middle part of the image" if mask.x0 > 0.1 and mask.x1 < 0.9 and mask.x0 < 0.5 < mask.x1 else None
 
 
 def _change_words(change: ChangeFacts) -> str | None:
@@ -245,7 +245,8 @@ def flags_of(facts: Facts, moment: Moment) -> frozenset[str]:
         kind = "first_mask" if change.kind == "first" else change.kind
         tests |= {
             kind: True, "change_place": change.place is not None, "new_pieces": change.new_pieces > 0,
-            "gained_alike": change.gained_tone == "alike", "gained_unlike": change.gained_tone in ("brighter", "darker"),
+            "gained_alike": change.gained_tone == "alike",
+            "gained_unlike": change.gained_tone in ("brighter", "darker"),
             "new_border": bool(change.new_borders),
         }  # fmt: skip
     return frozenset(flags | {name for name, holds in tests.items() if holds})

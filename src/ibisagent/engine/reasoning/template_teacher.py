@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ibisagent.engine.language.naming import Phrase, target_phrases
 from ibisagent.engine.moments import Intent
 from ibisagent.engine.reasoning.facts import measure
-from ibisagent.engine.reasoning.phrases import ANSWERS, PHRASES, PLANS
+from ibisagent.engine.reasoning.phrases import library
 from ibisagent.engine.reasoning.slots import flags_of, slots_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TemplateTeacher:
         if moment.action.kind != "terminate":
             return ""
         slots = slots_of(measure(moment), moment, _phrase(moment.name, rng), rng)
-        ways = [s for _, s in ANSWERS[moment.action.verdict] if _needs(s) <= slots.keys()]
+        ways = [s for _, s in library().answers[moment.action.verdict] if _needs(s) <= slots.keys()]
         return ways[int(rng.integers(len(ways)))].format_map(slots)
 
     def _draw(self, moment: Moment, rng: np.random.Generator) -> str:
@@ -56,7 +56,7 @@ class TemplateTeacher:
         phrase = _phrase(moment.name, rng)
         slots = slots_of(facts, moment, phrase, rng)
         flags = flags_of(facts, moment) | ({"click_border"} if "click_border" in slots else set())
-        plans = PLANS[_plan(moment)]
+        plans = library().plans[_plan(moment)]
         plan = list(plans[int(rng.integers(len(plans)))])
         hint = _hint(moment)
         if hint is not None:
@@ -66,7 +66,7 @@ class TemplateTeacher:
         for part in plan:
             ways = [
                 (conditions, sentence)
-                for conditions, sentence in PHRASES[part]
+                for conditions, sentence in library().phrases[part]
                 if _holds(conditions, flags) and _needs(sentence) <= slots.keys()
                 and not told & _topics(conditions, sentence)
             ]  # fmt: skip
@@ -107,7 +107,7 @@ def _hint(moment: Moment) -> str | None:
     if moment.hint == "false_mask" and moment.mask is not None:
         return None
     part = f"hint_{moment.hint}"
-    return part if part in PHRASES else None
+    return part if part in library().phrases else None
 
 
 _REPEATABLE = frozenset(

@@ -76,9 +76,12 @@ def verify(text: str, moment: Moment, *, with_picture: bool = True) -> list[Viol
         clicks = ((action.x0, action.y0), (action.x1, action.y1))
     facts = measure(moment) if with_picture else None
     leaks = find_leaks(
-        text, is_gray=facts.image.gray if facts is not None else _is_gray(moment), has_hue=lambda family: _has_hue(moment, family), clicks=clicks,
+        text,
+        is_gray=facts.image.gray if facts is not None else _is_gray(moment),
+        has_hue=lambda family: _has_hue(moment, family),
+        clicks=clicks,
         is_wrong=moment.intent is Intent.WRONG,
-    )  # fmt: skip
+    )
     for leak in leaks:
         found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
     found.extend(Violation("contradiction", *claim) for claim in contradictions(letters, moment, facts))
@@ -132,14 +135,19 @@ def _form(text: str) -> Iterator[Violation]:
 
 # What is segmented is the object of these; what is named after the others is a neighbour.
 _SEGMENTING = re.compile(
-    r"(?:\b(?:segment(?:s|ing)?|outlin(?:e|es|ing)|delineat(?:e|es|ing)|mark(?:s|ing)?|search(?:ing)? for|look(?:ing)? for"
-    r"|target is|aim(?:ing)? (?:at|for)|mask (?:\w+ )?(?:misses|fits|follows|covers|shows|captures)|masks? of|mask for"
-    r"|part of|piece of|rest of|end of|tip of|click(?:ing)? (?:in|on|into|inside)|start (?:in|on|with)|whole|complete)"
-    r"|\bsegmentation of) (?:(?:only|all|all of|both|the|this|that|a|an|whole|entire|its|rest of|part of|middle of|centre of) )*$"
+    r"(?:\b(?:segment(?:s|ing)?|outlin(?:e|es|ing)|delineat(?:e|es|ing)|mark(?:s|ing)?|search(?:ing)? for"
+    r"|look(?:ing)? for"
+    r"|target is|aim(?:ing)? (?:at|for)|mask (?:\w+ )?(?:misses|fits|follows|covers|shows|captures)|masks? of|mask"
+    r" for"
+    r"|part of|piece of|rest of|end of|tip of|click(?:ing)? (?:in|on|into|inside)|start (?:in|on|with)|whole"
+    r"|complete)"
+    r"|\bsegmentation of) (?:(?:only|all|all of|both|the|this|that|a|an|whole|entire|its|rest of|part of|middle of"
+    r"|centre of) )*$"
 )
 _NEIGHBOUR = re.compile(
     r"\b(?:into|onto|over|at|beyond|towards?|to|from|near|beside|against|next|between|behind|across|along|past|under"
-    r"|above|below|with|not|no|than|around|like|off|outside|or|by|through|inside|within|is|are|be|neither|nor|and|also"
+    r"|above|below|with|not|no|than|around|like|off|outside|or|by|through|inside|within|is|are|be|neither|nor|and"
+    r"|also"
     r"|rather|in|for|includes?|included|swallow\w*|covers?|taken?|touch\w*|overlaps?|of|on|lies|as)\b[\w ,]*$"
 )
 

@@ -59,13 +59,12 @@ def oracle_view(
         If a dtype or shape is wrong.
     """
     # The Agent view's own blend for the hits: the two pictures agree where the mask is right.
-    shape = pixels.shape[:2]
+    shape = (pixels.shape[0], pixels.shape[1])
     current, wanted = _filled(mask, shape), _filled(target, shape)
     out = agent_overlay(pixels, current & wanted)
     excess, missed = current & ~wanted, wanted & ~current
     out[excess] = ((pixels[excess].astype(np.uint16) + np.array(EXCESS_COLOR, np.uint16) + 1) // 2).astype(np.uint8)
-    rows, columns = np.indices(shape, sparse=True)
-    striped = (rows + columns) % _PERIOD < _STRIPE
+    striped = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % _PERIOD < _STRIPE
     padded = np.pad(missed, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     out[missed & (striped | ~inner)] = MISSED_COLOR

@@ -38,8 +38,8 @@ _MIXED = re.compile(r"(?=[a-z0-9$@!|]*[a-z])(?=[a-z0-9$@!|]*[0-9$@!|])[a-z0-9$@!
 def readings(text: str) -> list[str]:
     """The ways in which a reader could take a text that may hide a word; the plain one first.
 
-    Hyphens as spaces and as nothing (``ground-truth``, ``anno-tation``), letters set apart (``G. T.``, ``o r a c l e``),
-    digits for letters (``gr0und``).
+    Hyphens as spaces and as nothing (``ground-truth``, ``anno-tation``), letters set apart (``G. T.``,
+    ``o r a c l e``), digits for letters (``gr0und``).
     """
     base = plain(text)
     spaced = _JOINS.sub(" ", base)
@@ -49,13 +49,15 @@ def readings(text: str) -> list[str]:
     if _SPACED.search(base):
         found.append(_SPACED.sub(lambda m: re.sub(r"[^a-z]", "", m.group()), base))
     if _MIXED.search(spaced):
-        for table in (_LEET, _LEET_I):
-            for reading in (spaced, joined):
-                found.append(_MIXED.sub(lambda m, t=table: _unleet(m.group(), t), reading))
+        found += [_unleet(reading, table) for table in (_LEET, _LEET_I) for reading in (spaced, joined)]
     return list(dict.fromkeys(found))
 
 
-def _unleet(word: str, table: dict[int, int]) -> str:
-    # "t2", "l4", "3d", "12mm" are what they are: a disguise keeps more letters than it changes.
-    letters = sum(c.isalpha() for c in word)
-    return word.translate(table) if letters >= 2 and letters >= len(word) - letters else word
+def _unleet(text: str, table: dict[int, int]) -> str:
+    def letters_for_digits(match: re.Match[str]) -> str:
+        # "t2", "l4", "3d", "12mm" are what they are: a disguise keeps more letters than it changes.
+        word = match.group()
+        letters = sum(c.isalpha() for c in word)
+        return word.translate(table) if letters >= 2 and letters >= len(word) - letters else word
+
+    return _MIXED.sub(letters_for_digits, text)
