@@ -48,7 +48,8 @@ def _expand(pattern: str, known: dict[str, str]) -> str:
 
 
 HUES: dict[str, str] = {
-    "red": r"red|reddish|reds|crimson|scarlet|vermill?ion|ruby|carmine|cherry|blood[- ]?colou?red|rouge",
+    "red": r"red|reddish|reds|crimson|scarlet|vermill?ion|ruby|carmine|cherry|maroon|burgundy|claret"
+    r"|brick[- ]coloured|blood[- ]?colou?red|rouge",
     "yellow": r"yellow|yellowish|yellows|gold|golden|amber|lemon|mustard|canary|saffron|jaune",
     "blue": r"blue|bluish|blues|azure|navy|cobalt|sapphire|indigo|ultramarine",
     "orange": r"orange|tangerine",

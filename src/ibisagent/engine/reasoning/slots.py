@@ -228,7 +228,7 @@ def flags_of(facts: Facts, moment: Moment) -> frozenset[str]:
             "inside": click.inside is True, "outside": click.inside is False, "hole": click.in_hole,
             "alike": click.against_mask == "alike", "unlike": click.against_mask in ("brighter", "darker"),
             "edge": click.near == "edge", "away": click.near == "away",
-            "island": click.inside is True and click.piece_share < 0.3,
+            "island": click.inside is True and click.piece_share < 0.45,
             "click_border": False,
         }  # fmt: skip
     if mask is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ibisagent.engine.language.naming import target_phrases
 from ibisagent.engine.moments import Intent
 from ibisagent.engine.reasoning.claims import contradictions, ungrounded
 from ibisagent.engine.reasoning.facts import measure
@@ -81,6 +82,7 @@ def verify(text: str, moment: Moment, *, with_picture: bool = True) -> list[Viol
         has_hue=lambda family: _has_hue(moment, family),
         clicks=clicks,
         is_wrong=moment.intent is Intent.WRONG,
+        names=tuple(phrase.text for phrase in target_phrases(moment.name)),
     )
     for leak in leaks:
         found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
