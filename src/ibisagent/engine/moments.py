@@ -74,7 +74,8 @@ class Moment:
     given
         Whether the user gave the mask that the run began with.
     hint
-        What the instruction says falsely, where it deceives (``"wrong_place"``, ``"false_error"``), else None.
+        What the instruction says falsely, where it deceives: ``"wrong_place"``, ``"false_error"`` or ``"false_mask"``
+        (:mod:`ibisagent.engine.language.hints`); else None.
     thoughts
         Thoughts of the run so far, oldest first.
     """
