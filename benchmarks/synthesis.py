@@ -1,12 +1,13 @@
 """How fast trajectories are made: the engine against a straightforward loop, and Ray against plain processes.
 
-    python benchmarks/synthesis.py                       # default diet, 2 workers, about 8 minutes on 2 cores
+    python benchmarks/synthesis.py                       # default diet, 2 workers, 2 cores
     python benchmarks/synthesis.py --preset box_first    # a box first: the dear encoder of LiteMedSAM is in play
     python benchmarks/synthesis.py --plain               # one trajectory a target, as the paper's code makes them
 
-*Straightforward*: one process on all cores; for each trajectory the image is encoded, every click is predicted, and the distance
-transform runs over the whole image. It makes clicks and nothing else: no thoughts, no messages, no files. It runs
-twice, as plain Python runs it and with the memory settings that ours has (``ibisagent.memory``).
+*Straightforward*: one process on all cores; for each trajectory the image is read and encoded, every click is
+predicted, and the distance transform runs over the whole image. It makes clicks and nothing else: no thoughts, no
+messages, no files. It runs as plain Python runs it, with the memory settings that ours has (``ibisagent.memory``), and
+once more on one thread, for the clicks to compare.
 *Engine*: ``ibisagent synthesize`` as a user runs it, with the thoughts, the messages and the Parquet files; only the
 start of its processes is timed apart. Clicks are compared, trajectory by trajectory. Prints one JSON object.
 """
@@ -34,7 +35,6 @@ from ibisagent.engine.build.plan import make_plan
 from ibisagent.engine.build.unit import rng_for
 from ibisagent.engine.corpus.reader import Corpus
 
-
 MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
@@ -54,21 +54,16 @@ def settings(a: argparse.Namespace) -> SynthesisConfig:
 
 def straightforward(a: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the loop and the clicks of every trajectory, in this process."""
-    import cv2
-
     from ibisagent import clicks as module
     from ibisagent.actions import ClickAction
-    from ibisagent.engine.build.asking import Asker  # loaded here so that no import is timed
+    from ibisagent.clicks import squared_depth
     from ibisagent.engine.expert import Expert
     from ibisagent.engine.scenarios import Dropped, Stage, make_walk
     from ibisagent.engine.walk import Subject
     from ibisagent.registry import make_segmenter
 
-    del Asker
-
     def deepest_point(region: Any) -> tuple[int, int]:
-        depth = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        y, x = np.unravel_index(int(np.argmax(depth[1:-1, 1:-1])), region.shape)
+        y, x = np.unravel_index(int(np.argmax(squared_depth(region))), region.shape)
         return int(x), int(y)
 
     module.deepest_point = deepest_point

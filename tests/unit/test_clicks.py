@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ibisagent.clicks import CLICK_RULES, component_click, deepest_point, human_click, jittered_click, next_click
+from ibisagent.clicks import (
+    CLICK_RULES,
+    component_click,
+    deepest_point,
+    human_click,
+    jittered_click,
+    next_click,
+    squared_depth,
+)
 from ibisagent.types import PixelClick
 
 
@@ -180,3 +188,26 @@ def test_human_clicks_scatter_about_the_middle_of_large_pieces() -> None:
     assert not any(c is not None and c.x < 10 and c.y > 45 for c in clicks)
     offsets = np.array([(c.x - 20, c.y - 20) for c in large])
     assert 2 < offsets.std() < 6 and abs(offsets.mean()) < 1.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**31))
+def test_squared_depth_is_exact_wherever_the_array_lies(height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    region = rng.random((height, width)) < 0.97
+    rows = np.pad(region, 1)
+    outside = np.argwhere(~rows)
+    points = rng.integers((1, 1), (height + 1, width + 1), (12, 2))
+    exact = [int(((outside - point) ** 2).sum(axis=1).min()) for point in points]
+    for shift in (0, 1, 5):
+        room = np.zeros(height * width + shift, bool)
+        view = room[shift:].reshape(height, width)
+        view[...] = region
+        depth = squared_depth(view)
+        assert depth.dtype == np.int64 and [int(depth[y - 1, x - 1]) for y, x in points] == exact
+
+
+def test_squared_depth_of_a_very_large_region() -> None:
+    region = np.ones((3201, 3203), bool)
+    depth = squared_depth(region)
+    assert depth.max() == 1601**2 and depth[1600, 1600] == 1601**2 and depth[0, 7] == 1

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ibisagent.actions import ClickAction, DiscardAction, UndoAction
+from ibisagent.clicks import squared_depth
 from ibisagent.engine.damage import damaged_mask, other_mask
 from ibisagent.engine.expert import Expert
 from ibisagent.engine.language.hints import HINTS
@@ -324,9 +325,7 @@ def _wrong_click(
     else:
         assert mask is not None
         region = target & mask
-    padded = np.pad(region.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    inside = np.flatnonzero(depth > 2)
+    inside = np.flatnonzero(squared_depth(region) > 2**2)
     if not inside.size:
         return None
     at = int(inside[int(rng.integers(inside.size))])

@@ -199,7 +199,8 @@ class AuditReport:
         """
         if self.leaks:
             raise InputError(
-                f"the splits leak: {self.summary()}. Move each group into one split, or allow groups that you know of (--allow-group SOURCE/GROUP)"
+                f"the splits leak: {self.summary()}. Move each group into one split, or allow groups that you know "
+                "of (--allow-group SOURCE/GROUP)"
             )
 
     def to_json(self) -> dict[str, Any]:
