@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from ibisagent.engine.build.build import synthesize
-from ibisagent.engine.build.config import SynthesisConfig, load_config
-from ibisagent.engine.build.plan import make_plan
-from ibisagent.engine.build.unit import rng_for
+from ibisagent.engine.builder.build import synthesize
+from ibisagent.engine.builder.config import SynthesisConfig, load_config
+from ibisagent.engine.builder.plan import make_plan
+from ibisagent.engine.builder.unit import rng_for
 from ibisagent.engine.corpus.reader import Corpus
 
 MEMORY = {
@@ -106,8 +106,8 @@ def chosen(a: argparse.Namespace, config: SynthesisConfig) -> list[Any]:
 
 def engine(a: argparse.Namespace, executor: str, workers: int) -> dict[str, Any]:
     """Seconds of a whole build, without the start of its processes, and the clicks of every trajectory."""
-    from ibisagent.engine.build import build as module
-    from ibisagent.engine.build import plan as plans
+    from ibisagent.engine.builder import build as module
+    from ibisagent.engine.builder import plan as plans
 
     config = settings(a)
     keep = {(s.source, s.key) for s in chosen(a, config)}

@@ -160,7 +160,9 @@ def new_messages(view: RunSoFar, system_prompt: str, history: bool = True) -> li
     steps = view.episode.steps
     if not steps:
         return build_messages(view, system_prompt, history)
-    return [_observation(view.case.image.pixels, steps[-1], _image)] if history else build_messages(view, "", history=False)
+    if history:
+        return [_observation(view.case.image.pixels, steps[-1], _image)]
+    return build_messages(view, "", history=False)
 
 
 def messages_for_record(messages: Sequence[Message]) -> list[Message]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ibisagent.engine.build.build import synthesize
-from ibisagent.engine.build.config import load_config
+from ibisagent.engine.builder.build import synthesize
+from ibisagent.engine.builder.config import load_config
 from ibisagent.errors import InputError
 
 pytest.importorskip("ray")
@@ -18,7 +18,8 @@ def test_two_ray_workers_make_the_same_corpus(tmp_path: Path) -> None:
         ("phantoms:8?size=96",), segmenter="rules", teacher="terse", shard_images=2, filters={"min_final_dice": 0.5}
     )
     seen: list[int] = []
-    synthesize(config, tmp_path / "ray", executor="ray", num_workers=2, on_progress=lambda done, total: seen.append(done))
+    ray = tmp_path / "ray"
+    synthesize(config, ray, executor="ray", num_workers=2, on_progress=lambda done, total: seen.append(done))
     synthesize(config, tmp_path / "own", num_workers=1)
     files = {p.relative_to(tmp_path / "own") for p in (tmp_path / "own").rglob("*") if p.is_file()}
     assert {p.relative_to(tmp_path / "ray") for p in (tmp_path / "ray").rglob("*") if p.is_file()} == files

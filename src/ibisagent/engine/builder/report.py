@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ibisagent.rendering.png import write_atomic
 
 if TYPE_CHECKING:
-    from ibisagent.engine.build.config import SynthesisConfig
-    from ibisagent.engine.build.plan import Plan
+    from ibisagent.engine.builder.config import SynthesisConfig
+    from ibisagent.engine.builder.plan import Plan
 
 __all__ = ["Report", "write_lines"]
 

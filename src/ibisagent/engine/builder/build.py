@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ibisagent.engine.build.config import SynthesisConfig
-from ibisagent.engine.build.plan import Plan, Shard, make_plan
-from ibisagent.engine.build.report import Report, write_lines
-from ibisagent.engine.build.shard import WORK, ShardJob, read_note, reject_rows
-from ibisagent.engine.build.workers import Executor, default_processes, run_jobs
+from ibisagent.engine.builder.config import SynthesisConfig
+from ibisagent.engine.builder.plan import Plan, Shard, make_plan
+from ibisagent.engine.builder.report import Report, write_lines
+from ibisagent.engine.builder.shard import WORK, ShardJob, read_note, reject_rows
+from ibisagent.engine.builder.workers import Executor, default_processes, run_jobs
 from ibisagent.engine.corpus.card import write_card
 from ibisagent.engine.corpus.decisions import Decisions
 from ibisagent.engine.corpus.writer import shard_path, write_table
@@ -71,7 +71,7 @@ def synthesize(
     out
         Folder; a new one, or that of the same build.
     executor, num_workers, ray_address
-        Who works; see :func:`ibisagent.engine.build.workers.run_jobs`. By default one process a core.
+        Who works; see :func:`ibisagent.engine.builder.workers.run_jobs`. By default one process a core.
     decisions
         File of a person's decisions; rejected trajectories are left out. None looks for ``decisions.jsonl`` in `out`.
     on_progress

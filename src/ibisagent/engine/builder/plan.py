@@ -14,7 +14,7 @@ from ibisagent.engine.splits import split_of
 from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
-    from ibisagent.engine.build.config import SynthesisConfig
+    from ibisagent.engine.builder.config import SynthesisConfig
 
 __all__ = ["Plan", "Shard", "make_plan"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ibisagent.engine.build.build import synthesize
-from ibisagent.engine.build.config import SynthesisConfig, load_config
+from ibisagent.engine.builder.build import synthesize
+from ibisagent.engine.builder.config import SynthesisConfig, load_config
 from ibisagent.engine.corpus.decisions import Decision, append_decision
 from ibisagent.engine.corpus.reader import Corpus
 from ibisagent.errors import InputError

@@ -13,7 +13,7 @@ import numpy as np
 
 from ibisagent import __version__
 from ibisagent.actions import DIALECTS
-from ibisagent.engine.build.asking import Asker, absent_names
+from ibisagent.engine.builder.asking import Asker, absent_names
 from ibisagent.engine.expert import Expert
 from ibisagent.engine.record import Reasoner, record_walk
 from ibisagent.engine.rows import image_row, prompt_row, question_rows, sft_row
@@ -28,7 +28,7 @@ from ibisagent.segmenters.memo import MemoSegmenter
 from ibisagent.types import Case
 
 if TYPE_CHECKING:
-    from ibisagent.engine.build.config import SynthesisConfig
+    from ibisagent.engine.builder.config import SynthesisConfig
     from ibisagent.engine.language.hints import Hint
     from ibisagent.engine.sources.sample import LabelledImage, Sample
 

@@ -14,7 +14,7 @@ from ibisagent.engine.language.ontology import possible_beside, related
 if TYPE_CHECKING:
     import numpy as np
 
-    from ibisagent.engine.build.config import SynthesisConfig
+    from ibisagent.engine.builder.config import SynthesisConfig
     from ibisagent.engine.sources.sample import Sample
 
 __all__ = ["AbsentNames", "Asker", "absent_names"]

@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ibisagent.engine.build.unit import Tools, Unit, make_unit
+from ibisagent.engine.builder.unit import Tools, Unit, make_unit
 from ibisagent.engine.corpus.schema import TABLES
 from ibisagent.engine.corpus.writer import shard_path, write_table
 from ibisagent.rendering.png import write_atomic
 
 if TYPE_CHECKING:
-    from ibisagent.engine.build.config import SynthesisConfig
-    from ibisagent.engine.build.plan import Shard
+    from ibisagent.engine.builder.config import SynthesisConfig
+    from ibisagent.engine.builder.plan import Shard
 
 __all__ = ["WORK", "Orphaned", "ShardJob", "journal_path", "make_shard", "note_path", "read_note", "reject_rows"]
 
@@ -48,7 +48,7 @@ class ShardJob:
     config
         Settings of the build.
     names_by_modality
-        See :class:`~ibisagent.engine.build.plan.Plan`.
+        See :class:`~ibisagent.engine.builder.plan.Plan`.
     rejected
         Trajectories that a person rejected.
     parent

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ibisagent.engine.build.shard import Orphaned, ShardJob, make_shard
-from ibisagent.engine.build.unit import Tools
+from ibisagent.engine.builder.shard import Orphaned, ShardJob, make_shard
+from ibisagent.engine.builder.unit import Tools
 from ibisagent.errors import IbisError, InputError, MissingExtraError, ToolError
 from ibisagent.memory import keep_freed_memory
 
