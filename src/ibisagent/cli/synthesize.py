@@ -16,12 +16,12 @@ def run(options: argparse.Namespace) -> int:
     Raises
     ------
     InputError, ToolError, TeacherError
-        See :func:`ibisagent.engine.build.build.synthesize`.
+        See :func:`ibisagent.engine.builder.build.synthesize`.
     """
     from tqdm import tqdm
 
-    from ibisagent.engine.build.build import synthesize
-    from ibisagent.engine.build.config import load_config
+    from ibisagent.engine.builder.build import synthesize
+    from ibisagent.engine.builder.config import load_config
 
     sources = tuple(options.sources)
     if options.num_phantoms:

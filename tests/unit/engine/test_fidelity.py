@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 
 from ibisagent import phantoms
 from ibisagent.actions import ClickAction
-from ibisagent.engine.build.config import load_config
+from ibisagent.engine.builder.config import load_config
 from ibisagent.engine.expert import Expert
 from ibisagent.engine.walk import Subject, expert_walk
 from ibisagent.geometry import Geometry
