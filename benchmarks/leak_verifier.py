@@ -33,9 +33,15 @@ from ibisagent.engine.reasoning.verifier import CODES, verify
 MAX_FALSE_ALARMS = 0.05
 
 _IN_COLOUR = re.compile(
-    r"\b(?:polyps?|mucosa\w*|endoscop\w+|colonoscop\w+|skin|dermoscop\w+|mole|melanoma|stroma|epiderm\w+|dermis|histolog\w+"
-    r"|stain\w*|optic|fundus|retinal? vessels?|macula|purple|pink|pinkish|brown\w*)\b"
+    r"\b(?:polyps?|mucosa\w*|endoscop\w+|colonoscop\w+|laparoscop\w+|instruments?|ulcers?|vocal cords?|true cord|skin"
+    r"|dermoscop\w+|mole|melanoma|n(?:a)?evus|freckle|wound|stroma"
+    r"|epiderm\w+|dermis|histolog\w+|h ?& ?e|stain\w*|optic"
+    r"|fundus|retinal? vessels?|macula|fovea|exudates?|microaneurysms?|nucle(?:us|i)|glands?|epithelium|dye|dapi"
+    r"|channel|fluoresc\w+|doppler|blood cells?|cells?|slide|micrograph|callip?er|mucus|jaws|veil"
+    r"|purple|pink|pinkish|brown\w*)\b"
 )
+_COLOURS = ((190, 60, 50), (210, 140, 60), (210, 190, 70), (70, 190, 200), (70, 90, 200), (180, 80, 170))
+"""Red, orange, yellow, cyan, blue and magenta, as pictures of living or stained tissue have them."""
 _TAKES_AWAY = re.compile(
     r"\bnegative\b|\btake (?:it|this|that|them) away\b|\bcut (?:it|this|that)\b|\bremove\b|\bexclude\b|\btoo much\b"
     r"|\bshould not be covered\b|\btoo bright to\b"
@@ -89,10 +95,11 @@ def moment_of(row: dict[str, Any]) -> Moment:
     text, intent = str(row["text"]), Intent(row.get("intent", "missed"))
     named = mentions(text)
     lower = text.lower()
-    in_colour = bool(row.get("colour", _IN_COLOUR.search(lower) is not None))
+    in_colour = bool(row.get("colour", _IN_COLOUR.search(f"{row.get('name', '')} {lower}".lower()) is not None))
     pixels = np.full((64, 64, 3), 90, np.uint8)
-    if in_colour:  # reds, yellows and purples, as mucosa, fundus and stained tissue have them
-        pixels[:20], pixels[20:40], pixels[40:] = (190, 80, 60), (210, 190, 70), (150, 80, 160)
+    if in_colour:  # no picture is at hand, so no hue can be denied
+        for at, colour in enumerate(_COLOURS):
+            pixels[at * 10 : at * 10 + 10] = colour
     positive = row.get("positive")
     if positive is None:
         takes = intent is Intent.WRONG and _TAKES_AWAY.search(lower) is not None

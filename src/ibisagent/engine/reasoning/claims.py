@@ -46,8 +46,9 @@ def _asserted(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 _MISSED = re.compile(
-    r"\b(?:misses|missed|missing|leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short|ends? too"
-    r" early"
+    r"\b(?:misses|missed|missing|(?:seems? to|to) miss"
+    r"|(?<!request )(?<!user )(?<!instruction )leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short"
+    r"|ends? too early"
     r"|stops? too early|too small(?! to)|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green"
     r"|part of the mask)"
     r"|not (?:\w+ )?(?:cover|reach|include) (?:all|the whole|it|enough)|should be (?:added|included)"
@@ -181,7 +182,8 @@ def _ending(own: str, now: str, moment: Moment, missed: str | None, excess: str 
     verdict = moment.action.verdict if moment.action.kind == "terminate" else ""
     if verdict == "found":
         contrast = re.search(r"\b(?:no longer|anymore|any more|closed|was|were|filled|first|user|gone)\b", now)
-        if (missed or excess) and not contrast:
+        spared = missed == "left out" and not excess and _FITS.search(now)
+        if (missed or excess) and not contrast and not spared:
             yield Claim(missed or excess or "", "names an error of the mask, but stops with found")
         if said := _absence(own, moment):
             yield Claim(said, "says that the target is absent, but stops with found")

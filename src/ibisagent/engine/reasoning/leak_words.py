@@ -1,7 +1,8 @@
 """Lexical families of leaks: the words by which a text shows that its writer saw more than the Agent view.
 
-They are read from ``assets/leaks.txt``. Patterns are generous on purpose: a thought that is refused costs another
-draw, a leak that stays teaches a model to claim what it cannot see.
+They are read from ``assets/leaks.txt`` (words) and ``assets/concepts.txt`` (turns of phrase). Patterns are
+generous on purpose: a thought that is refused costs another draw, a leak that stays teaches a model to claim what it
+cannot see.
 """
 
 from __future__ import annotations
@@ -10,14 +11,24 @@ import re
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["HUES", "MISSPELT", "hue_pattern", "leak_families", "macros"]
+__all__ = ["HUES", "MISSPELT", "hue_pattern", "innocent", "leak_families", "macros"]
+
+
+def _asset(name: str) -> list[str]:
+    text = files("ibisagent.engine.reasoning").joinpath(f"assets/{name}").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 @cache
 def _lines() -> tuple[tuple[str, str], ...]:
-    text = files("ibisagent.engine.reasoning").joinpath("assets/leaks.txt").read_text(encoding="utf-8")
-    split = (line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    split = (line.split(" ", 1) for name in ("leaks.txt", "concepts.txt") for line in _asset(name))
     return tuple((first, rest) for first, rest in split)
+
+
+@cache
+def innocent() -> re.Pattern[str]:
+    """Phrases that carry a suspicious word innocently (``assets/innocent.txt``), as one pattern."""
+    return re.compile("|".join(f"(?:{line})" for line in _asset("innocent.txt")))
 
 
 @cache

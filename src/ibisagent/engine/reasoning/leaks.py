@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from ibisagent.engine.reasoning.leak_words import HUES, MISSPELT, hue_pattern, leak_families, macros
+from ibisagent.engine.reasoning.leak_words import HUES, MISSPELT, hue_pattern, innocent, leak_families, macros
 from ibisagent.engine.reasoning.wording import plain, readings, sentences
 
 __all__ = ["Leak", "find_leaks"]
@@ -58,7 +58,7 @@ def find_leaks(
         own = "|".join(rf"(?<!true )(?<!false )\b{re.escape(name)}\b" for name in known)
         text = re.sub(own, "anatomy", plain(text))
     for reading in readings(text):
-        stripped = _ALLOWED.sub(" ", _without_own_clicks(reading, clicks))
+        stripped = innocent().sub(" ", _without_own_clicks(reading, clicks))
         for family, pattern in leak_families():
             match = pattern.search(stripped)
             if match:
@@ -84,15 +84,6 @@ _OWNS_UP = re.compile(
     r"|wrong(?:ly)?|incorrect\w*|slip|on record|knowing|undo\w*|undone|revert\w*"
     r"|even though|harm\w*|spoil\w*|ruin\w*|worsen\w*)\b|\bmakes? (?:it|the mask|things) worse|\btak(?:e|en) (?:it"
     r" )?back\b"
-)
-
-# Phrases that carry a suspicious word innocently; blanked before the families look.
-_ALLOWED = re.compile(
-    r"\b(?:second|third|other) layers?\b(?! (?:shows|says|tells|of the (?:picture|image|file|overlay)))"
-    r"|\bcomparison (?:with|to) the (?:other side|opposite|neighbour\w*|background|surround\w*)"
-    r"|\bground[- ]?glass\b|\b(?:red|yellow) marrow\b|\bblue nev\w+|\bpoint of reference\b"
-    r"|\b(?:low|high|intermediate)[- ]grade\b|\bgraded? contrast\b"
-    r"|\bt[12](?:[- ]?weighted|w)?\b|\b[ctls]\d{1,2}\b|\b\d{1,2} ?o'? ?clock\b|\bin true colou?r\b"
 )
 
 _COORDINATES = re.compile(r"[(\[]? ?(?:x ?= ?)?(0?\.\d+|[01]\.?\d*) ?[,;] ?(?:y ?= ?)?(0?\.\d+|[01]\.?\d*) ?[)\]]?")
@@ -129,6 +120,10 @@ _OF_IMAGE = re.compile(
     r"(?: (?:former|previous|old|own|earlier))? ?(?:area|size|extent)?|larger|smaller|bigger|$|[.,;]|by the last"
     r"|after|with|in (?:area|size)|more area|and|but|when|so)"
 )
+_ESTIMATE = re.compile(
+    r"\b(?:about|around|roughly|some|perhaps|maybe|nearly|almost|approximately) \w+ ?(?:%|percent|per cent)[^.]*"
+    r"\b(?:seems?|looks?|appears?|i guess|i would say|i'd say|by eye|i estimate)\b"
+)
 _JUDGED = re.compile(
     r"\b(?:agree\w*|accura\w+|errors?|match\w*|similar\w*|quality|coverage|remain\w*|missing|missed|correct\w*"
     r"|wrong\w*|complete\w*|done|finished|overlap\w*|uncovered|too (?:much|large|big|little|small)|excess"
@@ -139,7 +134,7 @@ _JUDGED = re.compile(
 # Verbs of saying need a subject that the agent can hear or see.
 _SAYING = re.compile(
     r"((?:[\w'-]+ ){0,5}?[\w'-]+) (?:\w+ly )?"
-    r"(says?|said|states?|stated|tells?|told|dictates?|declares?|declared|specif(?:y|ies|ied)|certif(?:y|ies|ied)"
+    r"(says?|said|states|stated|tells?|told|dictates?|declares?|declared|specif(?:y|ies|ied)|certif(?:y|ies|ied)"
     r"|attests?|prescribes?|prescribed|decrees?|insists?|assures?|proclaims?|testif(?:y|ies)|spells? out|stipulates?"
     r"|wants?|wanted|needs (?=me|us|the click|a click)|expects?|prefers?|suggests? (?=i |that i |a click|clicking)"
     r"|discloses?|disclosed|knows?|knew|demands?|reads? out|has it that|betrays?|divulges?|lists)\b(?! me\b)"
@@ -171,6 +166,8 @@ def _in_sentence(sentence: str) -> Iterator[tuple[str, str]]:
         after = sentence[match.end() :]
         clause = sentence[sentence.rfind(",", 0, match.start()) + 1 :].split(", ")[0]
         growth = _GROWTH.search(clause)
+        if _ESTIMATE.search(sentence) and int(re.sub(r"\D", "", match.group()) or 1) % 5 == 0:
+            continue
         plain_number = "." not in match.group() and not _JUDGED.search(clause)
         if not (
             plain_number and (growth or re.match(r"^\W*(?:of|in) (?:the |this )?", after)) and _OF_IMAGE.match(after)
@@ -202,7 +199,7 @@ _OF_THIS_MASK = frozenset(
     improves extend extends shrink shrinks grow grows cut cuts trim correct corrects fix change changes see call
     accept get gets got give gives need needs want show starts because since until though although both all most
     much more less only just also even simply current's second-hand anatomy how why binary segmented
-    segmentation""".split()
+    segmentation uncertain tentative""".split()
 )
 
 
@@ -217,26 +214,37 @@ def _other_masks(text: str) -> Iterator[str]:
             yield match.group()
 
 
+_ERROR_WORDS = (
+    r"(?:false|errors?|mistakes?|excess|surplus|overshoot|superfluous|missed|missing|negatives|positives"
+    r"|(?:false|true) (?:negative|positive))"
+)
+# Colour that means something: of an overlay, or together with a word for an error.
 _COLOUR_OF_MARKS = re.compile(
-    rf"\b(?:mark|shad|tint|colou?r|paint|highlight|dr[ae]w|outlin|hatch|flag|overlai|indicat|denot|fill|stripe|circl|"
-    rf"print|display|signal)\w* (?:\w+ ){{0,3}}?{hue_pattern()}"
-    rf"|{hue_pattern()}(?:[- ]\w+){{0,2}}?[- ](?:overlay|outlines?|contours?|hatch\w*|stripes?|marks?|marking|mask"
-    rf"|pixels?"
-    rf"|tints?|shading|highlight\w*|masks|label|lines? drawn|warning|markers?|flag|code|legend|arrow)\b"
-    rf"|\b(?:shown?|display\w*|seen|given|appear\w*|visible|printed|left|drawn) in (?:\w+ )?{hue_pattern()}"
-    rf"|\b(?:red|blue|yellow|orange|magenta|cyan) (?:areas?|regions?|parts?|zones?|patch(?:es)?|sections?|portions?"
-    rf"|bits?|cross|dots?)\b"
-    rf"|{hue_pattern()} (?:\w+ ){{0,5}}?(?:false|error|mistake|excess|surplus|overshoot|negatives?|positives?)\b"
-    rf"|\b(?:false|errors?|mistakes?|excess|surplus|negatives?|positives?|missed|missing) (?:\w+"
-    rf" ){{0,5}}?{hue_pattern()}"
-    rf"|\b(?:turns?|turned|still|remains?|is all|lights? up|appears? in|shown in|in|any|no|more|some|the) "
-    rf"{hue_pattern()}(?= ?(?:[.,;:]|$|and (?:{'|'.join(HUES.values())}|green)|anywhere|left|remain|there|here))"
+    rf"\b(?:mark|shad|tint|paint|highlight|outlin|hatch|flag|overlai|indicat|denot|circl|display|colou?red|signall"
+    rf"|drawn|shown|printed)\w* (?:\w+ ){{0,3}}?{hue_pattern()}"
+    rf"|{hue_pattern()}(?:[- ]\w+){{0,2}}?[- ](?:overlay|outlines?|contours?|hatch\w*|stripes?|marks|marking|mask"
+    rf"|pixels?|tints?|shading|highlight\w*|masks|label|lines? drawn|warning|flag|code|legend|arrow)\b"
+    rf"|{hue_pattern()} (?:\w+ ){{0,5}}?{_ERROR_WORDS}\b"
+    rf"|\b{_ERROR_WORDS} (?!click)(?:\w+ ){{0,5}}?{hue_pattern()}"
+)
+# The same without a word for a mark: told of a picture in colour, it may be tissue, dye or flow.
+_COLOUR_ALONE = re.compile(
+    rf"\b(?:seen|given|appear\w*|visible|left) in (?:\w+ )?{hue_pattern()}"
+    rf"|\b(?:red|blue|yellow|orange|magenta|cyan) (?:areas?|regions?|zones?|sections?|cross|parts? (?:is|are|was))\b"
+    rf"|\b(?:turns?|turned|still|remains?|is all|lights? up|appears? in|shown in|any|no|more) (?:\w+ )?"
+    r"(?:red|blue|yellow|orange|magenta|cyan)(?= ?(?:[.,;:]|$|anywhere|left|remain|there|here|now))"
+    r"|\bin (?:red|blue|yellow|orange|magenta|cyan)(?= ?(?:[.,;:]|$|anywhere|there|here|now))"
+)
+_NATURAL = re.compile(
+    r"\b(?:doppler|flow|stain\w*|dye\w*|dapi|h ?& ?e|channel|fluoresc\w+|blood\w*|mucosa\w*|tissue|inflam\w+|ink"
+    r"|bile|slough|bleed\w*|h(?:a)?emorrhag\w+|oxygen\w*)\b"
 )
 
 
 def _hues(text: str, is_gray: bool, has_hue: Callable[[str], bool]) -> Iterator[str]:
-    match = _COLOUR_OF_MARKS.search(text)
-    if match:
+    if match := _COLOUR_OF_MARKS.search(text):
+        yield match.group()
+    if (is_gray or not _NATURAL.search(text)) and (match := _COLOUR_ALONE.search(text)):
         yield match.group()
     for family in HUES:
         match = re.search(hue_pattern(family), text)
@@ -246,7 +254,7 @@ def _hues(text: str, is_gray: bool, has_hue: Callable[[str], bool]) -> Iterator[
 
 def _misspelt(text: str) -> Iterator[str]:
     for word in re.findall(r"[a-z]{6,}", text):
-        if word in _REAL_WORDS:
+        if word in _REAL_WORDS or word in MISSPELT:
             continue
         for known in MISSPELT:
             if word != known and abs(len(word) - len(known)) <= 1 and _one_edit(word, known):

@@ -135,65 +135,60 @@ def _form(text: str) -> Iterator[Violation]:
         yield Violation("form", pairs[0], "a list of coordinates is no thought")
 
 
-# What is segmented is the object of these; what is named after the others is a neighbour.
+# What is segmented is the object of these; whatever else is named is a neighbour, a container or where it comes from.
 _SEGMENTING = re.compile(
-    r"(?:\b(?:segment(?:s|ing)?|outlin(?:e|es|ing)|delineat(?:e|es|ing)|mark(?:s|ing)?|search(?:ing)? for"
-    r"|look(?:ing)? for"
-    r"|target is|aim(?:ing)? (?:at|for)|mask (?:\w+ )?(?:misses|fits|follows|covers|shows|captures)|masks? of|mask"
-    r" for"
-    r"|part of|piece of|rest of|end of|tip of|click(?:ing)? (?:in|on|into|inside)|start (?:in|on|with)|whole"
-    r"|complete)"
-    r"|\bsegmentation of) (?:(?:only|all|all of|both|the|this|that|a|an|whole|entire|its|rest of|part of|middle of"
-    r"|centre of) )*$"
+    r"(?:\b(?:segment(?:s|ing)?|outlin(?:e|es|ing)|delineat(?:e|es|ing)|search(?:ing)? for|look(?:ing)? for"
+    r"|target is|aim(?:ing)? (?:at|for)|mask (?:\w+ )?(?:misses|fits|follows|captures|lacks)|masks? of|mask for"
+    r"|(?:rest|remainder) of|click(?:ing)? (?:in|on|into|inside)|start (?:in|on|with)|whole|complete)"
+    r"|\bsegmentation of) (?:(?:only|all|all of|both|the|this|that|a|an|whole|entire|its|rest of|part of|piece of"
+    r"|middle of|centre of|end of|tip of) )*$"
 )
-_NEIGHBOUR = re.compile(
-    r"\b(?:into|onto|over|at|beyond|towards?|to|from|near|beside|against|next|between|behind|across|along|past|under"
-    r"|above|below|with|not|no|than|around|like|off|outside|or|by|through|inside|within|is|are|be|neither|nor|and"
-    r"|also"
-    r"|rather|in|for|includes?|included|swallow\w*|covers?|taken?|touch\w*|overlaps?|of|on|lies|as)\b[\w ,]*$"
+_BARE = re.compile(
+    r"^(?: \w+){0,2}? (?:is|are|remains?|stays?) (?:still |not |yet |also |all |partly |completely )*"
+    r"(?:missing|bare|uncovered|incomplete|not covered|without green|open)\b"
 )
+_GENERIC = frozenset(
+    """head neck tail body bodies gland glands vessel vessels wall walls lobe lobes skull tumor tumour tumors tumours
+    nucleus nuclei cell cells muscle muscles skin bone bones fat tissue lesion lesions rim cavity duct ducts artery
+    arteries vein veins blood fluid cortex shaft trunk branch mass masses nodule node nodes cyst organ membrane
+    stroma lumen background spine brain chest abdomen eye retina mucosa bowel""".split()
+)
+"""Parts, tissues and kinds of things: what they mean is told by the structure that is asked for."""
 
 
 def _other_target(text: str, moment: Moment) -> Iterator[Violation]:
     from ibisagent.engine.language.ontology import mentions, related
 
     named = mentions(text)
-    if not named:
-        return
-    lower = text.lower()
-    others = [m for m in named if not related(m.name, moment.name)]
+    others = [m for m in named if text[m.start : m.end].lower() not in _GENERIC and not related(m.name, moment.name)]
     if not others:
         return
     names = {moment.name.lower(), *(w for w in moment.name.lower().split() if len(w) > 3)}
-    owns = len(others) < len(named) or any(name in lower for name in names)
+    kept = {(m.start, m.end) for m in others}
     for sentence in sentences(text):
         at = text.find(sentence)
-        inside = [m for m in others if at <= m.start < at + len(sentence)]
         low = sentence.lower()
-        sentence_owns = any(name in low for name in names) or any(
-            at <= m.start < at + len(sentence) for m in named if m not in others
+        owns = any(name in low for name in names) or any(
+            at <= m.start < at + len(sentence) for m in named if (m.start, m.end) not in kept
         )
-        if sentence_owns or re.search(
-            r"\b(?:user|instruction|request|asked|looks? like|not|discard|instead|given)\b", low
-        ):
+        if owns or re.search(r"\b(?:user|instruction|request|asked|looks? like|not|discard|instead|given)\b", low):
             continue
-        for mention in inside:
-            before = low[: mention.start - at]
-            if (match := _SEGMENTING.search(before)) and not _negative_role(match.group(), moment):
-                words = (match.group() + text[mention.start : mention.end]).lower()
+        for mention in others:
+            if not at <= mention.start < at + len(sentence):
+                continue
+            before, after = low[: mention.start - at], low[mention.end - at :]
+            match = _SEGMENTING.search(before)
+            bare = None if moment.intent is not Intent.MISSED else _BARE.search(after)
+            if (match or (bare and not before.strip(" the"))) and not _negative_role(match, moment):
+                words = (match.group() if match else "") + text[mention.start : mention.end].lower()
                 yield Violation("other_target", words, f"the target is the {moment.name}")
                 return
-    if not owns and not re.search(r"\b(?:target|structure|organ|lesion|object|it|them|this|that|asked)\b", lower):
-        first = others[0]
-        before = lower[: first.start]
-        if not _NEIGHBOUR.search(re.split(r"[.;:]", before)[-1]):
-            words = lower[first.start : first.end]
-            yield Violation("other_target", words, f"the target, the {moment.name}, is not named")
 
 
-def _negative_role(words: str, moment: Moment) -> bool:
+def _negative_role(match: re.Match[str] | None, moment: Moment) -> bool:
     """A negative click, a drop or an undo may name what the mask wrongly lies on."""
     if moment.intent in (Intent.DISCARD, Intent.UNDO, Intent.ABSENT):
         return True
     negative = moment.action.kind == "click" and not moment.action.clicks[0].positive
-    return negative and not re.search(r"\b(?:segment|outlin|delineat|search|look|target|aim|misses|fits)", words)
+    aims = match and re.search(r"\b(?:segment|outlin|delineat|search|look|target|aim|misses|fits)", match.group())
+    return negative and not aims
