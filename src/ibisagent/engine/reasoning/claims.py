@@ -105,6 +105,7 @@ _DISCARD = re.compile(
     r"|\b(?:i|we) (?:\w+ )?start (?:over|from (?:scratch|nothing))"
 )
 _CLICKS = re.compile(
+    r"(?<!whatever )(?<!wherever )"
     r"\b(?:i|we|i'll|i will) (?:now )?(?:click\b(?! was)|add (?:a|another|one) (?:\w+ )?click|(?:place|put|set"
     r"|give) (?:a|another|one)"
     r" (?:\w+ )?(?:click|point|box))|\b(?:a|another) (?:positive|negative) click (?:there|here|on|at|in|near"

@@ -28,7 +28,7 @@ def _lines() -> tuple[tuple[str, str], ...]:
 @cache
 def innocent() -> re.Pattern[str]:
     """Phrases that carry a suspicious word innocently (``assets/innocent.txt``), as one pattern."""
-    return re.compile("|".join(f"(?:{line})" for line in _asset("innocent.txt")))
+    return _compile([part for line in _asset("innocent.txt") for part in _alternatives(line)])
 
 
 @cache
@@ -48,8 +48,35 @@ def leak_families() -> tuple[tuple[str, re.Pattern[str]], ...]:
     joined: dict[str, list[str]] = {}
     for first, rest in _lines():
         if first != "let":
-            joined.setdefault(first, []).append(f"(?:{_expand(rest, macros())})")
-    return tuple((name, re.compile("|".join(lines))) for name, lines in joined.items())
+            joined.setdefault(first, []).extend(_alternatives(_expand(rest, macros())))
+    return tuple((name, _compile(parts)) for name, parts in joined.items())
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """Split at the bars that stand in no bracket."""
+    parts, depth, in_set, start, at = [], 0, False, 0, 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\":
+            at += 1
+        elif in_set:
+            in_set = char != "]"
+        elif char == "[":
+            in_set = True
+        elif char in "()":
+            depth += 1 if char == "(" else -1
+        elif char == "|" and depth == 0:
+            parts.append(pattern[start:at])
+            start = at + 1
+        at += 1
+    return [*parts, pattern[start:]]
+
+
+def _compile(parts: list[str]) -> re.Pattern[str]:
+    """One pattern of many: those that begin with a word share its check, which most places of a text fail at once."""
+    words = [part[2:] for part in parts if part.startswith(r"\b")]
+    others = [part for part in parts if not part.startswith(r"\b")]
+    return re.compile("|".join([r"\b(?:" + "|".join(words) + ")", *others] if words else others))
 
 
 def _expand(pattern: str, known: dict[str, str]) -> str:

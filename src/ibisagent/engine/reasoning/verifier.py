@@ -1,6 +1,7 @@
 """Refuses reasoning that no agent could have: leaks, contradictions, other targets, bad form, claims without ground.
 
-Rules, not a model: the same text always gets the same answer, and every refusal names the words that caused it.
+The same text always gets the same answer. Rules name the words that caused a refusal; where they find no leak, a small
+linear model has a second look (:mod:`.leak_score`).
 A violation's ``code`` is one of :data:`CODES`.
 """
 
@@ -16,6 +17,7 @@ from ibisagent.engine.language.naming import target_phrases
 from ibisagent.engine.moments import Intent
 from ibisagent.engine.reasoning.claims import contradictions, ungrounded
 from ibisagent.engine.reasoning.facts import measure
+from ibisagent.engine.reasoning.leak_score import leak_score
 from ibisagent.engine.reasoning.leaks import find_leaks
 from ibisagent.engine.reasoning.wording import plain, sentences
 
@@ -86,6 +88,9 @@ def verify(text: str, moment: Moment, *, with_picture: bool = True) -> list[Viol
     )
     for leak in leaks:
         found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
+    if not leaks and leak_score(text) > 0:
+        worst = max(sentences(letters), key=leak_score, default=letters)
+        found.append(Violation("leak", worst, "this reads as if the writer had seen more than the agent"))
     found.extend(Violation("contradiction", *claim) for claim in contradictions(letters, moment, facts))
     if facts is not None:
         found.extend(Violation("ungrounded", *claim) for claim in ungrounded(letters, moment, facts))

@@ -11,6 +11,7 @@ import pytest
 
 from ibisagent.actions import BoxAction, Click, ClickAction, TerminateAction
 from ibisagent.engine.moments import Moment
+from ibisagent.engine.reasoning.leak_score import leak_score
 from ibisagent.engine.reasoning.leak_words import leak_families
 from ibisagent.engine.reasoning.leaks import find_leaks
 from ibisagent.engine.reasoning.verifier import CODES, MAX_WORDS, verify
@@ -94,10 +95,45 @@ def test_dev_sets(make_moment: Make) -> None:
     planted = [json.loads(line) for line in (DATA / "leaks_dev.jsonl").read_text(encoding="utf-8").splitlines()]
     clean = [json.loads(line) for line in (DATA / "clean_dev.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(planted) >= 200 and len(clean) >= 200
-    missed = [r["text"] for r in planted if not find_leaks(r["text"], is_wrong=r["intent"] == "wrong")]
+    missed = [
+        r["text"]
+        for r in planted
+        if not find_leaks(r["text"], is_wrong=r["intent"] == "wrong") and leak_score(r["text"]) <= 0
+    ]
     assert missed == []
-    alarms = [r["text"] for r in clean if find_leaks(r["text"], is_gray=False, is_wrong=r["intent"] == "wrong")]
+    alarms = [
+        r["text"]
+        for r in clean
+        if find_leaks(r["text"], is_gray=False, is_wrong=r["intent"] == "wrong") or leak_score(r["text"]) > 0
+    ]
     assert len(alarms) <= 0.05 * len(clean), alarms
+
+
+@pytest.mark.parametrize(
+    ("name", "intent", "text"),
+    [
+        ("fetal head", "missed", "The ring is half filled. The far half of the skull needs a positive click."),
+        ("pancreas", "missed", "Head and neck are green, the tail is bare. Positive click on the tail."),
+        ("gallbladder", "start", "Beneath the liver lies a dark sac with a thin wall. Positive click in it."),
+        ("spleen", "excess", "My last click overshot into the stomach. Negative click on the gas in the stomach."),
+        ("lungs", "missed", "I was told by the user that the base is missing, and I agree. Positive click there."),
+        ("liver", "discard", "The mask I was given lies on the kidney. I discard it."),
+        ("liver", "fits", "Both lobes are green while kidney and gallbladder are left out, so the mask fits."),
+        ("heart", "rough", "An exact border cannot be drawn here. I end with an uncertain verdict."),
+        ("lung", "excess", "The burned-in annotation, a white letter, is green. Negative click on it."),
+    ],
+)
+def test_innocent_uses_of_suspicious_words(make_moment: Make, name: str, intent: str, text: str) -> None:
+    changes = {"action": click(0.5, 0.5, intent != "excess")} if intent in ("start", "missed", "excess") else {}
+    assert verify(text, make_moment(intent, name=name, **changes), with_picture=False) == []
+
+
+def test_a_second_look_where_rules_are_silent(make_moment: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "The mask misses a part of the left lung."
+    assert verify(text, make_moment("missed")) == []
+    monkeypatch.setattr("ibisagent.engine.reasoning.verifier.leak_score", lambda text: 0.1)
+    found = verify(text, make_moment("missed"))
+    assert [v.code for v in found] == ["leak"] and found[0].excerpt == text.lower()
 
 
 def test_hues_are_leaks_unless_the_image_has_them(make_moment: Make) -> None:
