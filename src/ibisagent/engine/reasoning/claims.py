@@ -47,7 +47,8 @@ def _asserted(pattern: re.Pattern[str], text: str) -> str | None:
 
 _MISSED = re.compile(
     r"\b(?:misses|missed|missing|(?:seems? to|to) miss"
-    r"|(?<!request )(?<!user )(?<!instruction )leaves? out|left out|lacks|lacking|uncovered|falls? short|stops? short"
+    r"|(?<!request )(?<!user )(?<!instruction )(?<!to )leaves? out|left out|lacks|lacking|uncovered"
+    r"|falls? short|stops? short"
     r"|ends? too early"
     r"|stops? too early|too small(?! to)|too narrow|too tight|incomplete|not (?:yet )?(?:covered|included|green"
     r"|part of the mask)"
