@@ -169,7 +169,7 @@ def corpus() -> str:
 
     lines += [row("preset `ibis`, plain", plain), row("preset `ibis`, all scenarios", everything)]
     if paper:
-        lines.append(row("preset `paper`, plain", paper["statistics"]["sft"]["by_scenario"]["plain"]))
+        lines.append(row("preset `paper`, plain, mini train alone", paper["statistics"]["sft"]["by_scenario"]["plain"]))
     lines.append("| the paper's kept set | | 0.9427 | 0.9703 | 8.69 |")
     thoughts = report["reasoning"]
     lines += [
