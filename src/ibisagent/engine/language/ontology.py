@@ -28,6 +28,7 @@ __all__ = [
     "Mention",
     "concept",
     "concepts",
+    "contains",
     "mentions",
     "modality_name",
     "possible_beside",
@@ -293,6 +294,24 @@ def related(name_a: str, name_b: str) -> bool:
     if words_of(name_a) == words_of(name_b):
         return True
     return any(a == b or a in _above(b) or b in _above(a) for a in _known(name_a) for b in _known(name_b))
+
+
+@lru_cache(maxsize=4096)
+def contains(whole: str, part: str) -> bool:
+    """Whether one name is another's, or that of something that contains or generalises it; not the other way round.
+
+    *Lungs* contain the *left lung*, and *brain* the *brain tumor*; *left lung* contains neither *lungs* nor *right
+    lung*. A name that the ontology does not know is taken for the structures that it mentions, as in :func:`related`,
+    so that one contained structure is enough.
+
+    Parameters
+    ----------
+    whole, part
+        Names in any usual form.
+    """
+    if words_of(whole) == words_of(part):
+        return True
+    return any(outer == inner or outer in _above(inner) for inner in _known(part) for outer in _known(whole))
 
 
 def modality_name(modality: str | None) -> str | None:

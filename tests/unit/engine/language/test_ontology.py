@@ -12,6 +12,7 @@ from ibisagent.engine.language.ontology import (
     Concept,
     concept,
     concepts,
+    contains,
     mentions,
     modality_name,
     possible_beside,
@@ -190,6 +191,25 @@ def test_reading_is_fast() -> None:
 )
 def test_related(a: str, b: str, same: bool) -> None:
     assert related(a, b) is same and related(b, a) is same
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "inside"),
+    [
+        ("lungs", "left lung", True),
+        ("left lung", "lungs", False),
+        ("brain", "brain tumor", True),
+        ("brain tumor", "brain", False),
+        ("left lung", "right lung", False),
+        ("trachea", "windpipe", True),
+        ("tumor", "lung tumor", True),
+        ("lungs", "lower tip of the left lung", True),
+        ("thing", "thing", True),
+        ("thing", "liver", False),
+    ],
+)
+def test_contains(whole: str, part: str, inside: bool) -> None:
+    assert contains(whole, part) is inside
 
 
 def test_possible_agrees_with_what_nano_never_calls_absent() -> None:
