@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ __all__ = ["DicomFiles", "DicomImage", "hashed", "index_dicom"]
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage."""
+
+_SEGMENTATION = "a segmentation object"
+"""Stands in a series' place for files that are no image."""
 
 _TAGS = (
     "SOPClassUID",
@@ -81,12 +85,15 @@ class DicomFiles:
         Series Instance UID -> its images in the order of their place in the stack.
     segmentations
         Files of segmentation objects, by path.
+    multiframe
+        SOP Instance UIDs of images with several frames, which are not read.
     faults
         Files that cannot be used.
     """
 
     series: dict[str, list[DicomImage]] = field(default_factory=dict)
     segmentations: list[Path] = field(default_factory=list)
+    multiframe: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -106,21 +113,25 @@ def index_dicom(root: Path, source: str) -> DicomFiles:
         item = path.relative_to(root).as_posix()
         try:
             header = _header(path)
+            found = None if header is None or path.name == "DICOMDIR" else _content(path, header)
         except InputError as exc:
             files.faults.append(Fault(source, item, "unreadable", str(exc)))
             continue
-        if header is None or path.name == "DICOMDIR":
+        if found is None:
             continue
-        if str(header.get("SOPClassUID")) in SEGMENTATION_CLASSES:
+        uid, image = found
+        if uid == _SEGMENTATION:
             files.segmentations.append(path)
-        elif header.get("Rows") is not None and int(header.get("NumberOfFrames") or 1) == 1:
-            image = _image(path, header)
-            mine = series[str(header.get("SeriesInstanceUID"))]
-            if image.uid in mine:
-                message = f"{display_name(path)}: the same image as {display_name(mine[image.uid].path)}; remove one"
-                files.faults.append(Fault(source, item, "duplicate_id", message))
-            else:
-                mine[image.uid] = image
+        elif isinstance(image, str):
+            files.multiframe.add(image)
+            message = f"{display_name(path)}: an image with several frames, which is not read; export it frame by frame"
+            files.faults.append(Fault(source, item, "unreadable", message))
+        elif image.uid in series[uid]:
+            same = display_name(series[uid][image.uid].path)
+            message = f"{display_name(path)}: the same image as {same}; remove one"
+            files.faults.append(Fault(source, item, "duplicate_id", message))
+        else:
+            series[uid][image.uid] = image
     for uid, images in sorted(series.items()):
         files.series[uid] = sorted(images.values(), key=lambda image: (image.position, image.uid))
     return files
@@ -163,12 +174,42 @@ def _header(path: Path) -> Any:
         raise InputError(f"{display_name(path)}: damaged, or no DICOM file; export it again") from None
 
 
+def _content(path: Path, header: Any) -> tuple[str, DicomImage | str] | None:
+    """What a file is: (its series, the image), (its series, UID) of an image with several frames, or a segmentation.
+
+    Values are converted when they are asked for, so it is here that a malformed one shows; what pydicom raises, or
+    warns of, quotes it.
+
+    Raises
+    ------
+    InputError
+        If an element is malformed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if str(header.get("SOPClassUID")) in SEGMENTATION_CLASSES:
+                return _SEGMENTATION, ""
+            if header.get("Rows") is None:
+                return None
+            series = str(header.get("SeriesInstanceUID"))
+            if int(header.get("NumberOfFrames") or 1) != 1:
+                return series, str(header.get("SOPInstanceUID"))
+            return series, _image(path, header)
+        except Exception:  # whatever a malformed element makes pydicom raise
+            message = f"{display_name(path)}: an element of its header is malformed; export it again"
+            raise InputError(message) from None
+
+
 def _image(path: Path, header: Any) -> DicomImage:
+    """Describe an image; raises whatever pydicom raises for malformed elements."""
     uid, modality = str(header.get("SOPInstanceUID")), str(header.get("Modality") or "")
     cosines, origin = header.get("ImageOrientationPatient"), header.get("ImagePositionPatient")
     if cosines is None or len(cosines) != 6 or origin is None or len(origin) != 3:
         return DicomImage(str(path), uid, modality, None, float(header.get("InstanceNumber") or 0))
     place = tuple(float(v) for v in (*origin, *cosines))
+    if not np.isfinite(place).all():
+        raise ValueError("a place that is not finite")
     normal = np.cross(place[3:6], place[6:])
     plane = ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
     return DicomImage(str(path), uid, modality, plane, round(float(normal @ np.array(place[:3])), 4), place)

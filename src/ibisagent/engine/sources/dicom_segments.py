@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,13 @@ def highdicom_or_fail() -> Any:
 
 @contextlib.contextmanager
 def quietly(path: Path | str) -> Iterator[None]:
-    """Turn what a decoder raises into one line, and keep it from logging: neither may repeat a header."""
+    """Turn what a decoder raises into one line, and keep it from logging and warning: none may repeat a header."""
     log = logging.getLogger("highdicom")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
     try:
-        with reading(path, "a DICOM segmentation object"):
+        with warnings.catch_warnings(), reading(path, "a DICOM segmentation object"):
+            warnings.simplefilter("ignore")
             yield
     except InputError as exc:
         if exc.__cause__ is None:  # our own words

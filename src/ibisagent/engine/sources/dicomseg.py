@@ -222,6 +222,13 @@ class DicomSegSource:
                 continue
             seen.add(own)
             images = [image for series in by_series for image in files.series.get(series, ())]
+            several = set().union(*by_series.values()) & files.multiframe
+            if several:
+                message = f"{display_name(path)}: {len(several)} of the images that it was drawn on have several frames"
+                yield Fault(self.name, item, "missing_image", f"{message}; export both frame by frame")
+                by_series = {series: mine - several for series, mine in by_series.items()}
+                if not any(by_series.values()):
+                    continue
             yield from self._slices(path, item, segmentation, images, by_series, f"{group}/{own}")
 
     def _hashes(self, segmentation: Any) -> tuple[str, str]:
@@ -242,8 +249,10 @@ class DicomSegSource:
         drawn_on = set().union(*by_series.values())
         missing = len(drawn_on - {image.uid for image in images})
         if missing:
-            message = f"{shown}: {missing} of the {len(drawn_on)} images that it was drawn on are not below the folder"
-            yield Fault(self.name, item, "missing_image", f"{message}; add them")
+            message = (
+                f"{shown}: {missing} of the {len(drawn_on)} images that it was drawn on are not there, or unreadable"
+            )
+            yield Fault(self.name, item, "missing_image", f"{message}; add them below the folder")
         if not images:
             if not missing:
                 message = f"{shown}: it does not say which single-frame images it was drawn on; it cannot be used"

@@ -254,6 +254,52 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("ImagePositionPatient", b"0.0\\0.0\\SMIT"),
+        ("InstanceNumber", b"SMIT"),
+        ("NumberOfFrames", b"SMIT"),
+        ("ImagePositionPatient", b"0.0\\0.0\\nan "),
+    ],
+)
+def test_a_malformed_header_is_a_fault_that_does_not_quote_it(
+    folder: Path, tag: str, value: bytes, recwarn: pytest.WarningsRecorder
+) -> None:
+    import pydicom
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    path = folder / "ct" / "im03.dcm"
+    ds = pydicom.dcmread(path)
+    number = Tag(tag_for_keyword(tag))
+    ds._dict[number] = RawDataElement(number, dictionary_VR(number), len(value), value, 0, False, True)
+    if tag == "InstanceNumber":
+        del ds.ImagePositionPatient
+    ds.save_as(path)
+    assert value in path.read_bytes()
+    samples, faults = read(f"dicomseg:{folder}?min_area=40")
+    assert samples and [(f.item, f.code) for f in faults] == [
+        ("ct/im03.dcm", "unreadable"),
+        ("seg/seg.dcm", "missing_image"),
+    ]
+    assert faults[0].message.endswith("im03.dcm: an element of its header is malformed; export it again")
+    assert not any("SMIT" in str(w.message) for w in recwarn.list)
+
+
+def test_images_with_several_frames_are_named_as_such(folder: Path) -> None:
+    import pydicom
+
+    for path in (folder / "ct").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.NumberOfFrames = 2
+        ds.save_as(path)
+    samples, faults = read(f"dicomseg:{folder}?min_area=40")
+    assert not samples and len(faults) == SLICES + 1
+    assert all("several frames" in f.message and "not below" not in f.message for f in faults)
+
+
 def test_what_changes_after_listing_becomes_faults(folder: Path) -> None:
     sample = read(f"dicomseg:{folder}?slices=1&min_area=40")[0][0]
     path = folder / "seg" / "seg.dcm"
