@@ -6,13 +6,18 @@ of the series that it was drawn on, chosen as for other volumes (:mod:`ibisagent
 (``Segmentation.get_pixels_by_source_instance``), so binary, fractional (from one half on) and label map objects work;
 one that does not say which image each of its frames lies on, and where, is refused.
 
-Identifiers stay where they are: a group is a salted hash of the Patient ID, a key is made of hashes, and no message
-repeats what a header says. Faults do name files, so name folders without identifiers.
+Identifiers stay where they are: a group is a hash of the Patient ID, a key is made of hashes, and no message repeats
+what a header says. Faults do name files, so name folders without identifiers.
+
+Without ``salt_env`` the hashes are not salted: whoever can guess a Patient ID can check the guess. With
+``salt_env=NAME`` the environment variable NAME holds a secret text that goes into every hash. Only the variable's name
+is in the spec, which reports repeat; keep the secret, because another one makes other groups, and so other splits.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +142,7 @@ class DicomSegSource:
     window
         As :func:`ibisagent.io.images.read_image` takes it.
     salt
-        Secret text that goes into every hash; with it, nobody can try Patient IDs until a hash fits.
+        Secret text that goes into every hash; with it, nobody can try Patient IDs until a hash fits. Empty is none.
     """
 
     root: Path
@@ -163,14 +168,16 @@ class DicomSegSource:
             The folder.
         options
             ``labels`` (file with segment number -> name), ``slices`` (of an object), ``min_area`` (pixels),
-            ``exhaustive`` (1 or 0), ``window``, ``salt``, and ``name``, ``modality``, ``licence``, ``split``.
+            ``exhaustive`` (1 or 0), ``window``, ``salt_env`` (environment variable with the secret of the hashes), and ``name``,
+            ``modality``, ``licence``, ``split``.
 
         Raises
         ------
         InputError
-            If an option is wrong, there is no such folder, or highdicom is not installed.
+            If an option is wrong, there is no such folder, the environment variable is not set, or highdicom is not
+            installed.
         """
-        extra = ("labels", "slices", "min_area", "exhaustive", "window", "salt")
+        extra = ("labels", "slices", "min_area", "exhaustive", "window", "salt_env")
         common_names = tuple(name for name in COMMON if name in ("name", "modality", "licence", "split"))
         read = Options("dicomseg", options, extra, common_names)
         root = Path(path).absolute()  # workers may run in another folder
@@ -190,7 +197,7 @@ class DicomSegSource:
             min_area=read.integer("min_area", MIN_AREA, least=1),
             exhaustive=read.flag("exhaustive", default=True),
             window=window,
-            salt=read.suffix("salt"),
+            salt=_secret(read.text("salt_env")),
         )
 
     def samples(self) -> Iterator[Sample | Fault]:
@@ -312,3 +319,22 @@ class DicomSegSource:
             view=image.plane,
             group=key.split("/", 1)[0],
         )
+
+
+def _secret(variable: str | None) -> str:
+    """The text in an environment variable; empty if none is named.
+
+    Raises
+    ------
+    InputError
+        If the variable is not set, or empty.
+    """
+    if variable is None:
+        return ""
+    secret = os.environ.get(variable, "")
+    if not secret:
+        # the value may be the secret itself, given here by mistake: it is not repeated
+        raise InputError(
+            "dicomseg: the environment variable that salt_env= names is not set; export it with the secret"
+        )
+    return secret

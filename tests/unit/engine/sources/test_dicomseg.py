@@ -150,7 +150,10 @@ def test_slices_names_and_masks(made: Path) -> None:
 
 
 def test_no_identifier_leaves(
-    folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (folder / "ct" / "im01.dcm").unlink()
     data = (folder / "seg" / "seg.dcm").read_bytes()
@@ -164,8 +167,20 @@ def test_no_identifier_leaves(
     for text in texts:
         assert not any(secret in text for secret in SECRETS)
     assert samples[0].group is not None and len(samples[0].group) == 12
-    salted = read(f"dicomseg:{folder}?min_area=40&salt=pepper")[0]
+    monkeypatch.setenv("PEPPER", "in the mill")
+    salted = read(f"dicomseg:{folder}?min_area=40&salt_env=PEPPER")[0]
     assert {s.group for s in salted}.isdisjoint({s.group for s in samples})
+    assert "in the mill" not in repr(open_source(f"dicomseg:{folder}?salt_env=PEPPER"))
+
+
+def test_the_secret_of_the_hashes_never_stands_in_the_spec(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no option 'salt'"):
+        open_source(f"dicomseg:{made}?salt=pepper")
+    monkeypatch.setenv("EMPTY", "")
+    for variable in ("EMPTY", "hunter2"):
+        with pytest.raises(InputError, match="salt_env= names is not set") as caught:
+            open_source(f"dicomseg:{made}?salt_env={variable}")
+        assert variable not in str(caught.value)
 
 
 def test_one_patient_has_one_group_whatever_the_series(made: Path, tmp_path: Path) -> None:
