@@ -4,6 +4,7 @@ Objects of one category in an image are one structure. With ``instances=1`` sing
 ``largest nucleus`` of the category ``nucleus`` (:mod:`ibisagent.engine.sources.referring`); which ones fit is known
 only once the masks are drawn, so ``Sample.names`` is empty then. With ``exhaustive=1`` the file is taken to mark every
 object of its categories, so an image without one lacks that structure; otherwise a missing annotation says nothing.
+A category with an annotation that cannot be used is left out of its image: it is neither absent nor known in full.
 ``iscrowd`` regions are part of the structure but never single objects, and an image with one has no single objects of
 that category.
 """
@@ -109,6 +110,7 @@ class CocoReader:
                 drawn.setdefault(item.name, []).append(mask)
             else:
                 tray.fault("empty_mask", f"annotation {item.number}: its segmentation covers no pixel; remove it")
+                broken.add(item.name)
         gray = image.pixels.mean(axis=2, dtype=np.float32)
         crowds = {item.name for item in self.objects if item.crowd}
         for name, masks in drawn.items():
@@ -216,20 +218,30 @@ class CocoSource:
                 by_id[number] = (file, size)
                 files.add(file)
         objects: dict[Any, list[CocoObject]] = {number: [] for number in by_id}
-        for fault_or_object in _objects(annotations, categories, objects):
-            yield self._fault(*fault_or_object)
+        unsure: dict[Any, set[str]] = {number: set() for number in by_id}
+        for problem in _objects(annotations, categories, objects, unsure):
+            yield self._fault(*problem)
         names = list(dict.fromkeys(categories.values()))
         for number, (file, size) in by_id.items():
-            yield self._sample(file, size, tuple(objects[number]), names)
+            yield self._sample(file, size, tuple(objects[number]), names, unsure[number])
 
     def _sample(
-        self, file: str, size: tuple[int, int] | None, objects: tuple[CocoObject, ...], categories: list[str]
+        self,
+        file: str,
+        size: tuple[int, int] | None,
+        objects: tuple[CocoObject, ...],
+        categories: list[str],
+        unsure: set[str],
     ) -> Sample | Fault:
         path = self.images / file
         if not path.is_file():
             return self._fault(file, "missing_image", f"no such file in {display_name(self.images)}; restore it")
+        objects = tuple(item for item in objects if item.name not in unsure)  # a part would be a wrong mask
         found = tuple(name for name in categories if any(item.name == name for item in objects))
-        absent = tuple(name for name in categories if name not in found) if self.exhaustive else ()
+        known = {*found, *unsure}
+        absent = tuple(name for name in categories if name not in known) if self.exhaustive else ()
+        if not found and not absent and unsure:
+            return self._fault(file, "missing_mask", "its annotations cannot be used; correct them")
         if not found and not absent:
             return self._fault(file, "missing_mask", "no annotation says anything of it; take it out, or exhaustive=1")
         reader = CocoReader(self.name, file, str(path), size, objects, self.instances, self.options.modality)
@@ -258,13 +270,20 @@ class CocoSource:
 
 
 def _objects(
-    annotations: list[dict[str, Any]], categories: dict[Any, str], objects: dict[Any, list[CocoObject]]
+    annotations: list[dict[str, Any]],
+    categories: dict[Any, str],
+    objects: dict[Any, list[CocoObject]],
+    unsure: dict[Any, set[str]],
 ) -> Iterator[tuple[str, FaultCode, str]]:
-    """Give every annotation to its image; what cannot be given is (item, code, problem)."""
+    """Give every annotation to its image; what cannot be given is (item, code, problem).
+
+    The category of what cannot be given is added to the image's in `unsure`; all are where it cannot be told.
+    """
     seen: set[Any] = set()
     for index, row in enumerate(annotations):
         number, image, category = row.get("id", f"#{index}"), row.get("image_id"), row.get("category_id")
         item = f"annotation {one_line(number, 40)}"
+        is_given = False
         if not all(isinstance(value, int | str) for value in (number, image, category)):
             yield item, "bad_row", "its id, image_id or category_id is no number"
         elif number in seen:
@@ -278,6 +297,10 @@ def _objects(
         else:
             crowd = bool(row.get("iscrowd", 0))
             objects[image].append(CocoObject(str(number), categories[category], row["segmentation"], crowd))
+            is_given = True
+        if not is_given and isinstance(image, int | str) and image in unsure:
+            is_known = isinstance(category, int | str) and category in categories
+            unsure[image].update([categories[category]] if is_known else categories.values())
         if isinstance(number, int | str):
             seen.add(number)
 

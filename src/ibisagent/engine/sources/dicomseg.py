@@ -168,8 +168,8 @@ class DicomSegSource:
             The folder.
         options
             ``labels`` (file with segment number -> name), ``slices`` (of an object), ``min_area`` (pixels),
-            ``exhaustive`` (1 or 0), ``window``, ``salt_env`` (environment variable with the secret of the hashes), and ``name``,
-            ``modality``, ``licence``, ``split``.
+            ``exhaustive`` (1 or 0), ``window``, ``salt_env`` (environment variable with the secret of the
+            hashes), and ``name``, ``modality``, ``licence``, ``split``.
 
         Raises
         ------

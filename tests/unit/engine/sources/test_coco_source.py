@@ -218,7 +218,7 @@ def test_every_fault_of_the_file_is_named(write: Any, listed: Any) -> None:
         ],
     )
     samples, faults = listed(spec)
-    assert [(s.key, s.names) for s in samples] == [("a.png", ("polyp",))]
+    assert not samples
     assert [(f.item, f.code) for f in faults] == [
         ("image 1", "duplicate_id"),
         ("image 3", "duplicate_id"),
@@ -230,6 +230,7 @@ def test_every_fault_of_the_file_is_named(write: Any, listed: Any) -> None:
         ("annotation 14", "bad_row"),
         ("annotation 15", "missing_mask"),
         ("annotation 16", "missing_mask"),
+        ("a.png", "missing_mask"),
         ("gone.png", "missing_image"),
     ]
 
@@ -241,9 +242,10 @@ def test_faults_when_read(write: Any, listed: Any) -> None:
             {"segmentation": [[1, 2, 3]]},
             {"segmentation": {"size": [9, 9], "counts": [81]}, "category_id": 6},
             {"segmentation": [box(3, 4, 5, 6)], "category_id": 7},
-            {"segmentation": [box(3.6, 4, 0.2, 6)], "category_id": 7},
+            {"segmentation": [box(3, 4, 5, 6)], "category_id": 8},
+            {"segmentation": [box(3.6, 4, 0.2, 6)], "category_id": 8},
         ],
-        categories=[{"id": 5, "name": "polyp"}, {"id": 6, "name": "ulcer"}, {"id": 7, "name": "clip"}],
+        categories=[{"id": n, "name": name} for n, name in enumerate(("polyp", "ulcer", "clip", "loop"), start=5)],
     )
     found = listed(spec)[0][0].reader()
     # One damaged polyp would leave a mask of a part of the polyps.
@@ -251,8 +253,30 @@ def test_faults_when_read(write: Any, listed: Any) -> None:
     assert [(f.code, f.message.split(":")[0]) for f in found.faults] == [
         ("unreadable", "annotation 11"),
         ("size_mismatch", "annotation 12"),
-        ("empty_mask", "annotation 14"),
+        ("empty_mask", "annotation 15"),
     ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"segmentation": []}, {}, {"id": 10, "segmentation": [box(9, 9, 5, 5)]}, {"id": [1], "segmentation": [[1]]}],
+)
+def test_a_category_with_a_broken_annotation_is_neither_absent_nor_drawn_in_part(
+    write: Any, listed: Any, read: Any, broken: dict[str, Any]
+) -> None:
+    good = {"segmentation": [box(3, 4, 5, 6)]}
+    spec = write([good, {**good, "category_id": 6}, broken, {**good, "image_id": 2}, {**broken, "image_id": 3}])
+    # the third image is not there, the second has no broken annotation
+    (a, b), faults = listed(spec + "?exhaustive=1")
+    assert (a.names, a.absent) == (("ulcer",), ()) and (b.names, b.absent) == (("polyp",), ("ulcer",))
+    assert len(faults) == 2 and list(read(a).masks) == ["ulcer"]
+    assert list(listed(spec + "?instances=1")[0][0].reader().masks) == ["ulcer"]
+    alone = write([broken], [{"id": 1, "file_name": "a.png"}])
+    if broken.get("id") != 10:  # else it stands once now
+        assert [(s.names, s.absent) for s in listed(alone + "?exhaustive=1")[0]] == [((), ("ulcer",))]
+    unknown = write([{**good, "category_id": 9}], [{"id": 1, "file_name": "a.png"}])
+    samples, faults = listed(unknown + "?exhaustive=1")
+    assert not samples and [f.code for f in faults] == ["bad_row", "missing_mask"]
 
 
 def test_a_file_for_another_size(write: Any, listed: Any) -> None:
