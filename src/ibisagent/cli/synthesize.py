@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibisagent.engine.builder.build import Result
 
 __all__ = ["run"]
 
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     facts = result.report.facts()
     if options.json:
         print(json.dumps({**facts, "samples_made": result.num_made, "seconds": round(result.seconds, 2)}), flush=True)
-    _report(facts, result.num_made, result.seconds, options.out)
+    _report(facts, result, options.out)
     return 0
 
 
@@ -69,7 +72,8 @@ def _teacher_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def _report(facts: dict[str, Any], made: int, seconds: float, out: str) -> None:
+def _report(facts: dict[str, Any], result: Result, out: str) -> None:
+    made, seconds = result.num_made, result.seconds
     rate = f", {made / seconds:.2f} images a second" if made and seconds > 0 else " (nothing was left to do)"
     drops, faults = facts["drops"], facts["faults"]
     lines = [
@@ -81,5 +85,7 @@ def _report(facts: dict[str, Any], made: int, seconds: float, out: str) -> None:
     if facts["reasoning"]["rejection_rate"] is not None:
         share = facts["reasoning"]["rejection_rate"]
         lines.append(f"thoughts: {facts['reasoning']['written']} written, {share:.1%} rejected by the verifier")
+    if result.spent is not None:
+        lines.append("the teacher has used " + ", ".join(f"{v:g} {k}" for k, v in result.spent.items()))
     lines.append(f"written to {out}; README.md is the data card, 'ibisagent data show {out}' shows the trajectories")
     print("\n".join(lines), file=sys.stderr, flush=True)

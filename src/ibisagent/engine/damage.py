@@ -24,10 +24,10 @@ def other_mask(masks: Iterable[Mask], target: Mask, rng: np.random.Generator) ->
 def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
     """A plausible wrong mask of a target: grown, shrunk, shifted, cut, or with a blob too much.
 
-    Both are ``bool`` (S, S); the target must not be empty, and the answer may be.
+    Both are ``bool`` (H, W); the target must not be empty, and the answer may be.
     """
     m = target.astype(np.uint8)
-    size = m.shape[0]
+    size = min(m.shape)
     kind = int(rng.integers(4))
     if kind == 0:
         k = int(rng.integers(3, max(4, size // 12)))
@@ -37,7 +37,8 @@ def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
             else cv2.erode(m, np.ones((k // 2 + 1,) * 2, np.uint8))
         )
     elif kind == 1:
-        m = np.roll(m, tuple(int(v) for v in rng.integers(-size // 10, size // 10 + 1, 2)), (0, 1))
+        dy, dx = (int(v) for v in rng.integers(-size // 10, size // 10 + 1, 2))
+        m = cv2.warpAffine(m, np.float64([[1, 0, dx], [0, 1, dy]]), m.shape[::-1], flags=cv2.INTER_NEAREST)
     elif kind == 2:
         ys, xs = np.nonzero(m)
         if rng.random() < 0.5:

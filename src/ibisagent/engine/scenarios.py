@@ -58,10 +58,13 @@ SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 HARM = 0.05
 """A wrong click is worth showing where it lowers the IoU by more than this."""
 
-WORTHLESS = 0.3
-"""A damaged mask below this IoU is discarded, not refined, unless the stage says otherwise."""
+WORTHLESS = 0.1
+"""A damaged mask below this IoU as good as shows something else: it is discarded, not refined."""
 
-GOOD = 0.90
+SPOILT = 0.05
+"""Clicks that lower the IoU by more than this are no sign that clicks help no more: they are bad clicks."""
+
+GOOD = 0.92
 """A given mask from this IoU on is one to stop at."""
 
 _TRIES = 4
@@ -80,6 +83,8 @@ class Filters(BaseModel):
     """Largest fall of the IoU that a learnt action may cause; None allows any."""
     uncertain_share: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the walks with too low a Dice that are kept all the same, ending with "uncertain"."""
+    show_plateau: int = Field(default=0, ge=0)
+    """Clicks after the best mask, which helped no more, that an uncertain walk must show."""
 
 
 class Dropped(Exception):
@@ -158,7 +163,7 @@ def keep_or_drop(walk: Walk, target: NDArray[np.bool_], filters: Filters, rng: n
     Raises
     ------
     Dropped
-        ``no_mask``, ``too_long``, ``not_monotonic``, ``repeated_click`` or ``low_final_dice``.
+        ``no_mask``, ``too_long``, ``not_monotonic``, ``repeated_click``, ``low_final_dice`` or ``no_visible_plateau``.
     """
     final = walk.final_mask
     if final is None or not final.any():
@@ -181,8 +186,23 @@ def keep_or_drop(walk: Walk, target: NDArray[np.bool_], filters: Filters, rng: n
     if score >= filters.min_final_dice:
         return walk.end("found", Intent.FITS, iou(final, target))
     if filters.uncertain_share and rng.random() < filters.uncertain_share:
-        return walk.end("uncertain", Intent.ROUGH, iou(final, target))
+        walk = _with_plateau(walk, filters) if walk.tail or filters.show_plateau else walk
+        return walk.end("uncertain", Intent.ROUGH, walk.ious[-1] if walk.ious else iou(final, target))
     raise Dropped("low_final_dice", round(score, 4))
+
+
+def _with_plateau(walk: Walk, filters: Filters) -> Walk:
+    """The walk with some of the clicks that helped no more: without them, nothing would speak for giving up."""
+    if not filters.show_plateau:
+        return walk
+    best = walk.ious[-1] if walk.ious else 0.0
+    shown = walk.tail[: filters.show_plateau]
+    ious = [value for _, _, value in shown]
+    falls = [before - after for before, after in zip([best, *ious], ious, strict=False)]
+    if len(shown) < filters.show_plateau or min(ious) < best - SPOILT or max(falls) > (filters.max_fall or 1.0):
+        raise Dropped("no_visible_plateau")
+    moves, masks = [move for move, _, _ in shown], [mask for _, mask, _ in shown]
+    return walk.with_moves(len(walk.moves), moves, masks, ious)
 
 
 def starting_mask(
@@ -269,8 +289,10 @@ def _corrupted_mask(stage: Stage, rng: np.random.Generator) -> Walk:
     target = stage.subject.target
     given = starting_mask("corrupted_mask", stage.subject, rng)
     assert target is not None and given is not None
-    if iou(given, target) < stage.worthless or not stage.segmenter.capabilities.prior_mask:
+    if iou(given, target) < stage.worthless:
         return _discarded(stage, given)
+    if not stage.segmenter.capabilities.prior_mask:
+        raise Dropped("no_prior_mask")  # it could only start anew, and the mask is not so wrong
     walk = stage.walk(given)
     if not walk.moves:
         raise Dropped("no_gain")

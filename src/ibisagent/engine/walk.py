@@ -76,6 +76,9 @@ class Walk:
         What the instruction is to say falsely (see :class:`~ibisagent.engine.moments.Moment`), or None.
     place
         The false place that it names.
+    tail
+        (move, mask, IoU) of clicks that an expert made after its best mask, which helped no more. They are no part of
+        the walk, unless it ends as uncertain: then they show why.
     """
 
     initial_mask: NDArray[np.bool_] | None = None
@@ -84,6 +87,7 @@ class Walk:
     ious: list[float] = field(default_factory=list)
     hint: Hint | None = None
     place: str | None = None
+    tail: list[tuple[Move, NDArray[np.bool_] | None, float]] = field(default_factory=list)
 
     @property
     def final_mask(self) -> NDArray[np.bool_] | None:
@@ -187,6 +191,7 @@ def expert_walk(
     if expert.config.keep == "best" and walk.ious:
         plateau = expert.config.plateau or 0.0
         keep = 0 if before and before[-1] >= max(walk.ious) - plateau else best_length(walk.ious, plateau)
+        walk.tail = list(zip(walk.moves[keep:], walk.masks[keep:], walk.ious[keep:], strict=True))
         for rows in (walk.moves, walk.masks, walk.ious):
             del rows[keep:]
-    return led.with_moves(len(led.moves), walk.moves, walk.masks, walk.ious)
+    return replace(led.with_moves(len(led.moves), walk.moves, walk.masks, walk.ious), tail=walk.tail)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ibisagent.engine.language.hints import Hint, draw_deceptive
 from ibisagent.engine.language.implicit import draw_implicit
 from ibisagent.engine.language.instructions import Instruction, Split, Stage, draw_instruction
-from ibisagent.engine.language.ontology import possible_beside, related
+from ibisagent.engine.language.ontology import contains, possible_beside, related
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ibisagent.engine.sources.sample import Sample
 
 __all__ = ["AbsentNames", "Asker", "absent_names"]
+
+
+NEUTRAL = ("check_verify", "whats_next")
+"""Categories of refining instructions that do not claim that the mask is wrong."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Asker:
         given
             Whether a mask is given to start from.
         fits
-            Whether that mask is good: then nothing is said of an error, which would be a deception.
+            Whether that mask is good: then nobody claims that it is not, which would be a deception.
         hint, place
             What it is to say falsely, if anything.
         """
@@ -69,10 +73,8 @@ class Asker:
             where = None if place is None else f"{place} of the image"
             return draw_deceptive(name, self.modality, rng, hint, where, split=self.split, extended=True)
         if given:
-            instruction = self._draw(name, rng, "refine")
-            while fits and instruction.category == "error_hint":
-                instruction = self._draw(name, rng, "refine")
-            return instruction
+            category = NEUTRAL[int(rng.integers(len(NEUTRAL)))] if fits else None
+            return self._draw(name, rng, "refine", category)
         implicit, own = rng.random(2)
         sentences = self.sample.instructions.get(name, ())
         if sentences and own < self.config.own_share:
@@ -83,9 +85,11 @@ class Asker:
                 return found
         return self._draw(name, rng, "start")
 
-    def _draw(self, name: str, rng: np.random.Generator, stage: Stage) -> Instruction:
-        extra = self.config.templates
-        return draw_instruction(name, self.modality, rng, stage=stage, split=self.split, extended=True, extra=extra)
+    def _draw(self, name: str, rng: np.random.Generator, stage: Stage, category: str | None = None) -> Instruction:
+        return draw_instruction(
+            name, self.modality, rng, stage=stage, category=category, split=self.split, extended=True,
+            extra=self.config.templates,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def absent_names(
     names_by_modality
         Structures that the data sets of this build name.
     """
-    known = [name for name in said if not any(related(name, other) for other in present)]
+    # The whole of something that is there is there; a part of it, or a lesion in it, need not be.
+    known = [name for name in said if not any(contains(name, other) for other in present)]
     foreign: list[str] = []
     if modality is not None:
         names = sorted({name for group in names_by_modality.values() for name in group})

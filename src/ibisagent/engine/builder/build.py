@@ -6,6 +6,7 @@ often it was interrupted. Only ``run.json`` (seconds and rate) is of one run.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +18,16 @@ from typing import Any
 from ibisagent.engine.builder.config import SynthesisConfig
 from ibisagent.engine.builder.plan import Plan, Shard, make_plan
 from ibisagent.engine.builder.report import Report, write_lines
-from ibisagent.engine.builder.shard import WORK, ShardJob, read_note, reject_rows
+from ibisagent.engine.builder.shard import WORK, ShardJob, locking, read_note, reject_rows
+from ibisagent.engine.builder.unit import teacher_options
 from ibisagent.engine.builder.workers import Executor, default_processes, run_jobs
 from ibisagent.engine.corpus.card import write_card
 from ibisagent.engine.corpus.decisions import Decisions
 from ibisagent.engine.corpus.writer import shard_path, write_table
+from ibisagent.engine.reasoning.teacher import make_teacher
 from ibisagent.engine.sources.audit import ImageRecord, audit_groups, audit_records
 from ibisagent.engine.splits import split_of
-from ibisagent.errors import InputError
+from ibisagent.errors import InputError, ToolError
 from ibisagent.rendering.png import write_atomic
 
 __all__ = ["Progress", "Result", "synthesize"]
@@ -45,11 +48,14 @@ class Result:
         Samples that this run worked on; the others were there already.
     seconds
         Wall clock of that work.
+    spent
+        What a chat teacher used in all, or None.
     """
 
     report: Report
     num_made: int
     seconds: float
+    spent: dict[str, Any] | None = None
 
 
 def synthesize(
@@ -94,7 +100,9 @@ def synthesize(
     rejected = _rejected(folder, decisions)
     plan = make_plan(config)
     if config.on_fault == "fail" and plan.faults:
-        raise InputError(f"{len(plan.faults)} items cannot be used; the first: {plan.faults[0].message}")
+        first = plan.faults[0].message
+        number = len(plan.faults)
+        raise InputError(f"{number} items cannot be used (--on-fault skip leaves them out); the first: {first}")
     if config.audit == "fail":
         named = ((s.source, s.key, s.group, split_of(s)) for s in plan.samples)
         audit_groups(named, allow_groups=config.allow_groups).raise_if_leaking()
@@ -110,24 +118,42 @@ def synthesize(
         done = total - made
         on_progress(done, total)
 
-        def count(number: int) -> None:
-            nonlocal done
+        def count(number: int, new: bool) -> None:
+            nonlocal done, made
             done += number
+            made -= 0 if new else number
             on_progress(done, total)
 
         started = time.perf_counter()
         jobs = [ShardJob(str(folder), shard, config, plan.names_by_modality, rejected) for shard in todo]
         run_jobs(jobs, executor, num_workers or default_processes(), count, ray_address)
         seconds = time.perf_counter() - started
-        result = Result(_add_up(folder, config, plan), made, seconds)
+        result = Result(_add_up(folder, config, plan), made, seconds, _spent(config, folder))
         if made:
-            _write_json(folder / "run.json", {"samples": made, "seconds": round(seconds, 2), "executor": executor})
+            run = {"samples": made, "seconds": round(seconds, 2), "executor": executor, "teacher": result.spent}
+            _write_json(folder / "run.json", run)
     return result
 
 
+def _spent(config: SynthesisConfig, folder: Path) -> dict[str, Any] | None:
+    """What a chat teacher used in all, this run and those before it; None for teachers that cost nothing."""
+    teacher = make_teacher(config.teacher, **teacher_options(config, folder))
+    client = getattr(teacher, "client", None)
+    return None if client is None else dataclasses.asdict(client.spent())
+
+
 def _add_up(folder: Path, config: SynthesisConfig, plan: Plan) -> Report:
-    notes = [read_note(folder, shard) for shard in plan.shards]
-    report = Report(config, plan, [note for note in notes if note is not None])
+    notes = []
+    for shard in plan.shards:
+        note = read_note(folder, shard)
+        if note is None:
+            raise ToolError(f"the shard {shard.name} is not in {folder}: do all workers see the same folder?")
+        notes.append(note)
+    made_with = {json.dumps(note["made_with"], sort_keys=True) for note in notes}
+    if len(made_with) > 1:
+        what = " and ".join(sorted(made_with))
+        raise InputError(f"{folder} was made in parts with different code or weights ({what}); choose another --out")
+    report = Report(config, plan, notes)
     _keep_images_once(folder, plan.shards, notes)
     records = (ImageRecord(**record) for record in report.records)
     audit = audit_records(records, allow_groups=config.allow_groups, unread=report.unread)
@@ -137,22 +163,17 @@ def _add_up(folder: Path, config: SynthesisConfig, plan: Plan) -> Report:
     _write_json(folder / "report.json", facts)
     if config.audit == "fail":
         audit.raise_if_leaking()
-    if config.on_fault == "fail" and report.faults:
-        number, first = len(report.faults), report.faults[0]["message"]
-        raise InputError(f"{number} items could not be used (see {folder / 'faults.jsonl'}); the first: {first}")
     write_card(folder, facts)
-    for path in (folder / WORK).glob("*.lock"):
-        path.unlink(missing_ok=True)
     return report
 
 
-def _keep_images_once(folder: Path, shards: Sequence[Shard], notes: Sequence[dict[str, Any] | None]) -> None:
+def _keep_images_once(folder: Path, shards: Sequence[Shard], notes: Sequence[dict[str, Any]]) -> None:
     """Equal images of different samples stand in the first shard that has them, and nowhere else."""
     import pyarrow.parquet as pq
 
     seen: set[str] = set()
     for shard, note in zip(shards, notes, strict=True):
-        here = {unit["record"]["sha256"] for unit in (note or {"units": []})["units"] if unit["record"] is not None}
+        here = {unit["record"]["sha256"] for unit in note["units"] if unit["record"] is not None}
         again = here & seen
         seen |= here
         if again:
@@ -173,10 +194,9 @@ def _rejected(folder: Path, decisions: str | Path | None) -> frozenset[str]:
 @contextmanager
 def _claimed(folder: Path, config: SynthesisConfig, plan: Plan) -> Iterator[None]:
     """Hold a folder for one build, which must be the one that it was begun with."""
-    import fcntl
-
+    fcntl = locking()
     work = folder / WORK
-    mine = {"config": config.model_dump(mode="json"), "shards": {s.name: s.sha256 for s in plan.shards}}
+    mine = {"config": config.content, "shards": {s.name: s.sha256 for s in plan.shards}}
     note = work / "build.json"
     try:
         if folder.exists() and not note.is_file() and any(folder.iterdir()) and not work.is_dir():
@@ -196,6 +216,8 @@ def _claimed(folder: Path, config: SynthesisConfig, plan: Plan) -> Iterator[None
                 raise InputError(f"{folder} belongs to a build {_difference(before, mine)}; choose another --out")
         else:
             _write_json(note, mine)
+        for left in (*folder.glob(".*.tmp"), *work.glob(".*.tmp")):
+            left.unlink(missing_ok=True)  # what a killed run did not come to rename
         yield
 
 

@@ -38,6 +38,10 @@ _PROMPTS: dict[Scenario, float] = {
 }
 
 
+_SAYS_WHAT = ("attempts", "fallback", "max_pixels", "reply_tokens", "temperature")
+"""Options of a chat teacher that its words depend on; addresses, budgets, prices and patience are not among them."""
+
+
 class SynthesisConfig(BaseModel):
     """Everything that decides what a corpus holds; where it runs is no part of it."""
 
@@ -59,7 +63,7 @@ class SynthesisConfig(BaseModel):
     """Who draws the masks."""
     expert: ExpertConfig = EXPERTS["ibis"]
     """How the simulated expert acts."""
-    filters: Filters = Filters(uncertain_share=0.2)
+    filters: Filters = Filters(uncertain_share=0.25, show_plateau=2)
     """Which walks are kept."""
     proportions: dict[Scenario, float] = Field(default_factory=lambda: dict(_SFT))
     """Chance that a target gets a trajectory of each scenario."""
@@ -91,7 +95,7 @@ class SynthesisConfig(BaseModel):
     shard_images: int = Field(default=16, ge=1)
     """Images of a shard."""
     on_fault: Literal["skip", "fail"] = "skip"
-    """What an item that cannot be used does: it is always reported; ``fail`` also ends the build before any work."""
+    """What an item that cannot be used does: ``skip`` leaves it out and reports it, ``fail`` ends the build at once."""
     allow_groups: tuple[str, ...] = ()
     """Groups that may be in several splits: ``SOURCE/GROUP``, or ``SOURCE`` for all of a data set's."""
     audit: Literal["fail", "report"] = "fail"
@@ -130,9 +134,19 @@ class SynthesisConfig(BaseModel):
         return next((name for name, preset in EXPERTS.items() if preset == self.expert), "custom")
 
     @property
+    def content(self) -> dict[str, Any]:
+        """The settings that decide what is in a corpus, without those that only say when to stop or whom to ask."""
+        fields = self.model_dump(mode="json")
+        for name in ("audit", "allow_groups", "on_fault"):
+            del fields[name]
+        options = fields["teacher_options"]
+        fields["teacher_options"] = {name: options[name] for name in sorted(options) if name in _SAYS_WHAT}
+        return fields
+
+    @property
     def sha256(self) -> str:
-        """Hash that names these settings; equal settings, equal corpus."""
-        return text_hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))
+        """Hash of :attr:`content`; equal settings, equal corpus."""
+        return text_hash(json.dumps(self.content, sort_keys=True))
 
     def check(self) -> None:
         """Refuse settings that contradict each other or name what there is not.
@@ -142,6 +156,9 @@ class SynthesisConfig(BaseModel):
         InputError
             If the dialect cannot say what a scenario needs, or there is no such segmenter or teacher.
         """
+        both = {*self.sft_splits, *self.rl_splits} & {*self.test_splits}
+        if both:
+            raise InputError(f"the split '{min(both)}' cannot be both trained on and tested on")
         segmenter = parse_spec(self.segmenter)[0]
         if segmenter not in SEGMENTERS:
             raise InputError(f"there is no segmenter '{segmenter}'; there are {', '.join(SEGMENTERS)}")
@@ -160,8 +177,8 @@ class SynthesisConfig(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "ibis": {},
-    "paper": {"expert": "paper", "filters": {"max_fall": None}},
-    "component": {"expert": "component", "filters": {"max_fall": None}},
+    "paper": {"expert": "paper", "filters": {"max_fall": None, "uncertain_share": 0.0}},
+    "component": {"expert": "component", "filters": {"max_fall": None, "uncertain_share": 0.0}},
     "jittered": {"expert": "jittered"},
     "human": {"expert": "human"},
     "box_first": {"expert": "box_first"},
@@ -194,11 +211,15 @@ def load_config(
     if preset not in PRESETS:
         raise InputError(f"there is no preset '{preset}'; there are {', '.join(PRESETS)}")
     fields: dict[str, Any] = {**PRESETS[preset]}
+    filters = {**SynthesisConfig.model_fields["filters"].default.model_dump(), **fields.pop("filters", {})}
     where = "settings"
     if path is not None:
         where = str(path)
         fields.update(_read_yaml(Path(path)))
     fields["sources"] = (*sources, *fields.get("sources", ()))
+    for given in (fields.pop("filters", None), settings.pop("filters", None)):
+        filters.update(given or {})  # likewise
+    fields["filters"] = filters
     options = {**fields.get("teacher_options", {}), **(settings.pop("teacher_options", None) or {})}
     fields.update({name: value for name, value in settings.items() if value is not None})
     if options:

@@ -101,6 +101,10 @@ def make_plan(config: SynthesisConfig) -> Plan:
                 faults.append(Fault(item.source, item.key, "duplicate_id", text))
                 continue
             seen.add((item.source, item.key))
+            problem = _problem(item, config)
+            if problem is not None:
+                faults.append(Fault(item.source, item.key, "bad_row", problem))
+                continue
             if item.modality is not None:
                 names[item.modality].update(item.names)
             if config.splits is None or split_of(item) in config.splits:
@@ -109,9 +113,23 @@ def make_plan(config: SynthesisConfig) -> Plan:
             names[modality].update(known)
     if not samples:
         what = "" if config.splits is None else f" in the splits {', '.join(config.splits)}"
-        raise InputError(f"nothing to work on: the data sets have no usable sample{what} ({len(faults)} faults)")
+        why = f"; {len(faults)} items cannot be used, the first: {faults[0].message}" if faults else ""
+        raise InputError(f"nothing to work on: the data sets have no usable sample{what}{why}")
     vocabulary = {modality: tuple(sorted(found)) for modality, found in sorted(names.items())}
     return Plan(_cut(samples, config.shard_images), tuple(faults), vocabulary)
+
+
+def _problem(sample: Sample, config: SynthesisConfig) -> str | None:
+    """Why a sample can serve no table."""
+    try:
+        f"{sample.source}/{sample.key}".encode()
+    except UnicodeEncodeError:
+        return "its name is not valid text; rename the file"
+    split = split_of(sample)
+    used = {*config.sft_splits, *config.rl_splits, *config.test_splits}
+    if split not in used and (config.splits is None or split in config.splits):
+        return f"its split '{split}' serves no table; name it in sft_splits, rl_splits or test_splits"
+    return None
 
 
 def _cut(samples: Sequence[Sample], size: int) -> tuple[Shard, ...]:

@@ -66,7 +66,10 @@ class Report:
 
     def facts(self) -> dict[str, Any]:
         """All of it but the single faults and drops, for ``report.json`` and the data card."""
-        asked, written = self.reasoning["asked"], self.reasoning["written"]
+        asked, written, rejected = (self.reasoning[name] for name in ("asked", "written", "rejected"))
+        if self.reasoning["teacher: replies"]:  # a chat teacher has its own replies checked before it gives one
+            written += self.reasoning["teacher: refused"]
+            rejected += self.reasoning["teacher: refused"]
         return {
             "config": self.config.model_dump(mode="json"),
             "config_sha256": self.config.sha256,
@@ -77,7 +80,7 @@ class Report:
             "drops": self.drops_by_reason,
             "reasoning": {
                 **dict(sorted(self.reasoning.items())),
-                "rejection_rate": round(self.reasoning["rejected"] / written, 4) if written else None,
+                "rejection_rate": round(rejected / written, 4) if written else None,
                 "given_up_rate": round(self.reasoning["given_up"] / asked, 4) if asked else None,
             },
         }

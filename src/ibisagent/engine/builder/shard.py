@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibisagent import __version__
 from ibisagent.engine.builder.unit import Tools, Unit, make_unit
 from ibisagent.engine.corpus.schema import TABLES
 from ibisagent.engine.corpus.writer import shard_path, write_table
+from ibisagent.errors import InputError
 from ibisagent.rendering.png import write_atomic
 
 if TYPE_CHECKING:
@@ -82,13 +84,17 @@ def read_note(folder: str | Path, shard: Shard) -> dict[str, Any] | None:
     return note if isinstance(note, dict) and note.get("shard_sha256") == shard.sha256 else None
 
 
-def make_shard(job: ShardJob, tools: Tools, on_sample: Callable[[], None] = lambda: None) -> None:
-    """Make a shard, going on from its journal if there is one; `on_sample` is called after every sample.
+def make_shard(job: ShardJob, tools: Tools, on_sample: Callable[[bool], None] = lambda new: None) -> None:
+    """Make a shard, going on from its journal if there is one.
+
+    `on_sample` is called for every sample: with True after it was made, with False if the journal had it.
 
     Raises
     ------
     ToolError, TeacherError
         If the segmenter or the teacher fails; the journal keeps what was done.
+    InputError
+        If an item cannot be used and ``on_fault`` is ``fail``.
     Orphaned
         If the process that waits for it is gone.
     """
@@ -96,23 +102,33 @@ def make_shard(job: ShardJob, tools: Tools, on_sample: Callable[[], None] = lamb
     path = journal_path(folder, shard.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path.with_suffix(".lock")):
-        units = _read_journal(path, shard)
+        _check_parent(job)
+        made_with = {"version": __version__, "segmenter_sha256": tools.segmenter.weights_sha256}
+        units = _read_journal(path, shard, made_with)
         for _ in units:
-            on_sample()
+            on_sample(False)
         with path.open("ab") as journal:
+            if not units:
+                journal.write(json.dumps(made_with).encode() + b"\n")
             for sample in shard.samples[len(units) :]:
-                if job.parent is not None and os.getppid() != job.parent:
-                    raise Orphaned
+                _check_parent(job)
                 unit = make_unit(sample, tools)
+                if unit.faults and job.config.on_fault == "fail":
+                    raise InputError(f"{unit.faults[0]['message']} (--on-fault skip leaves such items out)")
                 journal.write(_to_line(unit))
                 journal.flush()
                 units.append(unit)
-                on_sample()
-        _finish(folder, shard, units, job)
+                on_sample(True)
+        _finish(folder, shard, units, job, made_with)
         path.unlink(missing_ok=True)
 
 
-def _finish(folder: Path, shard: Shard, units: list[Unit], job: ShardJob) -> None:
+def _check_parent(job: ShardJob) -> None:
+    if job.parent is not None and os.getppid() != job.parent:
+        raise Orphaned
+
+
+def _finish(folder: Path, shard: Shard, units: list[Unit], job: ShardJob, made_with: dict[str, Any]) -> None:
     kept: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
     rejected = []
     images = set()
@@ -140,6 +156,7 @@ def _finish(folder: Path, shard: Shard, units: list[Unit], job: ShardJob) -> Non
             write_table(shard_path(folder, table, shard.split, shard.index, shard.count), table, rows)
     note = {
         "shard_sha256": shard.sha256,
+        "made_with": made_with,
         "trajectories": [row["trajectory_id"] for row in kept["sft"]],
         "rejected": sorted(rejected),
         "units": [{k: v for k, v in asdict(unit).items() if k != "rows"} for unit in units],
@@ -176,15 +193,18 @@ def _decode_bytes(value: dict[str, Any]) -> Any:
     return base64.b64decode(value["__bytes__"]) if "__bytes__" in value else value
 
 
-def _read_journal(path: Path, shard: Shard) -> list[Unit]:
-    """Units that are done. What a killed process left of a line is cut off."""
+def _read_journal(path: Path, shard: Shard, made_with: dict[str, Any]) -> list[Unit]:
+    """Units that are done with the same code and weights. What a killed process left of a line is cut off."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
     units: list[Unit] = []
-    good = 0
-    for line, sample in zip(data.splitlines(keepends=True), shard.samples, strict=False):
+    head, *lines = data.splitlines(keepends=True) or [b""]
+    good = len(head)
+    if head != json.dumps(made_with).encode() + b"\n":
+        lines, good = [], 0
+    for line, sample in zip(lines, shard.samples, strict=False):
         try:
             unit = Unit(**json.loads(line, object_hook=_decode_bytes)) if line.endswith(b"\n") else None
         except (ValueError, TypeError):
@@ -193,16 +213,32 @@ def _read_journal(path: Path, shard: Shard) -> list[Unit]:
             break
         units.append(unit)
         good += len(line)
+    if not units:
+        good = 0  # the head is written again with the first unit
     if good != len(data):
         os.truncate(path, good)
     return units
 
 
+def locking() -> Any:
+    """The module ``fcntl``.
+
+    Raises
+    ------
+    InputError
+        On a system without it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        raise InputError("synthesize needs the file locks of Linux or macOS; on Windows, run it in WSL") from None
+    return fcntl
+
+
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Wait until no other process makes this shard: one that outlived its killed parent may still be at it."""
-    import fcntl
-
+    fcntl = locking()
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # The file stays: one that waits for it must not be left with a lock on a name that is gone.

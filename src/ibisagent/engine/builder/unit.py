@@ -32,13 +32,21 @@ if TYPE_CHECKING:
     from ibisagent.engine.language.hints import Hint
     from ibisagent.engine.sources.sample import LabelledImage, Sample
 
-__all__ = ["Tools", "Unit", "make_unit", "rng_for"]
+__all__ = ["Tools", "Unit", "make_unit", "rng_for", "teacher_options"]
 
 
 def rng_for(*parts: object) -> np.random.Generator:
     """A generator that depends on some values alone, on any machine."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def teacher_options(config: SynthesisConfig, folder: str | Path | None) -> dict[str, Any]:
+    """Options of the settings' teacher; a chat teacher's answers are kept in ``FOLDER/teacher-cache`` by default."""
+    options: dict[str, Any] = dict(config.teacher_options)
+    if config.teacher.startswith("chat:") and folder is not None:
+        options.setdefault("cache_dir", str(Path(folder) / "teacher-cache"))
+    return options
 
 
 class Tools:
@@ -50,8 +58,8 @@ class Tools:
         Settings of the build.
     names_by_modality
         Structures that the data sets name, by modality: what may be called absent.
-    cache_dir
-        Where a chat teacher keeps its answers, unless the settings say where.
+    folder
+        Of the corpus: a chat teacher keeps its answers there, unless the settings say where.
 
     Raises
     ------
@@ -63,7 +71,7 @@ class Tools:
         self,
         config: SynthesisConfig,
         names_by_modality: Mapping[str, tuple[str, ...]],
-        cache_dir: str | Path | None = None,
+        folder: str | Path | None = None,
     ) -> None:
         from ibisagent.engine.reasoning.teacher import make_teacher
         from ibisagent.registry import make_segmenter
@@ -71,10 +79,7 @@ class Tools:
         self.config, self.names_by_modality = config, names_by_modality
         self.segmenter = MemoSegmenter(make_segmenter(config.segmenter))
         self.expert = Expert(config.expert)
-        options: dict[str, Any] = dict(config.teacher_options)
-        if config.teacher.startswith("chat:") and cache_dir is not None:
-            options.setdefault("cache_dir", str(cache_dir))
-        teacher = make_teacher(config.teacher, **options)
+        teacher = make_teacher(config.teacher, **teacher_options(config, folder))
         self.reasoner = Reasoner(teacher, config.attempts)
         self.env = SegmentationEnv(self.segmenter, dialect=DIALECTS[config.dialect])
         self.system_prompt = config.system_prompt or default_system_prompt(self.env.dialect)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 from ibisagent.engine.builder.shard import Orphaned, ShardJob, make_shard
@@ -30,7 +30,7 @@ def run_jobs(
     jobs: Sequence[ShardJob],
     executor: Executor,
     num_workers: int,
-    on_samples: Callable[[int], None],
+    on_samples: Callable[[int, bool], None],
     address: str | None = None,
 ) -> None:
     """Make shards; returns when all of them are whole.
@@ -44,7 +44,7 @@ def run_jobs(
     num_workers
         How many at a time, each with one thread on a CPU.
     on_samples
-        Called with the number of samples that were done since the last call.
+        Called with a number of samples that are done, and whether they were made now or found in a journal.
     address
         Of the Ray cluster; None uses the one of the environment, or starts one on this machine.
 
@@ -64,7 +64,7 @@ def run_jobs(
 # -- processes -------------------------------------------------------------------------------------
 
 
-def _run_in_processes(jobs: Sequence[ShardJob], num_workers: int, on_samples: Callable[[int], None]) -> None:
+def _run_in_processes(jobs: Sequence[ShardJob], num_workers: int, on_samples: Callable[[int, bool], None]) -> None:
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -87,18 +87,22 @@ def _run_in_processes(jobs: Sequence[ShardJob], num_workers: int, on_samples: Ca
             worker.join()
 
 
-def _feed(workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samples: Callable[[int], None]) -> None:
+def _feed(
+    workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samples: Callable[[int, bool], None]
+) -> None:
     from multiprocessing.connection import Connection, wait
 
     busy = {}
     for worker, pipe in zip(workers, pipes, strict=True):
         busy[pipe] = worker
-        pipe.send(waiting.pop() if waiting else None)
+        _hand(pipe, waiting)
     while busy:
         for ready in wait(list(busy)):
             assert isinstance(ready, Connection)
             try:
                 kind, content = ready.recv()
+            except OSError:  # it died with a job unread
+                raise ToolError("a worker process died at its start; run the same command again to go on") from None
             except EOFError:
                 worker = busy.pop(ready)
                 worker.join()
@@ -108,11 +112,17 @@ def _feed(workers: list[Any], pipes: list[Any], waiting: list[ShardJob], on_samp
                     ) from None
                 continue
             if kind == "sample":
-                on_samples(content)
+                on_samples(1, content)
             elif kind == "done":
-                ready.send(waiting.pop() if waiting else None)
+                _hand(ready, waiting)
             else:
                 raise content
+
+
+def _hand(pipe: Any, waiting: list[ShardJob]) -> None:
+    """Give a worker its next job, or the end; one that died is noticed where it is listened to."""
+    with contextlib.suppress(OSError):
+        pipe.send(waiting.pop() if waiting else None)
 
 
 def _serve(pipe: Any) -> None:
@@ -128,7 +138,7 @@ def _serve(pipe: Any) -> None:
         if job is None:
             return
         try:
-            make_shard(job, _tools_for(job, tools), lambda: pipe.send(("sample", 1)))
+            make_shard(job, _tools_for(job, tools), lambda new: pipe.send(("sample", new)))
         except (Orphaned, BrokenPipeError):
             return
         except IbisError as error:
@@ -162,7 +172,7 @@ def _tools_for(job: ShardJob, made: dict[str, Tools]) -> Tools:
     key = job.config.sha256
     if key not in made:
         made.clear()
-        made[key] = Tools(job.config, job.names_by_modality, Path(job.folder) / "teacher-cache")
+        made[key] = Tools(job.config, job.names_by_modality, job.folder)
     return made[key]
 
 
@@ -170,7 +180,7 @@ def _tools_for(job: ShardJob, made: dict[str, Tools]) -> Tools:
 
 
 def _run_on_ray(
-    jobs: Sequence[ShardJob], num_workers: int, on_samples: Callable[[int], None], address: str | None
+    jobs: Sequence[ShardJob], num_workers: int, on_samples: Callable[[int, bool], None], address: str | None
 ) -> None:
     """Ray Data over the jobs, one actor a worker; the folder must be one that all machines see."""
     import pickle
@@ -202,7 +212,9 @@ def _run_on_ray(
         for row in done.iter_rows():
             if row["error"]:
                 raise (InputError if row["usage"] else ToolError)(row["error"])
-            on_samples(int(row["samples"]))
+            for number, new in ((row["samples"] - row["found"], True), (row["found"], False)):
+                if number:
+                    on_samples(int(number), new)
     finally:
         if own:
             ray.shutdown()
@@ -219,10 +231,11 @@ class _RayWorker:
         import pickle
 
         job: ShardJob = pickle.loads(row["job"])
+        seen: list[bool] = []
         try:
-            make_shard(job, _tools_for(job, self._tools))
+            make_shard(job, _tools_for(job, self._tools), seen.append)
         except Exception as error:  # of this row alone; Ray would retry and bury it in a traceback
             usage = isinstance(error, InputError)
             text = str(error) if usage else f"shard {job.shard.name}: {type(error).__name__}: {error}"
-            return {"samples": 0, "error": text, "usage": usage}
-        return {"samples": len(job.shard.samples), "error": "", "usage": False}
+            return {"samples": 0, "found": 0, "error": text, "usage": usage}
+        return {"samples": len(seen), "found": seen.count(False), "error": "", "usage": False}

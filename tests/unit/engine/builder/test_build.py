@@ -139,6 +139,57 @@ def test_faults_are_named_and_fail_only_where_that_is_wanted(tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot be used"):
         synthesize(settings(spec, on_fault="fail"), tmp_path / "out2", num_workers=1)
     assert not (tmp_path / "out2").exists()
+    # One that only reading finds ends the build at once too; nothing hinders the same folder from going on without it.
+    whole = [json.loads(line) for line in (tmp_path / "data" / "cases.jsonl").read_text().splitlines()[1:6]]
+    (tmp_path / "data" / "whole.jsonl").write_text("\n".join(json.dumps(row) for row in whole))
+    spec = f"mini:{tmp_path / 'data' / 'whole.jsonl'}"
+    with pytest.raises(InputError, match="on-fault skip"):
+        synthesize(settings(spec, on_fault="fail"), tmp_path / "out3", num_workers=1)
+    assert synthesize(settings(spec), tmp_path / "out3", num_workers=1).report.faults_by_code["unreadable"] >= 1
+
+
+def test_a_split_that_serves_no_table_is_a_fault(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in MINI.read_text().splitlines()]
+    rows = [row for row in rows if row["group"] == "brain1"][:4]
+    for row in rows:
+        row["image"], row["mask"] = str(MINI.parent / row["image"]), str(MINI.parent / row["mask"])
+    for row in rows[1:]:
+        row["split"] = "train"
+    rows[0]["split"] = "validation"
+    (tmp_path / "cases.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    config = settings(f"mini:{tmp_path / 'cases.jsonl'}")
+    result = synthesize(config, tmp_path / "out", num_workers=1)
+    assert any("'validation'" in fault["message"] for fault in result.report.faults)
+    assert len(result.report.records) == 3
+
+
+def test_what_says_when_to_stop_may_change_and_what_says_what_may_not(built: Path) -> None:
+    base = settings("phantoms:22?size=96")
+    assert settings("phantoms:22?size=96", audit="report", on_fault="fail", allow_groups=("x",)).sha256 == base.sha256
+    assert settings("phantoms:22?size=96", seed=3).sha256 != base.sha256
+    before = digest(built)
+    synthesize(settings("phantoms:22?size=96", audit="report"), built, num_workers=1)
+    assert {k for k, v in digest(built).items() if before[k] != v} <= {"report.json", "README.md", "statistics.json"}
+    synthesize(base, built, num_workers=1)
+    assert digest(built) == before
+
+
+def test_filters_are_merged_and_a_split_is_for_one_purpose(tmp_path: Path) -> None:
+    config = load_config(("phantoms:1",), "paper", None, filters={"min_final_dice": 0.9})
+    assert (config.filters.min_final_dice, config.filters.max_fall, config.filters.uncertain_share) == (0.9, None, 0.0)
+    with pytest.raises(InputError, match="both"):
+        load_config(("phantoms:1",), "ibis", None, rl_splits=("train", "val"))
+
+
+def test_a_shard_of_other_code_is_noticed(built: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(built, folder)
+    note = next((folder / "work").glob("train-00001*.json"))
+    content = json.loads(note.read_text())
+    content["made_with"]["version"] = "0.0.1"
+    note.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="different code"):
+        synthesize(settings("phantoms:22?size=96"), folder, num_workers=1)
 
 
 def test_a_patient_in_two_splits_stops_the_build_unless_that_is_said(tmp_path: Path) -> None:
