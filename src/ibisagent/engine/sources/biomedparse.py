@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.pairs import files_below
 from ibisagent.engine.sources.readers import FilesReader
@@ -240,7 +241,7 @@ def _stem(name: str) -> str:
 
 
 def _words(target: str) -> str:
-    return " ".join(target.replace("+", " ").split())
+    return clean_name(target.replace("+", " "))
 
 
 def _hashable(value: Any) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.polygons import segmentation_mask
 from ibisagent.engine.sources.readers import Tray
@@ -256,7 +257,7 @@ class CocoSource:
         try:
             document: Any = json.loads(read_bytes(self.path).decode("utf-8-sig"))
             images, annotations = ([dict(row) for row in document[key]] for key in ("images", "annotations"))
-            categories = {row["id"]: " ".join(str(row["name"]).split()) for row in document["categories"]}
+            categories = {row["id"]: clean_name(str(row["name"])) for row in document["categories"]}
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise InputError(
                 f"{shown}: not a COCO instance file ({one_line(exc, 80)}); it needs images, annotations and categories"

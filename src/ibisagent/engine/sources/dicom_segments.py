@@ -18,6 +18,7 @@ import numpy as np
 
 from ibisagent.engine.sources.dicom_files import DicomImage
 from ibisagent.engine.sources.label_map import LabelMap
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.errors import InputError, MissingExtraError
 from ibisagent.io.files import display_name, one_line, reading
 
@@ -115,18 +116,13 @@ def _name(segment: Any) -> str:
     """A segment's label, or where that says nothing ("Segment 1") the kind of structure that is coded for it."""
     label = one_line(str(segment.get("SegmentLabel") or "").replace("_", " "), 80)
     if not re.fullmatch(r"(?:(?:segment(?:ation)?|seg|label|region|roi|mask) ?)?[#\d .-]*", label, re.IGNORECASE):
-        return _lowered(label)
+        return clean_name(label)
     kind = segment.get("SegmentedPropertyTypeCodeSequence") or []
     if not kind:
-        return label or f"segment {segment.SegmentNumber}"
+        return clean_name(label) or f"segment {segment.SegmentNumber}"
     modifiers = kind[0].get("SegmentedPropertyTypeModifierCodeSequence") or []
     words = [str(item.get("CodeMeaning") or "") for item in (*modifiers, kind[0])]
-    return _lowered(one_line(" ".join(words), 80)) or label
-
-
-def _lowered(name: str) -> str:
-    """Lower case, but words with digits or with capitals inside stay as they are ("GTV", "L5")."""
-    return " ".join(word if re.search(r"\d|.[A-Z]", word) else word.lower() for word in name.split())
+    return clean_name(one_line(" ".join(words), 80)) or clean_name(label)
 
 
 def is_aligned_with(segmentation: Any, images: list[DicomImage]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.pairs import PAIR_OPTIONS, PairLayout
 from ibisagent.engine.sources.readers import Tray, labels_of_image
@@ -101,7 +102,7 @@ class InstancesSource:
             raise InputError("instances: say with noun=NAME what one object is, for example noun=nucleus&plural=nuclei")
         every = given.text("all") or given.text("plural") or f"{noun}s"
         layout = PairLayout.from_options(path, given)
-        return cls(layout, given.common(Path(path).absolute().name), every, noun)
+        return cls(layout, given.common(Path(path).absolute().name), clean_name(every), clean_name(noun))
 
     @property
     def name(self) -> str:

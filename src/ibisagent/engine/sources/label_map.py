@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line, read_bytes
 from ibisagent.io.windows import canonical_modality
@@ -100,7 +101,7 @@ def _entries(table: Mapping[str, Any], shown: str) -> Iterator[tuple[str, int]]:
         by_number = key.strip().isdecimal() and (value is None or isinstance(value, str))
         if by_number and value is None:
             continue
-        name = " ".join((value if by_number else key).split())
+        name = clean_name(value if by_number else key)
         labels = [int(key)] if by_number else (value if isinstance(value, list) else [value])
         if not name or not labels:
             raise InputError(f"{shown}: entry '{one_line(key, 40)}' has no name or no label; {_EXAMPLE}")

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.engine.sources.options import COMMON, CommonOptions, Options
 from ibisagent.engine.sources.questions import CLOSED_ANSWERS, inside, read_json_rows
 from ibisagent.engine.sources.readers import FilesReader
@@ -285,6 +286,5 @@ def _read_classes(path: Path) -> dict[str, dict[int, str]]:
             if str(name).isdecimal() and isinstance(number, str):
                 name, number = number, name
             if str(number).isdecimal():
-                words = " ".join(str(name).replace("_", " ").split())
-                classes.setdefault(dataset, {})[int(number)] = re.sub(r"^(.+) (left|right)$", r"\2 \1", words)
+                classes.setdefault(dataset, {})[int(number)] = clean_name(str(name))
     return classes

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ibisagent.engine.sources.names import clean_name
 from ibisagent.engine.sources.sample import Question, Reader, Sample
 from ibisagent.errors import InputError
 from ibisagent.io.files import one_line
@@ -164,6 +165,7 @@ class Options:
                 raise self._wrong("group", f"a regular expression ({exc})") from None
             if groups != 1:
                 raise self._wrong("group", "a regular expression with one group, for example 'patient(\\d+)'")
+        target = self.text("target")
         return CommonOptions(
             name=self.text("name") or name,
             modality=self.text("modality"),
@@ -171,7 +173,7 @@ class Options:
             licence=self.text("licence"),
             split=split,
             group=pattern,
-            target=self.text("target"),
+            target=None if target is None else clean_name(target),
         )
 
     def text(self, option: str, default: str | None = None) -> str | None:
