@@ -4,7 +4,8 @@
 ``spacing``, as SimpleITK orders it: (x, y, z) in millimetres. Of a volume several slices are taken, chosen by area.
 ``gts`` holds labels, which a labels file names (``labels=labels.json``), or a single structure (``target=NAME``), or
 the file's own ``text_prompts`` (the text-guided challenge of 2025: label -> sentence; ``instance_label`` 1 means that
-the labels count objects of one kind, which are then one structure).
+the labels count objects of one kind, which are then one structure). A sentence that names exactly one structure
+that the ontology knows gives its name, and stays as the sample's instruction; for all others there must be a labels file.
 
 ``text_prompts`` is pickled, and unpickling can run code that a file brings. So it is read only with ``allow_pickle=1``,
 and even then by a reader that makes plain values and NumPy arrays and nothing else.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.engine.sources.label_map import LabelMap, read_label_map
+from ibisagent.engine.sources.names import named_phrase
 from ibisagent.engine.sources.npz_file import NpzFile
 from ibisagent.engine.sources.options import CommonOptions, Options
 from ibisagent.engine.sources.pairs import files_below
@@ -292,14 +294,19 @@ class NpzSource:
             raise _Unusable("bad_row", f"{file}: its labels have no names; give labels=FILE or target=NAME{hint}")
         if united:
             text = prompts[min(prompts)]
-            return {text: shown}, {text: (text,)}
+            name = _name(file, min(prompts), text)
+            return {name: shown}, {name: (text,)}
         missing = [label for label in shown if label not in prompts]
         if missing:
             raise _Unusable("bad_row", f"{file}: labels {missing[:8]} have no text prompt; give labels=FILE")
         named: dict[str, tuple[int, ...]] = {}
+        asked: dict[str, tuple[str, ...]] = {}
         for label, text in sorted(prompts.items()):
-            named[text] = (*named.get(text, ()), label)
-        return named, {text: (text,) for text in named}
+            name = _name(file, label, text)
+            named[name] = (*named.get(name, ()), label)
+            asked[name] = tuple(dict.fromkeys((*asked.get(name, ()), text)))
+        # a sentence may mean one of two labels of a name only ("the larger cyst"): then it does not ask for both
+        return named, {name: texts for name, texts in asked.items() if len(named[name]) == 1 or len(texts) == 1}
 
 
 class _Unusable(InputError):
@@ -308,6 +315,21 @@ class _Unusable(InputError):
     def __init__(self, code: FaultCode, message: str) -> None:
         super().__init__(message)
         self.code: FaultCode = code
+
+
+def _name(file: str, label: int, text: str) -> str:
+    """The structure that a text prompt names.
+
+    Raises
+    ------
+    _Unusable
+        If it does not name exactly one that is known.
+    """
+    name = named_phrase(text)
+    if name is None:
+        message = f"{file}: the text prompt of label {label} names no structure that is known, or several"
+        raise _Unusable("bad_row", f"{message} ('{one_line(text, 80)}'); give labels=FILE")
+    return name
 
 
 def _areas(volume: NDArray[np.integer[Any]], structures: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.int64]]:

@@ -92,31 +92,52 @@ def test_a_folder_with_the_labels_elsewhere(root: Path, listed: Any, read: Any, 
 
 def test_pickled_prompts_are_read_only_when_allowed(root: Path, listed: Any, read: Any) -> None:
     images, labels = volume()
-    table = {"1": "Liver in abdominal  CT", "2": "Tumor of the liver", "instance_label": 0}
+    table = {"1": "Liver in abdominal  CT", "2": "Mark every liver tumor", "instance_label": 0}
     np.savez_compressed(root / "CT_Abd_p1.npz", imgs=images, gts=labels, text_prompts=prompts(table))
     _, (fault,) = listed(f"npz:{root}")
     assert fault.code == "bad_row" and "allow_pickle=1" in fault.message
     samples, faults = listed(f"npz:{root}?allow_pickle=1&min_area=10")
     assert not faults
     tumor = next(s for s in samples if s.key.endswith("#8"))
-    assert tumor.names == ("Liver in abdominal CT", "Tumor of the liver")
-    assert tumor.instructions["Tumor of the liver"] == ("Tumor of the liver",)
+    assert tumor.names == ("liver", "liver tumor")
+    assert tumor.instructions == {
+        "liver": ("Liver in abdominal CT",),
+        "liver tumor": ("Mark every liver tumor",),
+    }
     named, _ = listed(f"npz:{root}?allow_pickle=1&min_area=10&labels={root}/labels.json")
     assert next(s for s in named if s.key.endswith("#8")).instructions == {
         "liver": ("Liver in abdominal CT",),
-        "liver tumor": ("Tumor of the liver",),
+        "liver tumor": ("Mark every liver tumor",),
     }
     assert set(read(tumor).masks) == set(tumor.names)
 
 
 def test_prompts_of_objects_and_prompts_as_json(tmp_path: Path, listed: Any, read: Any) -> None:
     images, labels = volume()
-    np.savez(tmp_path / "a.npz", imgs=images, gts=labels, text_prompts=prompts({"1": "the cells", "instance_label": 1}))
+    np.savez(
+        tmp_path / "a.npz",
+        imgs=images,
+        gts=labels,
+        text_prompts=prompts({"1": "All the cells here", "instance_label": 1}),
+    )
     np.savez(tmp_path / "b.npz", imgs=images, gts=labels, text_prompts=json.dumps({"1": "liver", "2": "tumor"}))
     united, faults = listed(f"npz:{tmp_path}/a.npz?allow_pickle=1&slices=1")
-    assert not faults and united[0].names == ("the cells",)
+    assert not faults and united[0].names == ("cells",)
+    assert united[0].instructions == {"cells": ("All the cells here",)}
     named, faults = listed(f"npz:{tmp_path}/b.npz?slices=4&min_area=10")
     assert not faults and {name for s in named for name in s.names} == {"liver", "tumor"}
+
+
+def test_a_prompt_that_names_no_structure_asks_for_labels(tmp_path: Path, listed: Any) -> None:
+    images, labels = volume()
+    for name, text in (("a", "what is shown in the middle"), ("b", "the liver next to the spleen")):
+        np.savez(tmp_path / f"{name}.npz", imgs=images, gts=labels, text_prompts=json.dumps({"1": text, "2": "liver"}))
+    np.savez(tmp_path / "c.npz", imgs=images, gts=labels, text_prompts=json.dumps({"1": "a cyst", "2": "a small cyst"}))
+    samples, faults = listed(f"npz:{tmp_path}?slices=1")
+    assert [(f.item, f.code) for f in faults] == [("a.npz", "bad_row"), ("b.npz", "bad_row")]
+    assert all("give labels=FILE" in f.message for f in faults)
+    # which of the two cysts each sentence means, the mask of both does not say
+    assert [(s.names, s.instructions) for s in samples] == [(("cyst",), {})]
 
 
 class Trap:
