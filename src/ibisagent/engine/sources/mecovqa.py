@@ -14,8 +14,8 @@ it). As published::
 File names say modality, data set, case and slice, a mask's also class and instance:
 ``ct_00--AMOS2022--amos_0001--x_0020--0003_000.png``. So the group is the case of its data set, the modality is known,
 and with the class mapping a mask has its name. Without the mapping (or where the mask's name has no number) the name
-is looked for in the sentence: "Can you segment the left kidney in this image?". A sentence in which no name is found
-is a fault.
+is looked for in the sentence: "Can you segment the left kidney in this image?". A sentence that does not name exactly
+one structure that the ontology knows is a fault.
 
 The sentences become the sample's instructions. Masks of one name on one image are instances of it, and are united.
 Turns without a mask become questions; turns about a marked region (``<region>``) are left out, with a fault.
@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ibisagent.engine.sources.names import clean_name
+from ibisagent.engine.sources.names import clean_name, named_phrase
 from ibisagent.engine.sources.options import COMMON, CommonOptions, Options
 from ibisagent.engine.sources.questions import CLOSED_ANSWERS, inside, read_json_rows
 from ibisagent.engine.sources.readers import FilesReader
@@ -41,7 +41,7 @@ from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line, read_bytes
 from ibisagent.io.windows import canonical_modality
 
-__all__ = ["MecoVqaSource", "name_in_sentence"]
+__all__ = ["MecoVqaSource"]
 
 LICENCE = "CC BY-NC-SA 4.0 (SA-Med2D-20M)"
 _MAPPING = "SAMed2D_v1_class_mapping_id.json"
@@ -58,33 +58,6 @@ _MODALITIES = {
     "microscopy": "Microscopy",
     "histopathology": "Histology",
 }
-_VERBS = (
-    r"segment(?:\s+out)?|outline|delineate|highlight|locate|localize|identify|find|mark|mask|extract|isolate|trace|"
-    r"segmentation(?:\s+mask)?\s+(?:of|for)|mask\s+(?:of|for)|where\s+is|where\s+are|what\s+is|what\s+are"
-)
-_ASKED = re.compile(
-    rf"\b(?:{_VERBS})\s+(?:all\s+)?(?:the\s+|an?\s+)?(?P<name>[^,.;:?!]*?)"
-    r"(?:\s+(?:in|on|within|from|shown|visible|present|region|regions|area|areas|and\s+(?:output|provide|respond|give))\b"
-    r"|\s*[,.;:?!]|\s*$)",
-    re.IGNORECASE,
-)
-
-
-def name_in_sentence(sentence: str) -> str | None:
-    """The structure that a sentence asks for, in lower case; None if it does not say so in a way that is known.
-
-    Examples
-    --------
-    >>> name_in_sentence("Can you segment the left kidney in this CT image?")
-    'left kidney'
-    >>> name_in_sentence("What is the optic disc in this image? Please respond with segmentation mask.")
-    'optic disc'
-    """
-    for found in _ASKED.finditer(" ".join(sentence.split())):
-        name = found["name"].strip(" '\"`*").lower().replace("_", " ")
-        if name and name not in ("it", "this", "that", "them", "image", "mask", "object"):
-            return name
-    return None
 
 
 @dataclass
@@ -194,10 +167,10 @@ class MecoVqaSource:
 
     def _add_masks(self, mine: _Gathered, masks: list[str], sentence: str, item: str) -> Iterator[Fault]:
         for mask in masks:
-            name = self._class_of(mask) or name_in_sentence(sentence)
+            name = self._class_of(mask) or named_phrase(sentence)
             if name is None:
                 shown = one_line(sentence, 120)
-                message = f"{item}: no structure found in '{shown}'; give classes=FILE, the class mapping of SA-Med2D"
+                message = f"{item}: not exactly one known structure in '{shown}'; give classes=FILE, the class mapping of SA-Med2D"
                 yield Fault(self.name, item, "bad_row", message)
                 continue
             if (name, mask) not in mine.masks:

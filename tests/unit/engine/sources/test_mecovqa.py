@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ibisagent.engine.sources.mecovqa import name_in_sentence
 from ibisagent.engine.sources.registry import open_source
 from ibisagent.engine.sources.sample import Fault, Question, Sample
 from ibisagent.errors import InputError
@@ -91,27 +90,12 @@ def test_names_sentences_groups_and_masks(root: Path) -> None:
 def test_without_the_mapping_names_come_from_the_sentences(root: Path) -> None:
     (root / "SAMed2Dv1" / "SAMed2D_v1_class_mapping_id.json").unlink()
     (first, second), faults = read(root, "?split=val&name=meco")
-    assert first.names == ("filter organ", "left kidney", "liver") and second.names == ("myocardium",)
-    assert not faults and first.split == "test" and first.source == "meco"  # the published split stays
+    assert first.names == ("left kidney", "liver") and second.names == ("myocardium",)
+    assert [f.code for f in faults] == ["bad_row"] and "filter organ" in faults[0].message  # which organ is that?
+    assert first.split == "test" and first.source == "meco"  # the published split stays
     rewrite(root, [row(CT, asks("Could you do something for me?", "odd"))])
     with pytest.raises(InputError, match="no turn with <mask>"):
         read(root)
-
-
-@pytest.mark.parametrize(
-    ("sentence", "name"),
-    [
-        ("Can you segment the left_kidney in this image?", "left kidney"),
-        ("Please segment out all the polyps visible here", "polyps"),
-        ("What is the optic disc in this fundus image? Please respond with segmentation mask.", "optic disc"),
-        ("Provide a segmentation mask for the lung tumor", "lung tumor"),
-        ("I need you to delineate the aorta, and nothing else.", "aorta"),
-        ("Show me something nice", None),
-        ("Segment it.", None),
-    ],
-)
-def test_names_in_sentences(sentence: str, name: str | None) -> None:
-    assert name_in_sentence(sentence) == name
 
 
 def test_what_is_wrong_is_named(root: Path) -> None:
