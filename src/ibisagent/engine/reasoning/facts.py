@@ -125,6 +125,8 @@ class ClickFacts:
         Outside: ``"edge"``, ``"close"`` or ``"away"``. Inside: ``""``.
     in_hole, piece_share
         Whether it lies in a hole of the mask; how much of the mask the clicked piece is (1.0 outside).
+    borders
+        Inside: edges of the image that the mask touches within the click's own ninth.
     """
 
     x: float
@@ -139,6 +141,7 @@ class ClickFacts:
     near: str = ""
     in_hole: bool = False
     piece_share: float = 1.0
+    borders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,10 +250,6 @@ def _mask_facts(crop: MaskRegion, grey: NDArray[np.uint8]) -> MaskFacts:
     halves = [cv2.countNonZero(half) / crop.area for half in (whole[:, : width // 2], whole[: height // 2])]
     half_x = "left" if halves[0] > 0.95 else "right" if halves[0] < 0.05 else ""
     half_y = "upper" if halves[1] > 0.95 else "lower" if halves[1] < 0.05 else ""
-    borders = []
-    for side, line in zip(SIDES, (crop.mask[:, 0], crop.mask[:, -1], crop.mask[0], crop.mask[-1]), strict=True):
-        if np.count_nonzero(line) >= 3:
-            borders.append(side)
     values = grey[crop.cut]
     inside_values = values[crop.inner.view(np.bool_)]
     inside, spread = float(np.median(inside_values)), float(inside_values.std())
@@ -269,10 +268,16 @@ def _mask_facts(crop: MaskRegion, grey: NDArray[np.uint8]) -> MaskFacts:
         share=crop.area / (height * width),
         place=dominant_ninth(whole), half_x=half_x, half_y=half_y,
         x0=crop.x0 / width, y0=crop.y0 / height, x1=(crop.x1 + 1) / width, y1=(crop.y1 + 1) / height,
-        borders=tuple(borders), pieces=crop.pieces, main_share=float(crop.sizes.max() / crop.area), holes=crop.holes,
-        outline=_outline(crop), inside=inside, spread=spread, level=level_of(inside), tone=tone, clear_edge=clear,
-        even=even,
+        borders=_touched(crop.mask), pieces=crop.pieces, main_share=float(crop.sizes.max() / crop.area),
+        holes=crop.holes, outline=_outline(crop), inside=inside, spread=spread, level=level_of(inside), tone=tone,
+        clear_edge=clear, even=even,
     )  # fmt: skip
+
+
+def _touched(part: NDArray[Any]) -> tuple[str, ...]:
+    """Sides on which a part of the mask has three pixels or more."""
+    lines = zip(SIDES, (part[:, 0], part[:, -1], part[0], part[-1]), strict=True)
+    return tuple(side for side, line in lines if np.count_nonzero(line) >= 3)
 
 
 def _outline(crop: MaskRegion) -> str:
@@ -313,6 +318,9 @@ def _click_facts(click: Any, grey: NDArray[np.uint8], crop: MaskRegion | None, m
         facts["piece_share"] = float(crop.sizes[crop.labels[row, column] - 1] / crop.area)
         across = (x + 0.5 - crop.x0) / (crop.x1 + 1 - crop.x0), (y + 0.5 - crop.y0) / (crop.y1 + 1 - crop.y0)
         facts["side"] = where_text(*across)
+        ninth = ninths(crop.mask.view(np.uint8))[NINTHS.index(facts["place"])]
+        # The ninth's other sides lie inside the image.
+        facts["borders"] = tuple(side for side in _touched(ninth) if side in facts["place"].split())
         return ClickFacts(**facts)
     facts["in_hole"] = within and bool(crop.gaps[row, column])
     ys, xs = np.nonzero(crop.rim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ibisagent.engine.language.naming import Phrase, modality_phrase
+from ibisagent.engine.language.naming import Phrase, modality_phrase, with_article
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +99,7 @@ def _change_words(change: ChangeFacts) -> str | None:
     size = abs(change.percent)
     if change.kind == "shrank":
         if size >= 85:
-            return "to a small rest"
+            return "to a small remnant"
         return f"by about {size if size < 10 else 5 * round(size / 5)} %"
     if size > 130:
         return "to well over twice its size"
@@ -121,8 +121,7 @@ def slots_of(facts: Facts, moment: Moment, phrase: Phrase, rng: np.random.Genera
         "given_word": "given" if moment.given and moment.previous_action is None else "present",
         **{word: plural if phrase.plural else word for word, plural in _VERBS.items()},
     }  # fmt: skip
-    kind = slots["image"]
-    slots["a_image"] = f"an {kind}" if kind[0] in "aeioAEIO" or kind.startswith(("MR", "X-", "ultra")) else f"a {kind}"
+    slots["a_image"] = with_article(slots["image"])
     slots["The"] = slots["the"][0].upper() + slots["the"][1:]
     image, mask, change = facts.image, facts.mask, facts.change
     if image.bright_place:
@@ -161,9 +160,9 @@ def _click_slots(
     slots["tone"] = _tone(click.level, is_gray)
     # Where a contrast is clear, it says more than the grey value: a brown spot on bright skin is dark.
     if click.against_around == "darker" and click.level != "dark":
-        slots["tone"] = "darker"
+        slots["tone"] = "comparatively dark"
     if click.against_around == "brighter" and click.level != "bright":
-        slots["tone"] = "brighter"
+        slots["tone"] = "comparatively bright"
     if click.against_around in ("brighter", "darker"):
         slots["against_around"] = click.against_around
     if click.against_mask in ("brighter", "darker"):
@@ -186,10 +185,8 @@ def _click_slots(
         if past:
             slots["end"] = end
             slots["end_at"] = _up_to(_WIDTHS if click.side in ("left", "right") else _HEIGHTS, value)
-    if click.inside and mask is not None:
-        for side in mask.borders:
-            if side in click.place.split():
-                slots["click_border"] = f"{side} edge of the image"
+    if click.borders:
+        slots["click_border"] = f"{click.borders[0]} edge of the image"
 
 
 def _mask_slots(slots: dict[str, str], mask: MaskFacts, is_gray: bool, rng: np.random.Generator) -> None:
@@ -219,7 +216,11 @@ def flags_of(facts: Facts, moment: Moment) -> frozenset[str]:
     flags.add("no_mask" if mask is None else "has_mask")
     tests: dict[str, bool] = {
         "given": moment.given, "start": moment.previous_action is None, "after_undo": before == "undo",
-        "after_discard": before == "discard", "click_before": before in ("click", "box"), "index": moment.index >= 3,
+        "after_discard": before == "discard", "click_before": before in ("click", "box"),
+        "first": moment.index == 0, "after_empty": mask is None and before in ("click", "box"),
+        "undid_all": before == "undo" and change is not None and change.kind == "gone",
+        # A discarded mask leaves None behind: then the step before the last one was no click.
+        "several": moment.index >= 2 and before in ("click", "box") and moment.previous_mask is not None,
     }  # fmt: skip
     if click is not None:
         tests |= {
@@ -229,7 +230,7 @@ def flags_of(facts: Facts, moment: Moment) -> frozenset[str]:
             "alike": click.against_mask == "alike", "unlike": click.against_mask in ("brighter", "darker"),
             "edge": click.near == "edge", "away": click.near == "away",
             "island": click.inside is True and click.piece_share < 0.45,
-            "click_border": False,
+            "click_border": bool(click.borders),
         }  # fmt: skip
     if mask is not None:
         tests |= {

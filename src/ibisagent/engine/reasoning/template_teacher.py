@@ -55,7 +55,7 @@ class TemplateTeacher:
         facts = measure(moment)
         phrase = _phrase(moment.name, rng)
         slots = slots_of(facts, moment, phrase, rng)
-        flags = flags_of(facts, moment) | ({"click_border"} if "click_border" in slots else set())
+        flags = flags_of(facts, moment)
         plans = library().plans[_plan(moment)]
         plan = list(plans[int(rng.integers(len(plans)))])
         hint = _hint(moment)

@@ -86,6 +86,13 @@ def test_a_mask_that_fills_the_image_touches_every_edge(make_moment: Make) -> No
     assert (facts.share, facts.tone, facts.place) == (1.0, "", None)
 
 
+def test_the_edges_near_a_click_are_those_of_its_own_ninth(make_moment: Make) -> None:
+    mask = square(0, 0, 20, 30) | square(0, 20, 100, 30)
+    for x, y, borders in ((0.1, 0.1, ("left", "upper")), (0.5, 0.25, ()), (0.9, 0.25, ("right",)), (0.5, 0.5, ())):
+        facts = measure(make_moment("excess", mask=mask, action=click(x, y))).click
+        assert facts is not None and facts.borders == borders
+
+
 def test_halves_and_ninths(make_moment: Make) -> None:
     facts = measure(make_moment(mask=square(60, 5, 95, 95))).mask
     assert facts is not None and (facts.half_x, facts.half_y) == ("right", "")

@@ -186,6 +186,81 @@ def test_plural_targets(make_moment: Make) -> None:
     assert any("lungs are covered" in text for text in said)
 
 
+def square(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((100, 100), np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_an_uncertain_end_speaks_of_several_clicks_only_after_several(make_moment: Make) -> None:
+    several = re.compile(r"More clicks|Going on|closer|these clicks|more than once")
+    before = {"previous_mask": square(40, 40, 60, 55), "previous_action": click(0.5, 0.5)}
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"index": 2, **before}, True),
+        ({"index": 1, **before}, False),
+        ({"index": 0}, False),
+        ({"index": 2, "given": True, **before, "previous_mask": None}, False),  # discard, one click
+    ]
+    for changes, may in cases:
+        moment = make_moment("rough", **changes)
+        texts = thoughts(moment, 60)
+        assert any(several.search(text) for text in texts) == may
+        for text in texts:
+            assert "without a better outline" not in text and verify(text, moment) == [], text
+
+
+def test_a_fit_is_said_soberly_and_in_many_ways() -> None:
+    judged = " ".join(s.text for part in ("fits_judge", "fits_do") for s in library().phrases[part])
+    assert len(library().phrases["fits_judge"]) >= 8
+    assert not re.search(r"closely|hardly|exactly|perfect|nothing|little besides|completely", judged)
+
+
+def test_a_click_that_gave_no_mask_is_not_a_first_click(make_moment: Make) -> None:
+    empty = np.zeros((100, 100), np.bool_)
+    for intent in ("start", "missed", "wrong"):
+        for previous in (None, square(40, 40, 60, 60)):
+            moment = make_moment(intent, mask=empty, previous_mask=previous, previous_action=click(0.2, 0.2))
+            texts = thoughts(moment, 60)
+            assert not any(re.search(r"[Ff]irst click|yet|so far|begin|I start", text) for text in texts)
+            assert any("gave no mask" in text for text in texts) == (previous is None)
+            assert any(re.search("any more|took all", text) for text in texts) == (previous is not None)
+            assert len(set(texts)) >= 25
+            for text in texts:
+                assert verify(text, moment) == [], text
+    assert any("My first click" in text for text in thoughts(make_moment("start", index=0)))
+
+
+def test_the_picture_is_bare_again_only_where_something_was_green(make_moment: Make) -> None:
+    for previous, said in ((np.zeros((100, 100), np.bool_), False), (square(40, 40, 60, 60), True)):
+        moment = make_moment("start", index=2, previous_mask=previous, previous_action=UndoAction())
+        assert any("bare again" in text for text in thoughts(moment, 80)) == said
+
+
+def test_a_mask_cut_in_two_brought_nothing_up(make_moment: Make) -> None:
+    whole, cut = square(20, 40, 80, 60), square(20, 40, 45, 60) | square(55, 40, 80, 60)
+    for before, after, came in ((whole, cut, False), (square(20, 40, 45, 60), cut, True)):
+        moment = make_moment("undo", mask=after, previous_mask=before, previous_action=click(0.5, 0.5, came))
+        texts = thoughts(moment, 60)
+        assert any("brought up a separate piece" in text for text in texts) == came
+        assert any("in more separate pieces" in text for text in texts) != came
+
+
+def test_the_edge_of_the_image_is_named_where_the_mask_reaches_it_near_the_click(make_moment: Make) -> None:
+    # Touches the upper edge on the left, and has its clicked part on the right, away from the edge.
+    mask = square(0, 0, 20, 30) | square(0, 20, 100, 30)
+    for x, said in ((0.9, False), (0.1, True)):
+        texts = " ".join(thoughts(make_moment("excess", mask=mask, action=click(x, 0.25, False)), 200))
+        assert ("as far as the upper edge" in texts or "as far as the left edge" in texts) == said
+
+
+def test_tones_are_no_bare_comparatives(make_moment: Make) -> None:
+    assert not re.search(r"\ba (?:brighter|darker) area(?! like)", " ".join(thoughts(make_moment("start"), 80)))
+    pixels = np.full((100, 100, 3), 100, np.uint8)
+    pixels[46:54, 46:54] = 150
+    texts = " ".join(thoughts(make_moment("start", pixels=pixels), 80))
+    assert "a comparatively bright area" in texts and "a brighter area" not in texts
+
+
 def test_answers(make_moment: Make) -> None:
     rng = np.random.default_rng(0)
     for intent in ("fits", "rough", "absent"):
