@@ -12,36 +12,15 @@ import numpy as np
 
 from ibisagent.engine.language.instructions import Instruction, Split, draw_phrase, fill
 from ibisagent.engine.language.naming import target_phrases
-from ibisagent.engine.language.templates import DECEPTIVE, placeholders
+from ibisagent.engine.language.templates import DECEPTIVE
 
-__all__ = ["HINTS", "PICTURE_PLACES", "Hint", "draw_deceptive", "picture_place"]
+__all__ = ["HINTS", "Hint", "draw_deceptive"]
 
 Hint = Literal["wrong_place", "false_error", "false_mask"]
 
 HINTS: tuple[Hint, ...] = ("wrong_place", "false_error", "false_mask")
 """``wrong_place``: the target is said to be where it is not. ``false_error``: a given mask that fits is said to be
 wrong. ``false_mask``: a good mask is said to be there, though none is shown."""
-
-PICTURE_PLACES: tuple[tuple[str, ...], ...] = tuple(
-    tuple(f"{place} of the image" for place in row)
-    for row in (
-        ("upper left", "upper middle", "upper right"),
-        ("left part", "centre", "right part"),
-        ("lower left", "lower middle", "lower right"),
-    )
-)
-"""Three rows of three places of a picture, as ``{place}`` says them."""
-
-
-def picture_place(x: float, y: float) -> str:
-    """The place of a point.
-
-    Parameters
-    ----------
-    x, y
-        In [0, 1], origin top-left.
-    """
-    return PICTURE_PLACES[min(int(y * 3), 2)][min(int(x * 3), 2)]
 
 
 def draw_deceptive(
@@ -67,8 +46,8 @@ def draw_deceptive(
     hint
         What is false; it becomes the instruction's category.
     place
-        Where the target is said to be or the mask to be wrong, for example ``"upper left of the image"``: the caller
-        has made sure that it is false. Needed for ``wrong_place``; without one, ``false_error`` names no place.
+        Where the target is said to be, for example ``"upper left quarter of the image"``: the caller has made sure that
+        it is false. Needed for ``wrong_place``; the other hints name none.
     split
         ``"train"`` or ``"test"``; their templates do not overlap.
     extended
@@ -86,10 +65,10 @@ def draw_deceptive(
     where = None if place is None else " ".join(place.split()).removeprefix("the ")
     if hint == "wrong_place" and not where:
         raise ValueError("a wrong place has to be given")
-    phrases = target_phrases(target, extended=extended)
+    phrases = target_phrases(target, extended=extended, modality=modality)
     rng = rng_or_seed if isinstance(rng_or_seed, np.random.Generator) else np.random.default_rng(rng_or_seed)
     template_at, share, synonym_at = rng.random(3)
-    templates = [t for t in DECEPTIVE[hint][split] if where or "place" not in placeholders(t)]
+    templates = DECEPTIVE[hint][split]
     template = templates[int(template_at * len(templates))]
     phrase = draw_phrase(phrases, share, synonym_at)
     return Instruction(fill(template, phrase, modality, place=where or None), hint)

@@ -182,8 +182,8 @@ def draw_instruction(
     extended
         Whether the target may be called by all phrases of the ontology, lay ones too.
     history
-        What happened before, for refining templates that speak of it; None lets them say no more than that there is a
-        mask.
+        What happened before, for refining templates that speak of it; None is a mask that was given, and no click yet
+        (the core library, which knows no history, says only that there is a mask).
     extra
         More templates by category (see :func:`~ibisagent.engine.language.template_writer.write_templates`), for
         ``split="train"`` only; categories that `stage` has not are left out.
@@ -198,11 +198,13 @@ def draw_instruction(
         templates = {name: (*own, *extra.get(name, ())) for name, own in templates.items()}
     if category is not None and category not in templates:
         raise ValueError(f"no category {category!r} in stage {stage!r}; choose from {', '.join(templates)}")
-    phrases = target_phrases(target, extended=extended)
+    phrases = target_phrases(target, extended=extended, modality=modality)
     rng = rng_or_seed if isinstance(rng_or_seed, np.random.Generator) else np.random.default_rng(rng_or_seed)
     # Always the same number of draws, so that a generator shared by many calls stays in step.
     which, template_at, share, synonym_at = rng.random(4)
     name = category or list(templates)[int(which * len(templates))]
     template = templates[name][int(template_at * len(templates[name]))]
     phrase = draw_phrase(phrases, share, synonym_at)
+    if history is None and stage == "refine" and library == "full":
+        history = History(clicks=0, given=True)
     return Instruction(fill(template, phrase, modality, history=history, library=library), name)

@@ -55,12 +55,13 @@ The shipped models know these; :func:`target_phrases` gives those of the ontolog
 
 # Words whose ending misleads: the first look plural and are not, the second are plural without an s.
 _SINGULAR_IN_S = frozenset(
-    "abscess ascites atlas axis biceps diabetes iris lens mass os pancreas pelvis penis plexus pons process "
-    "psoas pus sinus stenosis thrombus thymus triceps uterus anus bronchus calculus corpus fundus hippocampus "
+    "abscess ascites atlas axis biceps caries deferens dens diabetes gas herpes iliopsoas iris lens mass os pancreas "
+    "pelvis penis plexus pons process psoas pus quadriceps sinus stapes stenosis thrombus thymus triceps uterus vas "
+    "anus bronchus calculus corpus fundus hippocampus "
     "hypothalamus thalamus humerus meniscus nucleus radius rectus sarcoidosis virus".split()
 )
 _PLURAL_ELSE = frozenset(
-    "alveoli atria bronchi bacteria calculi diverticula drusen feet foci fungi ganglia gyri hippocampi lacunae "
+    "alveoli atria bronchi bacteria calculi corpora diverticula drusen feet foci fungi ganglia gyri hippocampi lacunae "
     "larvae menisci metastases mitochondria nuclei ova septa sulci teeth thalami vertebrae villi viscera".split()
 )
 # The noun that carries the number stands before these words: "nuclei of the cells", "tumor in the lung".
@@ -99,7 +100,7 @@ def _without_article(name: str) -> str:
     return text
 
 
-def target_phrases(target: str, *, extended: bool = False) -> tuple[Phrase, ...]:
+def target_phrases(target: str, *, extended: bool = False, modality: str | None = None) -> tuple[Phrase, ...]:
     """All ways to say a target, its own name first.
 
     Parameters
@@ -109,6 +110,8 @@ def target_phrases(target: str, *, extended: bool = False) -> tuple[Phrase, ...]
         one phrase, themselves.
     extended
         Whether to add the synonyms and lay terms of the ontology to those of :data:`SYNONYMS`.
+    modality
+        Of the picture, if known: a name that may mean another structure there gets none of the ontology's.
 
     Raises
     ------
@@ -120,6 +123,8 @@ def target_phrases(target: str, *, extended: bool = False) -> tuple[Phrase, ...]
         raise ValueError("a target needs a name")
     phrases = [Phrase(text, is_plural(text)) for text in (name, *SYNONYMS.get(name.lower(), ()))]
     known = concept(name) if extended else None
+    if known is not None and known.is_ambiguous(name, modality):
+        known = None
     if known is not None and name.lower() in (known.name.lower(), *(p.lower() for p in (*known.synonyms, *known.lay))):
         # A narrower name ("kidney" of "kidneys") keeps to itself: its concept's phrases may say more.
         said = {p.text.lower() for p in phrases}
@@ -183,11 +188,13 @@ def modality_phrase(modality: str | None, *, core: bool = False) -> str:
 
 # Letters whose names begin with a vowel: "an MRI scan".
 _VOWEL_LETTERS = frozenset("AEFHILMNORSX")
+# Abbreviations that are read as words: "a SPECT scan".
+_READ_AS_WORDS = frozenset(("SPECT", "FLAIR", "HASTE", "MIP", "SPAIR", "STIR"))
 
 
 def with_article(phrase: str) -> str:
     """A noun phrase with its indefinite article: ``"an MRI scan"``, ``"a CT scan"``, ``"an image"``."""
-    first = phrase.split()[0].split("-")[0]
-    spelt = first.isupper()  # of one letter, too: X-ray
+    first = phrase.split()[0].replace("/", "-").split("-")[0]
+    spelt = first.isupper() and first not in _READ_AS_WORDS  # of one letter, too: X-ray
     vowel = first[0] in _VOWEL_LETTERS if spelt else first[0].lower() in "aeiou"
     return f"{'an' if vowel else 'a'} {phrase}"

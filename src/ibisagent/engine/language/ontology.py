@@ -120,6 +120,8 @@ class Concept:
     regions
         Of the body: ``"head"``, ``"neck"``, ``"chest"``, ``"abdomen"``, ``"pelvis"``, ``"limb"``, ``"eye"``,
         ``"skin"``, ``"tissue"`` (under a microscope); empty is anywhere.
+    ambiguous
+        Pictures in which the bare name may mean another structure (*ventricles* of the heart in an echocardiogram).
     laterality
         ``"left"`` or ``"right"`` (the patient's), else None.
     plural
@@ -138,6 +140,7 @@ class Concept:
     modalities: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
     laterality: Literal["left", "right"] | None = None
     plural: bool | None = None
     implicit: Mapping[Aspect, tuple[Description, ...]] = field(default_factory=dict, hash=False)
@@ -147,6 +150,10 @@ class Concept:
         known = modality_name(modality)
         everything = (d for aspect in self.implicit.values() for d in aspect)
         return tuple(d for d in everything if not d.modalities or known in d.modalities)
+
+    def is_ambiguous(self, name: str, modality: str | None) -> bool:
+        """Whether this name of the concept may mean another structure in a picture of this modality."""
+        return modality_name(modality) in self.ambiguous and words_of(name) == words_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class Mention:
 
 
 def _concept(row: Mapping[str, Any]) -> Concept:
-    lists = ("synonyms", "lay", "narrower", "adjectives", "part_of", "kind_of", "modalities", "unsure", "regions")
+    lists = "synonyms lay narrower adjectives part_of kind_of modalities unsure regions ambiguous".split()
     implicit: dict[Aspect, tuple[Description, ...]] = {}
     for aspect, items in row.get("implicit", {}).items():
         implicit[aspect] = tuple(
@@ -354,9 +361,15 @@ def possible_in(name: str, modality: str | None) -> bool | None:
     return kind in one.modalities
 
 
+def _is_unborn(one: Concept) -> bool:
+    return not _UNBORN.isdisjoint((one.name, *_above(one.name)))
+
+
 _CHAIN = ("head", "neck", "chest", "abdomen", "pelvis")
 _SECTIONAL = ("CT", "MRI", "PET")
-_NARROW = ("Ultrasound", "Endoscopy", "X-ray", "Mammography")
+# Not X-ray: films of a whole infant or a whole spine are common.
+_NARROW = ("Ultrasound", "Endoscopy", "Mammography")
+_UNBORN = frozenset(("fetus", "placenta"))
 
 
 def possible_beside(name: str, shown: Iterable[str], modality: str | None, view: str | None = None) -> bool | None:
@@ -369,7 +382,8 @@ def possible_beside(name: str, shown: Iterable[str], modality: str | None, view:
     shown
         Structures that the picture is known to show.
     modality, view
-        Of the picture. Sections count as one region only where the view is ``"axial"``.
+        Of the picture. Sections count as one region only where the view is ``"axial"``. X-ray pictures may show a whole
+        body, and those of an unborn child its whole body beside its mother's: there only the modality counts.
 
     Returns
     -------
@@ -386,10 +400,19 @@ def possible_beside(name: str, shown: Iterable[str], modality: str | None, view:
     places = {place for place in one.regions if place in _CHAIN}
     if not places or len(places) < len(one.regions) or len(places) > 2:
         return by_modality
-    for other in shown:
-        there = _without_qualifier(other)
+    if one.is_ambiguous(name, modality):
+        return by_modality
+    beside = [
+        there
+        for there, other in ((_without_qualifier(other), other) for other in shown)
+        if there is not None and not there.is_ambiguous(other, modality)
+    ]
+    if any(_is_unborn(there) for there in (one, *beside)):
+        # A child in the womb has a brain and a heart of its own.
+        return by_modality
+    for there in beside:
         # Structures that are found in many places tell nothing of where the picture was taken.
-        if there is None or not there.regions or len(there.regions) > 2 or not set(there.regions) <= set(_CHAIN):
+        if not there.regions or len(there.regions) > 2 or not set(there.regions) <= set(_CHAIN):
             continue
         gap = min(abs(_CHAIN.index(a) - _CHAIN.index(b)) for a in places for b in there.regions)
         if gap >= 2:

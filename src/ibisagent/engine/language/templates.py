@@ -7,7 +7,7 @@ should be the understanding of a sentence, not the memory of it. Placeholders
 ``{the}`` "the left lung" · ``{name}`` "left lung" · ``{Name}`` "Left lung" · ``{image}`` "CT scan" ·
 ``{an_image}`` "a CT scan" · ``{is}`` is/are · ``{has}`` has/have · ``{does}`` does/do · ``{it}`` it/them ·
 ``{its}`` its/their · ``{s}`` the ending of a verb, as in "end{s}" · in refining ones ``{mask}`` "mask after two clicks"
-and ``{Done}`` "Two clicks have been made so far" · in deceptive ones ``{place}`` "upper left of the image".
+and ``{Done}`` "Two clicks have been made so far" · in those of a wrong place ``{place}`` "upper left of the image".
 """
 
 from __future__ import annotations

@@ -65,6 +65,11 @@ def test_what_gives_a_name_away(text: str, target: str, given: bool) -> None:
     assert gives_away(text, target) is given
 
 
+def test_descriptions_keep_to_the_pictures_they_are_right_for() -> None:
+    assert concepts()["ventricles"].descriptions("Ultrasound") == (), "those of the heart have the same name"
+    assert not any("pale" in d.text for d in concepts()["optic disc"].descriptions("OCT"))
+
+
 def test_frames() -> None:
     assert len(IMPLICIT["train"]) >= 12 and len(IMPLICIT["test"]) >= 4
     seen: list[str] = []

@@ -219,8 +219,23 @@ def test_extended_phrases_are_drawn_only_when_asked_for() -> None:
 def test_indefinite_articles() -> None:
     said = ["MRI scan", "MR image", "X-ray image", "OCT image", "image", "ultrasound image", "endoscopy image"]
     assert [with_article(p) for p in said] == [f"an {p}" for p in said]
-    said = ["CT scan", "PET scan", "histology image", "fundus photograph", "mammogram"]
+    said = ["CT scan", "PET scan", "histology image", "fundus photograph", "mammogram", "SPECT image", "SPECT/CT scan"]
     assert [with_article(p) for p in said] == [f"a {p}" for p in said]
+
+
+def test_a_refining_sentence_without_history_speaks_of_the_given_mask() -> None:
+    kwargs = {"stage": "refine", "category": "whats_next"}
+    texts = {s: draw_instruction("spleen", "CT", s, **kwargs).text for s in range(200)}  # type: ignore[arg-type]
+    for seed, text in texts.items():
+        assert text == draw_instruction("spleen", "CT", seed, history=History(), **kwargs).text  # type: ignore[arg-type]
+    said = " ".join(texts.values())
+    assert "given mask" in said and "A mask was loaded" in said
+
+
+def test_a_name_of_two_structures_keeps_to_itself() -> None:
+    assert len(target_phrases("ventricles", extended=True, modality="MRI")) > 3
+    assert target_phrases("ventricles", extended=True, modality="echocardiography") == (Phrase("ventricles", True),)
+    assert len(target_phrases("brain ventricles", extended=True, modality="Ultrasound")) > 3
 
 
 def test_number_and_articles() -> None:
@@ -245,6 +260,7 @@ def test_plural(name: str) -> None:
     [
         *("left lung", "pancreas", "largest nucleus", "uterus", "tumor in the lungs", "breast mass", "gray matter"),
         *("pelvis", "CSF", "white and gray matter", ""),
+        *("iliopsoas", "left iliopsoas", "caries", "bowel gas", "vas deferens"),
     ],
 )
 def test_singular(name: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibisagent.engine.language.naming import SYNONYMS, modality_phrase
+from ibisagent.engine.language.naming import SYNONYMS, modality_phrase, target_phrases
 from ibisagent.engine.language.ontology import (
     MODALITIES,
     Concept,
@@ -84,6 +84,26 @@ def test_core_synonyms_are_the_same_structures() -> None:
             found = concept(other)
             assert found is not None and found.name == (other if other in GENERIC else name), other
             assert related(found.name, name)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("calvaria", "skull"),
+        ("mammary gland", "breast"),
+        ("bony pelvis", "pelvic bone"),
+        ("tumor stroma", "stroma"),
+        ("skin cancer", "skin lesion"),
+        ("macular edema", "cystoid macular edema"),
+        ("ischemic lesion", "stroke lesion"),
+        ("tumor core", "brain tumor core"),
+        ("LV cavity", "left ventricle"),
+        ("internal jugular vein", "jugular vein"),
+    ],
+)
+def test_what_is_another_structure_is_understood_and_not_said(said: str, name: str) -> None:
+    assert concept(said) is concepts()[name]
+    assert said not in {p.text for p in target_phrases(name, extended=True)}
 
 
 def test_names_of_public_sets_are_known() -> None:
@@ -239,6 +259,26 @@ def test_possible_agrees_with_what_nano_never_calls_absent() -> None:
         ("gizmo", "CT", None),
         ("largest gland", "Histology", True),
         ("leftmost nucleus", "MRI", False),
+        ("muscle", "Mammography", True),
+        ("skin", "Mammography", True),
+        ("soft tissue", "Mammography", True),
+        ("hematoma", "Mammography", None),
+        ("necrosis", "Mammography", None),
+        ("body", "Mammography", None),
+        ("nevus", "Fundus photography", None),
+        ("melanoma", "Fundus photography", None),
+        ("melanoma", "PET", None),
+        ("placenta", "Endoscopy", None),
+        ("fetus", "Endoscopy", None),
+        ("meniscus", "Endoscopy", None),
+        ("cartilage", "Endoscopy", None),
+        ("kidney tumor", "Endoscopy", None),
+        ("glandular tissue", "CT", None),
+        ("colon tumor", "X-ray", None),
+        ("connective tissue", "MRI", None),
+        ("lung tumor", "Fluorescence microscopy", None),
+        ("brain tumor", "Fluorescence microscopy", None),
+        ("breast lesion", "Fluorescence microscopy", None),
     ],
 )
 def test_possible_in(name: str, modality: str | None, answer: bool | None) -> None:
@@ -264,6 +304,14 @@ def test_modality_spellings() -> None:
         ("cell nuclei", ["lungs"], "CT", "axial", False),
         ("bladder", ["heart"], "Ultrasound", None, False),
         ("gizmo", ["heart"], "CT", "axial", None),
+        ("brain", ["fetal head"], "Ultrasound", None, True),
+        ("cerebellum", ["fetus", "bladder"], "Ultrasound", None, True),
+        ("heart", ["placenta"], "Ultrasound", None, True),
+        ("fetal head", ["heart"], "Ultrasound", None, True),
+        ("skull", ["lungs", "pelvic bone"], "X-ray", None, True),
+        ("ventricles", ["heart"], "Ultrasound", None, True),
+        ("heart", ["ventricles"], "Ultrasound", None, True),
+        ("brain ventricles", ["heart"], "Ultrasound", None, False),
     ],
 )
 def test_possible_beside(name: str, shown: list[str], modality: str, view: str | None, answer: bool | None) -> None:

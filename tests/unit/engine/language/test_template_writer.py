@@ -86,6 +86,18 @@ def test_what_is_no_template(text: str, category: str, reason: str) -> None:
     assert found is not None and reason in found
 
 
+def test_the_library_is_known_unless_another_is_given() -> None:
+    held_out = all_templates("start", "test")["polite"][3]
+    for category in ("polite", "direct"):
+        found = check_template(held_out, category)
+        assert found is not None and found.startswith("nearly the same as")
+    trained = all_templates("start", "train")["polite"][3]
+    assert check_template(trained, "polite") is not None
+    assert check_template(held_out, "polite", known=()) is None
+    assert check_template(GOOD[0], "direct") is None
+    assert check_template(GOOD[0], "direct", known=[GOOD[0]]) is not None
+
+
 def test_history_belongs_to_refining_categories() -> None:
     assert check_template("{Done}; from the {mask}, work towards {the}.", "improve_correct") is None
 
@@ -93,7 +105,7 @@ def test_history_belongs_to_refining_categories() -> None:
 def test_the_library_passes_its_own_checks() -> None:
     for category, templates in all_templates().items():
         for template in templates:
-            assert check_template(template, category) is None, template
+            assert check_template(template, category, known=()) is None, template
 
 
 @pytest.mark.parametrize(("category", "count"), [("nonsense", 3), ("direct", 0)])
