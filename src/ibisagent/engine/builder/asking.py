@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ibisagent.engine.builder.config import SynthesisConfig
     from ibisagent.engine.sources.sample import Sample
 
-__all__ = ["AbsentNames", "Asker", "absent_names"]
+__all__ = ["AbsentNames", "Asker", "absent_names", "pick_name"]
 
 
 NEUTRAL = ("check_verify", "whats_next")
@@ -133,3 +133,11 @@ def absent_names(
             and not any(related(name, other) for other in present)
         ]
     return AbsentNames(known, foreign)
+
+
+def pick_name(names: Sequence[str], rng: np.random.Generator) -> str:
+    """One of some names, drawn by their last word first: eight kinds of nucleus do not crowd out one aorta."""
+    nouns = sorted({name.split()[-1] for name in names})
+    noun = nouns[int(rng.integers(len(nouns)))]
+    members = [name for name in names if name.split()[-1] == noun]
+    return members[int(rng.integers(len(members)))]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ibisagent import __version__
 from ibisagent.actions import DIALECTS
-from ibisagent.engine.builder.asking import Asker, absent_names
+from ibisagent.engine.builder.asking import Asker, absent_names, pick_name
 from ibisagent.engine.expert import Expert
 from ibisagent.engine.record import Reasoner, record_walk
 from ibisagent.engine.rows import image_row, prompt_row, question_rows, sft_row
@@ -224,7 +224,8 @@ class _Maker:
                 if not pool:
                     self._drop("", "absent", "no_absent_name", None)
                     continue
-                name = pool.pop(int(rng.integers(len(pool))))
+                name = pick_name(pool, rng)
+                pool.remove(name)
                 subject = Subject(self.image, name, None, tuple(self.labelled.masks.values()))
                 if table == "sft":
                     self._trajectory(subject, "absent")
