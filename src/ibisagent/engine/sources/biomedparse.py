@@ -10,8 +10,8 @@ and the same for ``test``. Any folder with a ``_mask`` folder beside it is read,
 the JSON does not name are found too; a mask's target is what its name says. One data set, or a folder of data sets
 (then keys begin with the data set's folder).
 
-The sentences become the sample's instructions for the target. Nothing tells the patient: give ``group=PATTERN``,
-because the slices of one volume are many images here.
+The sentences become the sample's instructions for the target. Nothing tells the patient, and the slices of one volume
+are many images here: where a folder's name is no split, ``group=PATTERN`` or ``split=`` must be given.
 """
 
 from __future__ import annotations
@@ -98,14 +98,18 @@ class BiomedParseSource:
         Raises
         ------
         InputError
-            If no folder with a ``_mask`` folder beside it is there, or an option is wrong.
+            If no folder with a ``_mask`` folder beside it is there, an option is wrong, or neither the folders nor the
+            options say a split or which images are of one patient.
         """
         given = Options("biomedparse", options, common=("name", "modality", "view", "licence", "split", "group"))
         root = Path(path).absolute()
         folders = tuple(sorted(_image_folders(root))) if root.is_dir() else ()
         if not folders:
             raise InputError(f"{display_name(path)}: no folder train/ with train_mask/ beside it; check the path")
-        return cls(root, folders, given.common(root.name))
+        common = given.common(root.name)
+        if any(_split(folder) is None for folder in folders):
+            common.check_patients()
+        return cls(root, folders, common)
 
     @property
     def name(self) -> str:
@@ -214,7 +218,7 @@ class BiomedParseSource:
                 tuple(targets),
                 stem=_stem(name),
                 modality=modality,
-                split=_SPLITS.get(folder.rpartition("/")[2].lower()),
+                split=_split(folder),
                 instructions={
                     target: tuple(image.instructions[target]) for target in targets if image.instructions.get(target)
                 },
@@ -234,6 +238,10 @@ def _image_folders(root: Path) -> Iterator[str]:
         for name in here:
             yield (Path(parent) / name).relative_to(root).as_posix()
         folders[:] = [n for n in folders if n not in here and n.removesuffix(_MASK) not in here and n[:1] != "."]
+
+
+def _split(folder: str) -> str | None:
+    return _SPLITS.get(folder.rpartition("/")[2].lower())
 
 
 def _stem(name: str) -> str:

@@ -162,7 +162,7 @@ class CocoSource:
         Raises
         ------
         InputError
-            If the file or the folder is missing, or an option is wrong.
+            If the file or the folder is missing, an option is wrong, or there is neither ``group=`` nor ``split=``.
         """
         common = ("name", "modality", "view", "licence", "split", "group")
         given = Options("coco", options, extra=("images", "instances", "exhaustive"), common=common)
@@ -174,7 +174,9 @@ class CocoSource:
         if not images.is_dir():
             raise InputError(f"{display_name(images)}: no such folder; say with images=FOLDER where the images lie")
         name = f"{file.parent.name}-{file.stem}" if file.parent.name else file.stem
-        return cls(file, images, given.common(name), given.flag("instances"), given.flag("exhaustive"))
+        described = given.common(name)
+        described.check_patients()
+        return cls(file, images, described, given.flag("instances"), given.flag("exhaustive"))
 
     @property
     def name(self) -> str:

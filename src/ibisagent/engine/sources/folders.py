@@ -1,7 +1,8 @@
 """A folder of images and a folder of masks, paired by name: ``folders:ROOT?target=polyp`` or ``?labels=labels.json``.
 
 With ``target`` every nonzero pixel of a mask is that structure. With ``labels`` (``{"1": "liver"}``) a mask is a label
-map, which is read while listing, because only its pixels say which structures an image has; the image is not.
+map, which is read while listing, because only its pixels say which structures an image has; the image is not. Nothing says
+which images are of one patient, so ``group=`` or ``split=`` must be given.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class FoldersSource:
         Raises
         ------
         InputError
-            If a folder is missing, an option is wrong, or not exactly one of ``target`` and ``labels`` is given.
+            If a folder is missing, an option is wrong, not exactly one of ``target`` and ``labels`` is given, or neither
+            ``group`` nor ``split``.
         """
         given = Options("folders", options, extra=(*PAIR_OPTIONS, "labels", "exhaustive"))
         common = given.common(Path(path).absolute().name)
@@ -59,6 +61,7 @@ class FoldersSource:
             raise InputError(
                 "folders: say what the masks show, with target=NAME (one structure) or labels=FILE (numbers)"
             )
+        common.check_patients()
         labels = None if file is None else read_label_map(file)
         layout = PairLayout.from_options(path, given)
         return cls(layout, common, labels, given.flag("exhaustive"))

@@ -93,7 +93,7 @@ class InstancesSource:
         Raises
         ------
         InputError
-            If a folder is missing, an option is wrong, or there is no noun.
+            If a folder is missing, an option is wrong, there is no noun, or neither ``group`` nor ``split``.
         """
         common = ("name", "modality", "view", "licence", "split", "group")
         given = Options("instances", options, extra=(*PAIR_OPTIONS, "noun", "plural", "all"), common=common)
@@ -102,7 +102,9 @@ class InstancesSource:
             raise InputError("instances: say with noun=NAME what one object is, for example noun=nucleus&plural=nuclei")
         every = given.text("all") or given.text("plural") or f"{noun}s"
         layout = PairLayout.from_options(path, given)
-        return cls(layout, given.common(Path(path).absolute().name), clean_name(every), clean_name(noun))
+        described = given.common(Path(path).absolute().name)
+        described.check_patients()
+        return cls(layout, described, clean_name(every), clean_name(noun))
 
     @property
     def name(self) -> str:

@@ -170,7 +170,9 @@ class MecoVqaSource:
             name = self._class_of(mask) or named_phrase(sentence)
             if name is None:
                 shown = one_line(sentence, 120)
-                message = f"{item}: not exactly one known structure in '{shown}'; give classes=FILE, the class mapping of SA-Med2D"
+                message = (
+                    f"{item}: not exactly one known structure in '{shown}'; give SA-Med2D's class mapping, classes=FILE"
+                )
                 yield Fault(self.name, item, "bad_row", message)
                 continue
             if (name, mask) not in mine.masks:

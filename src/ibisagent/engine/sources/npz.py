@@ -5,7 +5,9 @@
 ``gts`` holds labels, which a labels file names (``labels=labels.json``), or a single structure (``target=NAME``), or
 the file's own ``text_prompts`` (the text-guided challenge of 2025: label -> sentence; ``instance_label`` 1 means that
 the labels count objects of one kind, which are then one structure). A sentence that names exactly one structure
-that the ontology knows gives its name, and stays as the sample's instruction; for all others there must be a labels file.
+that the ontology knows gives its name, and stays as the sample's instruction; for others there must be a labels file.
+
+A volume is a group of its own; nothing says which 2-D files are of one patient, so they need ``group=`` or ``split=``.
 
 ``text_prompts`` is pickled, and unpickling can run code that a file brings. So it is read only with ``allow_pickle=1``,
 and even then by a reader that makes plain values and NumPy arrays and nothing else.
@@ -186,10 +188,18 @@ class NpzSource:
         return self.options.name
 
     def samples(self) -> Iterator[Sample | Fault]:
-        """Samples by file and slice; keys are ``CT_0018.npz`` or ``CT_0018.npz#57``."""
+        """Samples by file and slice; keys are ``CT_0018.npz`` or ``CT_0018.npz#57``.
+
+        Raises
+        ------
+        InputError
+            At the first 2-D file, if neither a group pattern nor a split is given.
+        """
         for file in self.files:
             try:
                 yield from self._file(file)
+            except _NoPatientsError:
+                self.options.check_patients()
             except _Unusable as exc:
                 yield Fault(self.name, file, exc.code, one_line(exc, 1000))
             except InputError as exc:
@@ -211,6 +221,8 @@ class NpzSource:
             raise _Unusable(
                 "size_mismatch", f"{file}: gts is {labels_shape}, but imgs is {shape}; both must be of one size"
             )
+        if len(labels_shape) == 2 and self.options.group is None and self.options.split is None:
+            raise _NoPatientsError
         labels = with_labels.array("gts")
         if labels.dtype.kind not in "iub":
             raise _Unusable("unreadable", f"{file}: gts holds {labels.dtype}, not whole numbers; save it as integers")
@@ -307,6 +319,10 @@ class NpzSource:
             asked[name] = tuple(dict.fromkeys((*asked.get(name, ()), text)))
         # a sentence may mean one of two labels of a name only ("the larger cyst"): then it does not ask for both
         return named, {name: texts for name, texts in asked.items() if len(named[name]) == 1 or len(texts) == 1}
+
+
+class _NoPatientsError(Exception):
+    """A 2-D file, where nothing says which files are of one patient."""
 
 
 class _Unusable(InputError):

@@ -49,6 +49,22 @@ class CommonOptions:
     group: str | None = None
     target: str | None = None
 
+    def check_patients(self) -> None:
+        """Make sure that something says which samples belong together, for kinds whose files say neither that nor a split.
+
+        Otherwise each file would be a group of its own, and slices of one patient would fall into different splits.
+
+        Raises
+        ------
+        InputError
+            If neither a group pattern nor a split is given.
+        """
+        if self.group is None and self.split is None:
+            raise InputError(
+                f"{one_line(self.name)}: no patients and no splits are given; add group=REGEX (for example "
+                "group=(.*?)_\\d+$), group=(.*) if every file is a patient of its own, or split=train"
+            )
+
     def group_of(self, stem: str) -> str | None:
         """Patient or specimen of a file; None if no pattern was given.
 

@@ -140,6 +140,16 @@ def test_a_folder_of_data_sets(root: Path, listed: Any, png: Any) -> None:
     ]
 
 
+def test_folders_that_are_no_split_need_patients(root: Path, listed: Any, png: Any) -> None:
+    png(root / "all" / "p1_s1_CT_liver.png", IMAGE)
+    png(root / "all_mask" / "p1_s1_CT_liver_tumor.png", MASK)
+    with pytest.raises(InputError, match="no patients and no splits"):
+        open_source(f"biomedparse:{root}")
+    samples, faults = listed(f"biomedparse:{root}?split=val")
+    assert not faults and [s.split for s in samples] == ["val", "test", "train", "train"]
+    assert listed(f"biomedparse:{root}?group=(p.)_")[0][0].group == "p1"
+
+
 def test_no_layout_at_all(tmp_path: Path, png: Any) -> None:
     png(tmp_path / "train" / "a_CT_b.png", IMAGE)
     with pytest.raises(InputError, match="no folder train/ with train_mask/"):

@@ -146,7 +146,7 @@ def write(tmp_path: Path, png: Any) -> Any:
         }
         path = tmp_path / "set" / "train.json"
         path.write_text(json.dumps(file))
-        return f"coco:{path}"
+        return f"coco:{path}?split=train"
 
     return run
 
@@ -160,13 +160,13 @@ def test_objects_of_a_category_are_one_structure(write: Any, listed: Any, read: 
             {"segmentation": {"size": [40, 50], "counts": [40, 10, 1950]}, "category_id": 6, "image_id": 2},
         ]
     )
-    (a, b), faults = listed(spec + "?modality=Endoscopy")
+    (a, b), faults = listed(spec + "&modality=Endoscopy")
     assert not faults
     assert (a.key, a.names, a.absent, a.source) == ("a.png", ("polyp",), (), "set-train")
     assert (b.key, b.names, b.modality) == ("sub/b.png", ("ulcer",), "Endoscopy")
     assert np.array_equal(read(a).masks["polyp"], drawn(3, 4, 5, 6) | drawn(20, 4, 5, 6) | drawn(30, 30, 5, 5))
     assert np.array_equal(read(b).masks["ulcer"], drawn(1, 0, 1, 10))
-    assert [s.absent for s in listed(spec + "?exhaustive=1")[0]] == [("ulcer",), ("polyp",)]
+    assert [s.absent for s in listed(spec + "&exhaustive=1")[0]] == [("ulcer",), ("polyp",)]
 
 
 def test_images_without_annotations(write: Any, listed: Any, read: Any) -> None:
@@ -174,7 +174,7 @@ def test_images_without_annotations(write: Any, listed: Any, read: Any) -> None:
     samples, faults = listed(spec)
     assert [s.key for s in samples] == ["a.png"]
     assert [(f.item, f.code) for f in faults] == [("sub/b.png", "missing_mask")]
-    samples, faults = listed(spec + "?exhaustive=1")
+    samples, faults = listed(spec + "&exhaustive=1")
     assert not faults and samples[1].names == () and samples[1].absent == ("polyp", "ulcer")
     assert not read(samples[1]).masks
 
@@ -183,17 +183,17 @@ def test_single_objects_get_words_on_request(write: Any, listed: Any, read: Any)
     boxes = [box(5, 15, 4, 4), box(20, 2, 5, 5), box(40, 18, 6, 6), box(22, 30, 8, 8)]
     spec = write([{"segmentation": [points]} for points in boxes])
     assert listed(spec)[0][0].names == ("polyp",)
-    sample = listed(spec + "?instances=1&modality=Endoscopy")[0][0]
+    sample = listed(spec + "&instances=1&modality=Endoscopy")[0][0]
     assert sample.names == ()
     masks = read(sample).masks
     assert np.array_equal(masks["largest polyp"], drawn(22, 30, 8, 8))
     assert np.array_equal(masks["uppermost polyp"], drawn(20, 2, 5, 5))
     assert np.array_equal(masks["smallest polyp"], masks["leftmost polyp"])
-    assert set(masks) <= set(open_source(spec + "?instances=1&modality=Endoscopy").vocabulary()["Endoscopy"])
+    assert set(masks) <= set(open_source(spec + "&instances=1&modality=Endoscopy").vocabulary()["Endoscopy"])
     crowd = write([{"segmentation": [points], "iscrowd": int(n == 0)} for n, points in enumerate(boxes)])
-    assert list(read(listed(crowd + "?instances=1")[0][0]).masks) == ["polyp"]
+    assert list(read(listed(crowd + "&instances=1")[0][0]).masks) == ["polyp"]
     covering = write([{"segmentation": [points]} for points in [*boxes, box(4, 1, 44, 38)]])
-    assert list(read(listed(covering + "?instances=1")[0][0]).masks) == ["polyp"]
+    assert list(read(listed(covering + "&instances=1")[0][0]).masks) == ["polyp"]
 
 
 def test_every_fault_of_the_file_is_named(write: Any, listed: Any) -> None:
@@ -267,15 +267,15 @@ def test_a_category_with_a_broken_annotation_is_neither_absent_nor_drawn_in_part
     good = {"segmentation": [box(3, 4, 5, 6)]}
     spec = write([good, {**good, "category_id": 6}, broken, {**good, "image_id": 2}, {**broken, "image_id": 3}])
     # the third image is not there, the second has no broken annotation
-    (a, b), faults = listed(spec + "?exhaustive=1")
+    (a, b), faults = listed(spec + "&exhaustive=1")
     assert (a.names, a.absent) == (("ulcer",), ()) and (b.names, b.absent) == (("polyp",), ("ulcer",))
     assert len(faults) == 2 and list(read(a).masks) == ["ulcer"]
-    assert list(listed(spec + "?instances=1")[0][0].reader().masks) == ["ulcer"]
+    assert list(listed(spec + "&instances=1")[0][0].reader().masks) == ["ulcer"]
     alone = write([broken], [{"id": 1, "file_name": "a.png"}])
     if broken.get("id") != 10:  # else it stands once now
-        assert [(s.names, s.absent) for s in listed(alone + "?exhaustive=1")[0]] == [((), ("ulcer",))]
+        assert [(s.names, s.absent) for s in listed(alone + "&exhaustive=1")[0]] == [((), ("ulcer",))]
     unknown = write([{**good, "category_id": 9}], [{"id": 1, "file_name": "a.png"}])
-    samples, faults = listed(unknown + "?exhaustive=1")
+    samples, faults = listed(unknown + "&exhaustive=1")
     assert not samples and [f.code for f in faults] == ["bad_row", "missing_mask"]
 
 
@@ -289,4 +289,4 @@ def test_a_file_for_another_size(write: Any, listed: Any) -> None:
 def test_no_coco_file_at_all(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError):
-        list(open_source(f"coco:{tmp_path}/a.json").samples())
+        list(open_source(f"coco:{tmp_path}/a.json?split=train").samples())

@@ -46,7 +46,7 @@ def test_one_folder_for_both(tmp_path: Path, listed: Any, png: Any) -> None:
     for name in ("a", "b_x"):
         png(tmp_path / f"{name}.png", IMAGE)
         png(tmp_path / f"{name}_seg.png", LABELS)
-    spec = f"folders:{tmp_path}?target=organ&images=.&masks=."
+    spec = f"folders:{tmp_path}?target=organ&images=.&masks=.&split=train"
     samples, faults = listed(f"{spec}&mask_suffix=_seg")
     assert not faults and [s.key for s in samples] == ["a.png", "b_x.png"]
     other, faults = listed(f"{spec}&image_suffix=_x")
@@ -57,7 +57,7 @@ def test_one_folder_for_both(tmp_path: Path, listed: Any, png: Any) -> None:
 
 
 def test_a_label_map_says_which_structures(root: Path, listed: Any, read: Any, tmp_path: Path) -> None:
-    spec = f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask"
+    spec = f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask&split=train"
     samples, faults = listed(spec)
     assert not faults
     assert {(s.names, s.absent) for s in samples} == {(("kidney", "liver"), ())}
@@ -73,7 +73,7 @@ def test_regions_and_ignored_pixels_of_nnunet(root: Path, listed: Any, read: Any
         "licence": "CC0",
     }
     (tmp_path / "labels.json").write_text(json.dumps(described))
-    samples, faults = listed(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask&exhaustive=1")
+    samples, faults = listed(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask&split=train&exhaustive=1")
     assert not faults
     # Nobody looked at the ignored pixels, so nothing is known to be absent.
     assert {(s.names, s.absent, s.modality, s.licence) for s in samples} == {(("core", "whole"), (), "CT", "CC0")}
@@ -92,7 +92,7 @@ def test_every_fault_is_named(root: Path, listed: Any, png: Any, tmp_path: Path)
     (root / "images" / "notes.txt").write_text("x")
     png(root / "images" / "z.png", IMAGE)
     (root / "masks" / "z_mask.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
-    samples, faults = listed(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask")
+    samples, faults = listed(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask&split=train")
     assert [s.key for s in samples] == ["p1/a.png", "p2/a.png"]
     assert [(f.item, f.code) for f in faults] == [
         ("odd.png", "bad_row"),
@@ -109,10 +109,10 @@ def test_every_fault_is_named(root: Path, listed: Any, png: Any, tmp_path: Path)
 def test_masks_that_do_not_fit(root: Path, listed: Any, png: Any, tmp_path: Path) -> None:
     for name, values in (("p1/a", LABELS.T), ("p1/b", LABELS * 0)):
         png(root / "masks" / f"{name}_mask.png", values)
-    samples, faults = listed(f"folders:{root}?target=x&mask_suffix=_mask")
+    samples, faults = listed(f"folders:{root}?target=x&mask_suffix=_mask&split=train")
     assert not faults
     assert [[f.code for f in s.reader().faults] for s in samples] == [["size_mismatch"], ["empty_mask"], []]
-    samples, faults = listed(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask")
+    samples, faults = listed(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask&split=train")
     assert [f.code for f in faults] == ["empty_mask"]
     assert [[f.code for f in s.reader().faults] for s in samples] == [["size_mismatch"], []]
 
@@ -122,10 +122,21 @@ def test_what_the_masks_show_must_be_said(root: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="target=NAME"):
             open_source(f"folders:{root}{options}")
     with pytest.raises(InputError, match="say with masks=FOLDER"):
-        open_source(f"folders:{root}?target=x&masks=gt")
+        open_source(f"folders:{root}?target=x&masks=gt&split=test")
     (root / "empty").mkdir()
     with pytest.raises(InputError, match="no image in it"):
-        list(open_source(f"folders:{root}?target=x&images=empty").samples())
+        list(open_source(f"folders:{root}?target=x&images=empty&split=val").samples())
+
+
+def test_slices_of_a_patient_are_never_spread_over_splits_unasked(root: Path, tmp_path: Path, listed: Any) -> None:
+    for spec in (f"folders:{root}?target=x", f"instances:{root}?noun=cell"):
+        with pytest.raises(InputError, match=r"group=\(\.\*\?\)_\\d\+\$\), group=\(\.\*\) if .* or split=train"):
+            open_source(f"{spec}&mask_suffix=_mask")
+        by_patient = listed(f"{spec}&mask_suffix=_mask&group=(.*?)/.$")[0]
+        assert [s.group for s in by_patient] == ["p1", "p1", "p2"]
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(InputError, match="no patients and no splits"):
+        open_source(f"coco:{tmp_path}/a.json")
 
 
 def test_label_maps_keep_their_numbers(tmp_path: Path, png: Any) -> None:
@@ -158,7 +169,7 @@ def test_instances_get_words(tmp_path: Path, listed: Any, read: Any, png: Any) -
         gray[y : y + side, x : x + side] = 220 if number == 3 else 90
     png(tmp_path / "images" / "f.png", gray)
     png(tmp_path / "masks" / "f.png", labels)
-    spec = f"instances:{tmp_path}?noun=nucleus&plural=nuclei&all=cell%20nuclei&modality=Histology"
+    spec = f"instances:{tmp_path}?noun=nucleus&plural=nuclei&all=cell%20nuclei&modality=Histology&group=(.*)"
     (sample,), faults = listed(spec)
     assert not faults and sample.names == ()
     masks = read(sample).masks
@@ -175,15 +186,15 @@ def test_instances_get_words(tmp_path: Path, listed: Any, read: Any, png: Any) -
     }
     assert all(len(np.unique(labels[masks[name]])) == 1 for name in named)
     assert set(masks) == set(open_source(spec).vocabulary()["Histology"])
-    assert open_source(f"instances:{tmp_path}?noun=cell").vocabulary() == {}
-    assert "cells" in listed(f"instances:{tmp_path}?noun=cell")[0][0].reader().masks
+    assert open_source(f"instances:{tmp_path}?noun=cell&group=(.*)").vocabulary() == {}
+    assert "cells" in listed(f"instances:{tmp_path}?noun=cell&group=(.*)")[0][0].reader().masks
 
 
 def test_instance_maps_that_cannot_be_used(tmp_path: Path, listed: Any, png: Any) -> None:
     for name, values in (("a", LABELS * 0), ("b", LABELS.T), ("c", LABELS)):
         png(tmp_path / "images" / f"{name}.png", IMAGE)
         png(tmp_path / "masks" / f"{name}.png", values)
-    samples, _ = listed(f"instances:{tmp_path}?noun=cell")
+    samples, _ = listed(f"instances:{tmp_path}?noun=cell&group=(.*)")
     (tmp_path / "masks" / "c.png").unlink()
     assert [[f.code for f in s.reader().faults] for s in samples] == [
         ["empty_mask"],

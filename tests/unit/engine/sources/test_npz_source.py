@@ -67,8 +67,12 @@ def test_two_dimensions_and_colour(tmp_path: Path, listed: Any, read: Any) -> No
     labels[2:5, 1:] = 4
     np.savez(tmp_path / "Dermoscopy_a.npz", imgs=np.full((10, 3, 3), 7, np.uint8), gts=labels)
     np.savez(tmp_path / "XRay_b.npz", imgs=np.arange(30, dtype=np.int16).reshape(10, 3) * 100, gts=labels > 0)
-    samples, faults = listed(f"npz:{tmp_path}?target=lesion")
-    assert not faults
+    with pytest.raises(InputError, match=r"no patients and no splits are given; add group=REGEX"):
+        listed(f"npz:{tmp_path}?target=lesion")
+    by_file = listed(f"npz:{tmp_path}?target=lesion&group=(.*)")[0]
+    assert [s.group for s in by_file] == ["Dermoscopy_a", "XRay_b"]
+    samples, faults = listed(f"npz:{tmp_path}?target=lesion&split=val")
+    assert not faults and {s.split for s in samples} == {"val"}
     assert [(s.key, s.names, s.modality, s.group) for s in samples] == [
         ("Dermoscopy_a.npz", ("lesion",), "Dermoscopy", None),
         ("XRay_b.npz", ("lesion",), "X-ray", None),
