@@ -1,8 +1,10 @@
 """A folder of images and a folder of masks, paired by name: ``folders:ROOT?target=polyp`` or ``?labels=labels.json``.
 
-With ``target`` every nonzero pixel of a mask is that structure. With ``labels`` (``{"1": "liver"}``) a mask is a label
-map, which is read while listing, because only its pixels say which structures an image has; the image is not. Nothing says
-which images are of one patient, so ``group=`` or ``split=`` must be given.
+With ``target`` every nonzero pixel of a mask is that structure; with ``threshold=128`` besides, every pixel that is at
+least so bright, and then masks may be JPEG, whose blur leaves low values around a structure (as Kvasir-SEG's). With
+``labels`` (``{"1": "liver"}``) a mask is a label map, which is read while listing, because only its pixels say which
+structures an image has; the image is not. Nothing says which images are of one patient, so ``group=`` or ``split=``
+must be given.
 """
 
 from __future__ import annotations
@@ -37,24 +39,29 @@ class FoldersSource:
         What the numbers mean; None for masks of one target.
     exhaustive
         Whether a structure of `labels` without a pixel is absent from its image.
+    threshold
+        Gray from which on a mask's pixel is inside; None: from above 0, and JPEG is refused.
     """
 
     layout: PairLayout
     options: CommonOptions
     labels: LabelMap | None = None
     exhaustive: bool = False
+    threshold: int | None = None
 
     @classmethod
     def from_spec(cls, path: str, options: dict[str, str]) -> FoldersSource:
         """Open ``folders:ROOT?images=images&masks=masks&mask_suffix=&target=NAME`` or ``…&labels=FILE&exhaustive=1``.
 
+        ``threshold`` (1 to 255) goes with ``target``.
+
         Raises
         ------
         InputError
-            If a folder is missing, an option is wrong, not exactly one of ``target`` and ``labels`` is given, or neither
-            ``group`` nor ``split``.
+            If a folder is missing, an option is wrong, not exactly one of ``target`` and ``labels`` is given, or
+            neither ``group`` nor ``split``.
         """
-        given = Options("folders", options, extra=(*PAIR_OPTIONS, "labels", "exhaustive"))
+        given = Options("folders", options, extra=(*PAIR_OPTIONS, "labels", "exhaustive", "threshold"))
         common = given.common(Path(path).absolute().name)
         file = given.path("labels")
         if (file is None) == (common.target is None):
@@ -63,8 +70,11 @@ class FoldersSource:
             )
         common.check_patients()
         labels = None if file is None else read_label_map(file)
+        threshold = given.integer("threshold", 0, least=1) or None
+        if threshold is not None and (threshold > 255 or file is not None):
+            raise InputError("folders: threshold is a gray from 1 to 255, for masks of one structure (target=NAME)")
         layout = PairLayout.from_options(path, given)
-        return cls(layout, common, labels, given.flag("exhaustive"))
+        return cls(layout, common, labels, given.flag("exhaustive"), threshold)
 
     @property
     def name(self) -> str:
@@ -88,7 +98,9 @@ class FoldersSource:
                 yield self._binary(pair, str(self.options.target))
 
     def _binary(self, pair: Pair, target: str) -> Sample | Fault:
-        reader = FilesReader(self.name, pair.key, pair.image, ((target, pair.mask),), self.options.modality)
+        reader = FilesReader(
+            self.name, pair.key, pair.image, ((target, pair.mask),), self.options.modality, threshold=self.threshold
+        )
         try:
             return self.options.sample(pair.key, reader, (target,), stem=pair.stem)
         except InputError as exc:
@@ -111,7 +123,8 @@ class FoldersSource:
             )
             return
         structures = tuple(names.structures.items())
-        reader = LabelMapReader(self.name, pair.key, pair.image, pair.mask, structures, self.options.modality)
+        modality = self.options.modality or next((channel for channel in names.channels if channel), None)
+        reader = LabelMapReader(self.name, pair.key, pair.image, pair.mask, structures, modality)
         try:
             yield self.options.sample(
                 pair.key,
@@ -119,7 +132,7 @@ class FoldersSource:
                 found,
                 stem=pair.stem,
                 absent=rest if self.exhaustive and names.ignore not in shown else (),
-                modality=next((channel for channel in names.channels if channel), None),
+                modality=modality,
                 licence=names.licence,
             )
         except InputError as exc:

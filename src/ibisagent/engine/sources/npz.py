@@ -312,13 +312,13 @@ class NpzSource:
         if missing:
             raise _Unusable("bad_row", f"{file}: labels {missing[:8]} have no text prompt; give labels=FILE")
         named: dict[str, tuple[int, ...]] = {}
-        asked: dict[str, tuple[str, ...]] = {}
+        said: dict[str, tuple[str, ...]] = {}
         for label, text in sorted(prompts.items()):
             name = _name(file, label, text)
             named[name] = (*named.get(name, ()), label)
-            asked[name] = tuple(dict.fromkeys((*asked.get(name, ()), text)))
+            said[name] = tuple(dict.fromkeys((*said.get(name, ()), text)))
         # a sentence may mean one of two labels of a name only ("the larger cyst"): then it does not ask for both
-        return named, {name: texts for name, texts in asked.items() if len(named[name]) == 1 or len(texts) == 1}
+        return named, {name: texts for name, texts in said.items() if len(named[name]) == 1 or len(texts) == 1}
 
 
 class _NoPatientsError(Exception):

@@ -50,7 +50,7 @@ class CommonOptions:
     target: str | None = None
 
     def check_patients(self) -> None:
-        """Make sure that something says which samples belong together, for kinds whose files say neither that nor a split.
+        """Make sure that something says which samples belong together, for kinds whose files do not.
 
         Otherwise each file would be a group of its own, and slices of one patient would fall into different splits.
 

@@ -29,6 +29,7 @@ __all__ = [
     "LabelMapReader",
     "Tray",
     "decode_labels",
+    "gray_mask",
     "image_with_spacing",
     "labels_of_image",
     "mask_fault",
@@ -113,6 +114,9 @@ class FilesReader:
         Of the image, or None.
     spacing_mm
         (row, column), used where the image file knows none.
+    threshold
+        Gray from which on a mask's pixel is inside, and masks are any picture; None takes masks as
+        :func:`ibisagent.io.masks.read_mask` does.
     """
 
     source: str
@@ -121,6 +125,7 @@ class FilesReader:
     masks: tuple[tuple[str, str], ...]
     modality: str | None = None
     spacing_mm: tuple[float, float] | None = None
+    threshold: int | None = None
 
     def __call__(self) -> LabelledImage:
         """Read image and masks; see :class:`ibisagent.engine.sources.sample.Reader`."""
@@ -130,7 +135,7 @@ class FilesReader:
         broken: set[str] = set()
         for name, path in self.masks:
             try:
-                mask = read_mask(path, image)
+                mask = read_mask(path, image) if self.threshold is None else gray_mask(path, image, self.threshold)
             except InputError as exc:
                 tray.fault(*mask_fault(path, image, exc))
                 broken.add(name)
@@ -140,6 +145,46 @@ class FilesReader:
             if name not in broken:  # a part of a structure would be a wrong mask of it
                 tray.add(name, mask)
         return tray.done(image)
+
+
+def gray_mask(path: str | Path, image: Image, threshold: int) -> NDArray[np.bool_]:
+    """Read a picture as a mask: pixels whose gray is at least `threshold` are inside.
+
+    Parameters
+    ----------
+    path
+        An 8-bit picture of the image's size; colours count by the mean of their channels.
+    threshold
+        From 1 to 255.
+
+    Returns
+    -------
+    NDArray of bool
+        (H, W).
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, has more than 8 bits, or another size.
+    """
+    name = display_name(path)
+    kind = sniff(path)
+    if kind not in ("PNG", "JPEG", "TIFF"):
+        raise InputError(f"{name}: threshold= is for masks as PNG, JPEG or TIFF, not {kind}; leave it out")
+    raster = decode_raster(path, kind)
+    values: NDArray[Any] = raster.values
+    if values.dtype != np.uint8:
+        raise InputError(f"{name}: threshold= is for 8-bit pictures, but this holds {values.dtype}; save it as 8 bits")
+    if values.shape[:2] != (image.height, image.width):
+        raise InputError(
+            f"{name}: the mask is {values.shape[1]} x {values.shape[0]} pixels, but the image is "
+            f"{image.width} x {image.height}; give a mask of the image's size"
+        )
+    gray = values if values.ndim == 2 else np.rint(values.mean(axis=2, dtype=np.float64))
+    mask = gray >= threshold
+    if raster.alpha is not None:
+        mask &= raster.alpha != 0
+    return np.ascontiguousarray(mask)
 
 
 def decode_labels(path: str | Path) -> NDArray[np.int64]:

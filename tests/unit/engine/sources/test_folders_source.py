@@ -77,6 +77,7 @@ def test_regions_and_ignored_pixels_of_nnunet(root: Path, listed: Any, read: Any
     assert not faults
     # Nobody looked at the ignored pixels, so nothing is known to be absent.
     assert {(s.names, s.absent, s.modality, s.licence) for s in samples} == {(("core", "whole"), (), "CT", "CC0")}
+    assert read(samples[0]).image.modality == "CT"
     masks = read(samples[0]).masks
     assert np.array_equal(masks["whole"], (LABELS == 1) | (LABELS == 2)) and np.array_equal(masks["core"], LABELS == 2)
 
@@ -126,6 +127,28 @@ def test_what_the_masks_show_must_be_said(root: Path, tmp_path: Path) -> None:
     (root / "empty").mkdir()
     with pytest.raises(InputError, match="no image in it"):
         list(open_source(f"folders:{root}?target=x&images=empty&split=val").samples())
+
+
+def test_masks_as_jpeg_need_a_threshold(root: Path, listed: Any, read: Any, tmp_path: Path) -> None:
+    mask = np.where(LABELS == 1, 250, 3).astype(np.uint8)  # what JPEG leaves around a structure
+    for name in ("p1/a", "p1/b", "p2/a"):
+        (root / "masks" / f"{name}_mask.png").unlink()
+        PIL.Image.fromarray(np.stack([mask] * 3, axis=2)).save(root / "masks" / f"{name}_mask.jpg", quality=95)
+    PIL.Image.fromarray(mask[:20]).save(root / "masks" / "p1" / "b_mask.jpg")
+    PIL.Image.fromarray(mask.astype(np.uint16) * 256).save(root / "masks" / "p2" / "a_mask.png")
+    (root / "masks" / "p2" / "a_mask.jpg").unlink()
+    spec = f"folders:{root}?target=polyp&mask_suffix=_mask&split=train"
+    assert [f.code for f in listed(spec)[0][0].reader().faults] == ["unreadable"]
+    (good, small, deep), _ = listed(f"{spec}&threshold=128")
+    assert np.array_equal(read(good).masks["polyp"], LABELS == 1)
+    assert [f.code for f in small.reader().faults] == ["size_mismatch"]
+    assert [f.code for f in deep.reader().faults] == ["unreadable"]
+    assert listed(f"{spec}&threshold=1")[0][0].reader().masks["polyp"].mean() > 0.5
+    for wrong in ("0", "256", "dark"):
+        with pytest.raises(InputError, match="threshold"):
+            open_source(f"{spec}&threshold={wrong}")
+    with pytest.raises(InputError, match="threshold"):
+        open_source(f"folders:{root}?labels={tmp_path}/labels.json&mask_suffix=_mask&split=train&threshold=9")
 
 
 def test_slices_of_a_patient_are_never_spread_over_splits_unasked(root: Path, tmp_path: Path, listed: Any) -> None:
