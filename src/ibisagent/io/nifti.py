@@ -82,7 +82,7 @@ class NiftiVolume:
     shape
         The three spatial sizes (axes of size 1 are added to 2-D files).
     offset
-        Byte position of the first voxel (after decompression).
+        Byte position of the first voxel (after decompression), of the channel that was asked for.
     gzipped
         Whether the file is compressed.
     """
@@ -130,14 +130,22 @@ def parse_slice_spec(spec: str | None) -> tuple[str, int | None]:
     raise InputError(f"slice '{one_line(spec)}' is not understood; write axial:57, coronal:57 or sagittal:57")
 
 
-def open_nifti(path: str | os.PathLike[str]) -> NiftiVolume:
+def open_nifti(path: str | os.PathLike[str], *, channel: int | None = None) -> NiftiVolume:
     """Read and check a NIfTI header; nothing of the voxels is read.
+
+    Parameters
+    ----------
+    path
+        ``.nii`` or ``.nii.gz``.
+    channel
+        Which volume of a file with four axes, counted from 0 along the fourth (0 for a file with three); None refuses
+        such files.
 
     Raises
     ------
     InputError
-        If the file cannot be opened, is not a single-file NIfTI, has more than three dimensions, voxels that are
-        not real numbers, an affine that cannot be inverted, or fewer bytes than its header claims.
+        If the file cannot be opened, is not a single-file NIfTI, has more than three dimensions (or no such channel),
+        voxels that are not real numbers, an affine that cannot be inverted, or fewer bytes than its header claims.
     """
     name = display_name(path)
     with open_binary(path) as f, reading(path, _NOUN):
@@ -152,27 +160,31 @@ def open_nifti(path: str | os.PathLike[str]) -> NiftiVolume:
             raise InputError(f"{name}: a NIfTI pair (.hdr and .img); convert it to one .nii.gz file")
         header = header_class(head[: header_class.sizeof_hdr], check=False)
         header.check_fix(logger=_silent_logger(), error_level=40)
-        volume = _checked(path, header, gzipped)
+        volume = _checked(path, header, gzipped, channel)
     needed = volume.offset + volume.num_bytes
     if needed > (file_size * _MAX_DEFLATE_RATIO if gzipped else file_size):
         raise InputError(f"{name}: truncated: the header claims {volume.num_bytes} bytes of voxels; copy it again")
     return volume
 
 
-def _checked(path: str | os.PathLike[str], header: Any, gzipped: bool) -> NiftiVolume:
+def _checked(path: str | os.PathLike[str], header: Any, gzipped: bool, channel: int | None) -> NiftiVolume:
     import nibabel
 
     name = display_name(path)
     full = tuple(int(n) for n in header.get_data_shape())
-    if any(n > 1 for n in full[3:]):
+    if any(n > 1 for n in full[3 if channel is None else 4 :]):
         raise InputError(f"{name}: {len(full)}-D data {full}; extract one 3-D volume first")
+    num_channels = max(1, full[3] if len(full) > 3 else 1)
+    if channel is not None and not 0 <= channel < num_channels:
+        raise InputError(f"{name}: no channel {channel} in it; it has {num_channels}, counted from 0")
     if not full or min(full) < 1:
         raise InputError(f"{name}: the header says shape {full}; check or re-export the file")
     ni, nj, nk = (*full[:3], 1, 1)[:3]
     dtype = np.dtype(header.get_data_dtype())
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputError(f"{name}: voxels of type {one_line(dtype, 60)}; export it as gray integers or floats")
-    if ni * nj * nk * dtype.itemsize > MAX_VOLUME_BYTES:
+    channel_bytes = ni * nj * nk * dtype.itemsize
+    if channel_bytes * num_channels > MAX_VOLUME_BYTES:
         raise InputError(
             f"{name}: the header says shape {full}, over the limit of {MAX_VOLUME_BYTES / 2**30:g} GiB; "
             "crop or downsample it"
@@ -182,6 +194,7 @@ def _checked(path: str | os.PathLike[str], header: Any, gzipped: bool) -> NiftiV
     offset = int(header.get_data_offset()) or int(header.single_vox_offset)
     if not 0 <= offset <= MAX_VOLUME_BYTES:
         raise InputError(f"{name}: the header puts the voxels at byte {offset}; check or re-export the file")
+    offset += channel_bytes * (channel or 0)  # the fourth axis is the slowest: a channel is a volume of its own
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     # relative, so that microscopy in tiny voxels passes
     if not (np.isfinite(affine).all() and sizes.all() and abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6):
@@ -337,6 +350,7 @@ def read_nifti(
     slice_spec: str | None = None,
     window: str | None = None,
     modality: str | None = None,
+    channel: int | None = None,
 ) -> Image:
     """Read one slice of a volume as an image.
 
@@ -351,6 +365,8 @@ def read_nifti(
         like Hounsfield units (the record then says "guessed CT"); else the 0.5 to 99.5 percentile of the slice.
     modality
         What the user says it is; NIfTI does not say.
+    channel
+        As :func:`open_nifti` takes it.
 
     Raises
     ------
@@ -358,7 +374,7 @@ def read_nifti(
         If anything about the file or the options cannot be used.
     """
     plane, index = parse_slice_spec(slice_spec)
-    volume = open_nifti(path)
+    volume = open_nifti(path, channel=channel)
     geometry = slice_geometry(volume, plane, index)
     values = read_plane(volume, geometry)
     name = canonical_modality(modality)

@@ -41,8 +41,13 @@ _MODALITIES = {
     "US": "Ultrasound",
     "CR": "X-ray",
     "DX": "X-ray",
+    "XA": "X-ray",  # angiography
+    "RF": "X-ray",  # fluoroscopy
+    "PX": "X-ray",  # panoramic, of the jaws
+    "IO": "X-ray",  # intra-oral
     "MG": "Mammography",
     "OP": "Fundus photography",
+    "OPT": "OCT",
     "XC": "Photography",
     "SM": "Histology",
     "ES": "Endoscopy",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibisagent.errors import InputError
-from ibisagent.io.windows import CT_WINDOWS, apply_window, choose_window, parse_window
+from ibisagent.io.windows import CT_WINDOWS, apply_window, canonical_modality, choose_window, parse_window
 from ibisagent.types import Window
 
 HU = np.linspace(-1024, 2000, 1000).reshape(20, 50)
@@ -73,3 +73,9 @@ def test_apply_window_is_monotone_and_total(low: float, high: float, values: lis
     finite = gray[0][~np.isnan(np.sort(values))].astype(int)
     steps = np.diff(finite)
     assert (steps >= 0).all() if low < high else (steps <= 0).all() or low == high
+
+
+def test_dicom_codes_become_the_words_of_instructions() -> None:
+    for code in ("CR", "DX", "XA", "RF", "PX", "IO"):
+        assert canonical_modality(code) == "X-ray"
+    assert (canonical_modality("OPT"), canonical_modality("op")) == ("OCT", "Fundus photography")

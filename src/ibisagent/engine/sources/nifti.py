@@ -26,9 +26,8 @@ from ibisagent.engine.sources.slices import choose_slices
 from ibisagent.engine.sources.volume_pairs import VolumePair, find_pairs
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line
-from ibisagent.io.images import read_image
 from ibisagent.io.masks import check_same_grid, read_label_plane
-from ibisagent.io.nifti import PLANES, NiftiVolume, open_nifti, slice_geometry
+from ibisagent.io.nifti import PLANES, NiftiVolume, open_nifti, read_nifti, slice_geometry
 from ibisagent.io.nifti_labels import count_labels
 from ibisagent.io.windows import canonical_modality, parse_window
 
@@ -58,8 +57,8 @@ class NiftiReader:
         ``"axial:57"``.
     structures
         (name, its labels) of every mask that is promised; no labels: everything that is not 0.
-    window, modality
-        As :func:`ibisagent.io.images.read_image` takes them.
+    window, modality, channel
+        As :func:`ibisagent.io.nifti.read_nifti` takes them.
     """
 
     source: str
@@ -70,6 +69,7 @@ class NiftiReader:
     structures: tuple[tuple[str, tuple[int, ...]], ...]
     window: str | None = None
     modality: str | None = None
+    channel: int = 0
 
     def __call__(self) -> LabelledImage:
         """Read the slice; a label volume that cannot be used makes each of its masks a fault.
@@ -79,7 +79,9 @@ class NiftiReader:
         InputError
             If the image cannot be read.
         """
-        image = read_image(self.image, slice_spec=self.slice_spec, window=self.window, modality=self.modality)
+        image = read_nifti(
+            self.image, slice_spec=self.slice_spec, window=self.window, modality=self.modality, channel=self.channel
+        )
         code: FaultCode = "unreadable"
         try:
             volume = open_nifti(self.label)
@@ -118,7 +120,7 @@ class NiftiSource:
     images, labels
         Folders below `root`; None looks for known layouts.
     channel
-        Image channel of multi-channel cases.
+        Image channel of multi-channel cases: of nnU-Net's files the ending, of volumes with four axes the fourth.
     plane, num_slices, min_area
         Which slices: see :func:`ibisagent.engine.sources.slices.choose_slices`.
     exhaustive
@@ -208,7 +210,7 @@ class NiftiSource:
     def _slices(self, pair: VolumePair) -> Iterator[Sample | Fault]:
         code: FaultCode = "unreadable"
         try:
-            image, label = open_nifti(pair.image), open_nifti(pair.label)
+            image, label = open_nifti(pair.image, channel=pair.channel), open_nifti(pair.label)
             code = "size_mismatch"
             check_same_grid(label, slice_geometry(image, self.plane))
             code = "unreadable"
@@ -264,6 +266,7 @@ class NiftiSource:
             structures=tuple((name, of_name.get(name, ())) for name in names),
             window=self.window,
             modality=modality,
+            channel=pair.channel,
         )
         return self.common.sample(
             key,

@@ -18,6 +18,7 @@ The labels are decompressed while listing, because nothing else says what a file
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +241,8 @@ class NpzSource:
         spacing_mm: tuple[float, float] | None,
     ) -> Iterator[Sample | Fault]:
         stem = file.rpartition(".")[0]
-        modality = _PREFIXES.get(Path(stem).name.split("_")[0].lower())
+        word = re.sub(r"^[23]DBox_", "", Path(stem).name).split("_")[0]  # as the box-prompted validation sets begin
+        modality = _PREFIXES.get(word.lower())
         volume = labels if labels.ndim == 3 else labels[None]
         areas = _areas(volume, structures)
         if labels.ndim == 3:

@@ -22,6 +22,8 @@ LAYOUTS = (
 _ENDINGS = (".nii.gz", ".nii")
 _FOLDERS: tuple[tuple[str, str, str | None], ...] = (
     ("imagesTr", "labelsTr", "train"),
+    ("imagesVa", "labelsVa", "val"),
+    ("imagesVal", "labelsVal", "val"),
     ("imagesTs", "labelsTs", "test"),
     ("images", "labels", None),
 )
@@ -41,7 +43,9 @@ class VolumePair:
     key
         Image file relative to the data set's folder, with ``/``.
     split
-        ``"train"`` or ``"test"`` where the layout says so.
+        ``"train"``, ``"val"`` or ``"test"`` where the layout says so.
+    channel
+        Which volume of the image file, where it has four axes.
     """
 
     case: str
@@ -49,6 +53,7 @@ class VolumePair:
     label: Path
     key: str
     split: str | None = None
+    channel: int = 0
 
 
 def find_pairs(
@@ -65,7 +70,8 @@ def find_pairs(
     images, labels
         Folders of the two, relative to `root`; None looks for :data:`LAYOUTS`.
     channel
-        Of images with several channels (``x_0000``, ``x_0001`` …) the one that is taken.
+        Of images with several channels the one that is taken: file ``x_0001`` of ``x_0000``, ``x_0001`` …, or else the
+        one along the fourth axis of ``x``, as the Medical Segmentation Decathlon has it.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def find_pairs(
     if folders:
         found = [pair for folder in folders for pair in _by_folder(root, *folder, source, channel)]
     else:
-        found = [*_by_subfolder(root, source), *_by_suffix(root, source)]
+        found = [*_by_subfolder(root, source, channel), *_by_suffix(root, source, channel)]
     if not found:
         raise InputError(f"{display_name(root)}: no pair of NIfTI volumes in it; lay them out as {LAYOUTS}")
     yield from found
@@ -98,7 +104,7 @@ def _by_folder(
     pictures, wanted = _volumes(root / images), _volumes(root / labels)
     used = set()
     for stem, paths in wanted.items():
-        candidates = [f"{stem}_{channel:04d}", *([stem] if channel == 0 else [])]
+        candidates = [f"{stem}_{channel:04d}", stem]
         image = next((name for name in candidates if name in pictures), None)
         used |= {name for name in pictures if name == stem or re.fullmatch(re.escape(stem) + r"_\d{4}", name)}
         if image is None:
@@ -109,13 +115,13 @@ def _by_folder(
             several = paths[1] if len(paths) > 1 else pictures[image][1]
             yield _fault(root, several, source, "duplicate_id", "there is one of this name already; remove one")
         else:
-            yield _pair(root, stem, pictures[image][0], paths[0], split)
+            yield _pair(root, stem, pictures[image][0], paths[0], split, channel if image == stem else 0)
     for stem in sorted(set(pictures) - used):
         message = f"no label volume of its name in {labels}; add it, or remove the image"
         yield _fault(root, pictures[stem][0], source, "missing_mask", message)
 
 
-def _by_subfolder(root: Path, source: str) -> Iterator[VolumePair | Fault]:
+def _by_subfolder(root: Path, source: str, channel: int) -> Iterator[VolumePair | Fault]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         volumes = _volumes(folder)
         if "image" not in volumes:
@@ -125,16 +131,16 @@ def _by_subfolder(root: Path, source: str) -> Iterator[VolumePair | Fault]:
             message = f"no {' or '.join(_LABEL_NAMES)}.nii.gz beside it; add it"
             yield _fault(root, volumes["image"][0], source, "missing_mask", message)
         else:
-            yield _pair(root, folder.name, volumes["image"][0], volumes[label][0], None)
+            yield _pair(root, folder.name, volumes["image"][0], volumes[label][0], None, channel)
 
 
-def _by_suffix(root: Path, source: str) -> Iterator[VolumePair | Fault]:
+def _by_suffix(root: Path, source: str, channel: int) -> Iterator[VolumePair | Fault]:
     volumes = _volumes(root)
     suffixes = tuple(f"_{name}" for name in _LABEL_NAMES)
     labels = {stem.rsplit("_", 1)[0]: stem for stem in volumes if stem.endswith(suffixes)}
     for stem in sorted(set(volumes) - set(labels.values())):
         if stem in labels:
-            yield _pair(root, stem, volumes[stem][0], volumes[labels[stem]][0], None)
+            yield _pair(root, stem, volumes[stem][0], volumes[labels[stem]][0], None, channel)
         elif labels:
             message = f"no {stem}_label.nii.gz beside it; add it"
             yield _fault(root, volumes[stem][0], source, "missing_mask", message)
@@ -153,8 +159,8 @@ def _volumes(folder: Path) -> dict[str, list[Path]]:
     return dict(sorted(volumes.items()))
 
 
-def _pair(root: Path, case: str, image: Path, label: Path, split: str | None) -> VolumePair:
-    return VolumePair(case, image, label, image.relative_to(root).as_posix(), split)
+def _pair(root: Path, case: str, image: Path, label: Path, split: str | None, channel: int) -> VolumePair:
+    return VolumePair(case, image, label, image.relative_to(root).as_posix(), split, channel)
 
 
 def _fault(root: Path, path: Path, source: str, code: FaultCode, message: str) -> Fault:

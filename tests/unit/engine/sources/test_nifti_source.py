@@ -245,6 +245,44 @@ def test_old_label_maps(tmp_path: Path) -> None:
     assert found.structures == {"liver": (1, 2)} and found.channels == (None, "MRI") and found.labels == (1, 2)
 
 
+@pytest.mark.parametrize("ending", ["nii.gz", "nii"])
+def test_a_channel_of_volumes_with_four_axes(tmp_path: Path, ending: str) -> None:
+    channels = np.stack([image_of(0), image_of(1), image_of(2)], axis=3)
+    save(tmp_path / "imagesTr" / f"brats_1.{ending}", channels)
+    save(tmp_path / "labelsTr" / f"brats_1.{ending}", labels_of())
+    save(tmp_path / "single.nii.gz", image_of(1))
+    described = {"labels": {"1": "liver"}, "modality": {"0": "FLAIR", "1": "T1w", "2": "CT"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(described | {"labels": {"1": "liver", "2": "liver"}}))
+    for channel, modality in ((0, "MRI"), (1, "MRI"), (2, "CT")):
+        (sample,), faults = read(f"nifti:{tmp_path}?slices=1&channel={channel}")
+        assert not faults and sample.modality == modality
+        labelled = pickle.loads(pickle.dumps(sample.reader))()
+        index = int(sample.key.rsplit(":", 1)[1])
+        assert np.array_equal(
+            labelled.masks["liver"], read_mask(tmp_path / "labelsTr" / f"brats_1.{ending}", labelled.image)
+        )
+        alone = save(tmp_path / f"only{channel}.nii.gz", image_of(channel))
+        expected = read_image(alone, slice_spec=f"axial:{index}", modality=modality)
+        assert np.array_equal(labelled.image.pixels, expected.pixels)
+    (fault,) = read(f"nifti:{tmp_path}?channel=3")[1]
+    assert fault.code == "unreadable" and "no channel 3 in it; it has 3" in fault.message
+    with pytest.raises(InputError, match="4-D data"):
+        open_nifti(tmp_path / "imagesTr" / f"brats_1.{ending}")
+
+
+@pytest.mark.parametrize("ending", ["Va", "Val"])
+def test_validation_folders(tmp_path: Path, ending: str) -> None:
+    for folder in ("Tr", ending, "Ts"):
+        save(tmp_path / f"images{folder}" / f"case{folder}_0000.nii.gz", image_of())
+        save(tmp_path / f"labels{folder}" / f"case{folder}.nii.gz", labels_of())
+    samples, faults = read(f"nifti:{tmp_path}?target=liver&slices=1")
+    assert not faults and [(s.group, s.split) for s in samples] == [
+        ("caseTr", "train"),
+        (f"case{ending}", "val"),
+        ("caseTs", "test"),
+    ]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.int32])
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
 def test_counts_are_exact(tmp_path: Path, plane: str, dtype: type) -> None:

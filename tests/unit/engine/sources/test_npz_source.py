@@ -77,6 +77,9 @@ def test_two_dimensions_and_colour(tmp_path: Path, listed: Any, read: Any) -> No
         ("Dermoscopy_a.npz", ("lesion",), "Dermoscopy", None),
         ("XRay_b.npz", ("lesion",), "X-ray", None),
     ]
+    (tmp_path / "XRay_b.npz").rename(tmp_path / "2DBox_US_b.npz")
+    assert listed(f"npz:{tmp_path}?target=lesion&split=val")[0][0].modality == "Ultrasound"
+    (tmp_path / "2DBox_US_b.npz").rename(tmp_path / "XRay_b.npz")
     assert all(read(s).masks["lesion"].sum() == 6 for s in samples)
     deep = read(samples[1]).image
     assert deep.window is not None and deep.pixels.min() == 0 and deep.pixels.max() == 255
