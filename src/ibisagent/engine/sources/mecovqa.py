@@ -18,7 +18,7 @@ is looked for in the sentence: "Can you segment the left kidney in this image?".
 one structure that the ontology knows is a fault.
 
 The sentences become the sample's instructions. Masks of one name on one image are instances of it, and are united.
-Turns without a mask become questions; turns about a marked region (``<region>``) are left out, with a fault.
+Turns without a mask become questions. Turns about a marked region (``<region>``) are no part of the task and left out.
 
 The layout was looked up in the loaders of MedPLIB and Citrus-V, none of whose code is used here.
 """
@@ -157,10 +157,9 @@ class MecoVqaSource:
             sentence = " ".join(re.sub(r"<image>|<SEG>", " ", asked["value"]).split())
             masks = [mask.strip().removeprefix("./") for mask in _MASK.findall(said["value"])]
             answer = " ".join(said["value"].replace("<SEG>", " ").split())
-            if "<region>" in sentence:
-                message = f"{item}: it asks about a region that only a drawn mask shows; left out"
-                yield Fault(self.name, item, "bad_row", message)
-            elif masks:
+            if "<region>" in sentence:  # only a drawn mask shows what it asks about
+                continue
+            if masks:
                 yield from self._add_masks(mine, masks, sentence, item)
             elif sentence and answer:
                 mine.questions.append(Question(sentence, answer, answer.lower().rstrip(".") in CLOSED_ANSWERS))

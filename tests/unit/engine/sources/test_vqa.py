@@ -81,7 +81,7 @@ def test_the_published_split_of_vqa_rad_leaks_and_can_be_made_disjoint(rad: Path
         ("synpic2.jpg", "train"),
         ("synpic3.jpg", "test"),
     ]
-    assert [(f.item, f.code) for f in faults] == [("synpic1.jpg", "leak")] and not audit(samples).leaks
+    assert not faults and not audit(samples).leaks  # what was asked for is no fault
 
 
 def test_rows_and_images_that_are_wrong(rad: Path) -> None:
@@ -135,7 +135,8 @@ def test_slake(slake: Path) -> None:
     with pytest.raises(InputError, match="one of en, zh, all"):
         open_source(f"slake:{slake}?lang=fr")
     (slake / "test.json").unlink()
-    assert [(f.item, f.code) for f in read(f"slake:{slake}")[1]] == [("test.json", "bad_row")]
+    samples, faults = read(f"slake:{slake}")
+    assert not faults and [s.split for s in samples] == ["train", "val"]
 
 
 def path_rows(split: str) -> list[dict[str, str]]:
