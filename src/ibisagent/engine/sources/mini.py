@@ -1,7 +1,7 @@
 """The mini format (``cases.jsonl``): rows of one image become one sample with all its masks.
 
-A row's ``initial_mask`` is not used: the data engine makes its own starting masks. A split that a row states is never
-changed; the option counts for rows without one.
+A row's ``initial_mask`` is not used: the data engine makes its own starting masks. Nor is the instruction of such a
+row, which speaks of that mask. A split that a row states is never changed; the option counts for rows without one.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class MiniSource:
             gathered.absent.setdefault(target, row.case_id)
         else:
             gathered.masks.setdefault(target, (mask, row.case_id))
-        if row.instruction is not None:
+        if row.instruction is not None and row.initial_mask is None:
             asked = gathered.instructions.setdefault(target, [])
             if row.instruction not in asked:
                 asked.append(row.instruction)

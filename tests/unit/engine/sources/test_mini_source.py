@@ -80,6 +80,7 @@ def test_rows_of_one_image_are_one_sample(write: Any, listed: Any, read: Any) ->
         {"case_id": "3", "mask": None, "target": "circle", "group": "p"},
         {"case_id": "4", "instruction": "Show the square.", "group": "p"},
         {"case_id": "5", "instruction": "Find it.", "group": "p"},
+        {"case_id": "6", "instruction": "Correct the given mask.", "initial_mask": "square.png", "group": "p"},
     )
     (a, b), faults = listed(spec)
     assert not faults
