@@ -33,6 +33,11 @@ _NEGATION = re.compile(
 _PAST = re.compile(
     r"\b(?:last|previous|earlier|former|before|first) (?:\w+ )?(?:click|step|box|action|correction|point|one)\b"
 )
+_YOU_SAY = re.compile(
+    r"\b(?:you|users?|request|question|message|instruction) (?:\w+ )?"
+    r"(?:fear|suspect|thought|think|wrote|write|said|say|mention|worr|believ|claim|assum|expect"
+    r"|report|complain|notic|suggest|wonder|guess|point|told|speak|spoke|saw|ask|felt|feel|note|warn)\w*\b"
+)
 _HEARSAY = re.compile(r"\b(?:user|instruction|request|asked|asks|question|speaks|supposed|points? to|description)\b")
 
 
@@ -106,7 +111,7 @@ _DISCARD = re.compile(
     r"|\b(?:i|we) (?:\w+ )?start (?:over|from (?:scratch|nothing))"
 )
 _CLICKS = re.compile(
-    r"(?<!whatever )(?<!wherever )"
+    r"(?<!whatever )(?<!wherever )(?<!way )(?<!where )(?<!however )"
     r"\b(?:i|we|i'll|i will) (?:now )?(?:click\b(?! was)|add (?:a|another|one) (?:\w+ )?click|(?:place|put|set"
     r"|give) (?:a|another|one)"
     r" (?:\w+ )?(?:click|point|box))|\b(?:a|another) (?:positive|negative) click (?:there|here|on|at|in|near"
@@ -128,7 +133,7 @@ def contradictions(text: str, moment: Moment, facts: Facts | None) -> Iterator[C
     text = _without_names(text, moment.name)
     action, kind = moment.action, moment.action.kind
     acts = kind in ("click", "box")
-    now = " ".join(s for s in sentences(text) if not _PAST.search(s))
+    now = " ".join(s for s in sentences(text) if not (_PAST.search(s) or _YOU_SAY.search(s)))
     own = " ".join(s for s in sentences(text) if not _HEARSAY.search(s))
     missed, excess = _asserted(_MISSED, now), _asserted(_EXCESS, now)
     if action.kind == "click" and moment.intent is not Intent.START and len({c.positive for c in action.clicks}) == 1:
