@@ -17,7 +17,8 @@ SLAKE (Liu et al., ISBI 2021; med-vqa.com/slake, CC BY 4.0)::
         lists; used are img_name, question, answer, q_lang, answer_type and modality
     imgs/xmlab102/source.jpg
 
-One or two of the three are enough. Its masks and boxes (``mask.png``, ``detection.json``) are not used. ``lang`` is ``en`` (as it is), ``zh`` or ``all``.
+One or two of the three lists are enough. Its masks and boxes (``mask.png``, ``detection.json``) are not used. ``lang``
+is ``en`` (as it is), ``zh`` or ``all``.
 
 The layouts were looked up in public loaders of these sets, none of whose code is used here.
 """
@@ -34,7 +35,7 @@ from ibisagent.engine.sources.pathvqa import PathVqaSource
 from ibisagent.engine.sources.questions import QuestionRow, question_of, read_json_rows, samples_of_rows
 from ibisagent.engine.sources.sample import Fault, Question, Sample
 from ibisagent.errors import InputError
-from ibisagent.io.files import display_name, one_line
+from ibisagent.io.files import display_name
 from ibisagent.io.windows import canonical_modality
 
 __all__ = ["PathVqaSource", "SlakeSource", "VqaRadSource"]
