@@ -182,17 +182,29 @@ def corpus() -> str:
 
 
 def verifier() -> str:
-    """How many planted leaks it finds."""
+    """How many planted leaks it missed when it first saw them."""
     found = _load("leak_verifier")
     if not found:
         return ""
-    planted, clean = found["planted"], found["clean"]
-    return (
-        f"On {planted['texts']} planted leaks and {clean['texts']} clean thoughts that were written by someone who had "
-        f"not seen the verifier, it missed {planted['missed']} and raised {clean['false_alarms']} false alarms "
-        f"({clean['rate']:.1%}); `benchmarks/leak_verifier.py`, by their words, without pictures. One author wrote "
-        "them: no proof against every model."
-    )
+    lines = [
+        "Three people (models, told to be hostile reviewers) who had not seen the verifier each wrote 200 thoughts with a "
+        "planted leak and 200 clean ones. At first sight, judged by their words and without pictures:",
+        "",
+        "| set | leaks missed | clean thoughts refused |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {look['set']} (at commit {look['commit']}) | {look['missed']} of {look['planted']} | "
+        f"{look['refused']} of {look['clean']} |"
+        for look in found["first_looks"]
+    ]
+    lines += [
+        "",
+        "After each look it learnt from the set; now it misses none of the 600 (`benchmarks/leak_verifier.py`, "
+        "`benchmarks/data`), which says nothing of the next ones: expect one slip in twenty of a chat teacher to pass, and "
+        "look at samples.",
+    ]
+    return "\n".join(lines)
 
 
 def speed() -> str:
