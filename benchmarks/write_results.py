@@ -187,8 +187,8 @@ def verifier() -> str:
     if not found:
         return ""
     lines = [
-        "Three people (models, told to be hostile reviewers) who had not seen the verifier each wrote 200 thoughts with a "
-        "planted leak and 200 clean ones. At first sight, judged by their words and without pictures:",
+        "Three reviewers (language models, told to be hostile) who had not seen the verifier each wrote 200 thoughts "
+        "with a planted leak and 200 clean ones. At first sight, judged by their words and without pictures:",
         "",
         "| set | leaks missed | clean thoughts refused |",
         "|---|---|---|",
@@ -201,8 +201,8 @@ def verifier() -> str:
     lines += [
         "",
         "After each look it learnt from the set; now it misses none of the 600 (`benchmarks/leak_verifier.py`, "
-        "`benchmarks/data`), which says nothing of the next ones: expect one slip in twenty of a chat teacher to pass, and "
-        "look at samples.",
+        "`benchmarks/data`), which says nothing of the next ones: expect one slip in twenty of a chat teacher to pass, "
+        "and look at samples.",
     ]
     return "\n".join(lines)
 
