@@ -77,7 +77,8 @@ _SIGNED = {
 _STOP = re.compile(
     r"\b(?:i|we) (?:\w+ )?(?:stop|finish|terminate|conclude)\b|\b(?:i am|i'm|we are|we're) (?:\w+ )?(?:done"
     r"|finished)\b"
-    r"|\b(?:can|should|may|must) stop\b|\bnothing (?:\w+ ){0,2}?(?:left|remains) to (?:correct|do|add|change)"
+    r"|\b(?:can|should|may|must) stop\b(?! (?:it|this|that|them|at|before|short|where|the (?:mask|green|spread|leak)))"
+    r"|\bnothing (?:\w+ ){0,2}?(?:left|remains) to (?:correct|do|add|change)"
     r"|\bno (?:further|more) clicks? (?:is|are)\b|\bno (?:change|correction)s? (?:is|are) (?:\w+ )?needed"
     r"|\bi (?:keep|leave|accept) (?:it|the mask) as it is\b"
 )
@@ -87,6 +88,12 @@ _FITS = re.compile(
     r"|is good|is finished|matches)\b|\b(?:fits|covers) (?:\w+ )*(?:exactly|perfectly|completely|entirely|and"
     r" nothing else)"
     r"|\b(?:nothing is missing|nothing is too much|no error)\b"
+)
+# What lies bare because it is no part of the target.
+_BARE = r"(?:uncovered|left out|not covered|leaves out)"
+_SPARED = re.compile(
+    rf"\bwith (?:only|just|nothing but) [^.;]*\b{_BARE}\b|\b(?:rightly|correctly|properly) (?:\w+ ){{0,4}}?{_BARE}\b"
+    rf"|\b{_BARE}\b[^.;]*\bas (?:it|they) should\b"
 )
 _CONTRAST = re.compile(
     r"\b(?:but|except|however|only|yet|still|although|though|apart|otherwise|almost|nearly|instead|what)\b"
@@ -189,7 +196,7 @@ def _ending(own: str, now: str, moment: Moment, missed: str | None, excess: str 
     verdict = moment.action.verdict if moment.action.kind == "terminate" else ""
     if verdict == "found":
         contrast = re.search(r"\b(?:no longer|anymore|any more|closed|was|were|filled|first|user|gone)\b", now)
-        spared = missed == "left out" and not excess and _FITS.search(now)
+        spared = not excess and (_SPARED.search(now) or (missed == "left out" and _FITS.search(now)))
         if (missed or excess) and not contrast and not spared:
             yield Claim(missed or excess or "", "names an error of the mask, but stops with found")
         if said := _absence(own, moment):
