@@ -38,7 +38,7 @@ def damaged_mask(target: Mask, rng: np.random.Generator) -> Mask:
         )
     elif kind == 1:
         dy, dx = (int(v) for v in rng.integers(-size // 10, size // 10 + 1, 2))
-        m = cv2.warpAffine(m, np.float64([[1, 0, dx], [0, 1, dy]]), m.shape[::-1], flags=cv2.INTER_NEAREST)
+        m = cv2.warpAffine(m, np.array([[1, 0, dx], [0, 1, dy]], np.float64), m.shape[::-1], flags=cv2.INTER_NEAREST)
     elif kind == 2:
         ys, xs = np.nonzero(m)
         if rng.random() < 0.5:
