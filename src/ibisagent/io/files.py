@@ -31,6 +31,7 @@ __all__ = [
     "atomic_write",
     "check_pixels",
     "display_name",
+    "lock_file",
     "muted_decoders",
     "one_line",
     "open_binary",
@@ -276,3 +277,16 @@ def atomic_write(path: PathLike) -> Iterator[IO[bytes]]:
         raise InputError(
             f"{display_name(path)}: cannot be written ({one_line(exc.strerror or exc)}); choose a writable folder"
         ) from exc
+
+
+def lock_file(descriptor: int) -> None:
+    """Wait until no other process holds an open file, and hold it until it is closed.
+
+    Where the system has no ``flock`` (Windows) nothing is held: appending one short line is one write even so, but what
+    is read before it may have changed.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -20,6 +20,7 @@ from typing import Any
 
 from ibisagent.engine.chat.budget import Budget, Use
 from ibisagent.errors import InputError
+from ibisagent.io.files import lock_file
 
 __all__ = ["Ledger"]
 
@@ -108,7 +109,7 @@ class Ledger:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self._path, flags, 0o666)
                 try:
-                    _lock(descriptor)
+                    lock_file(descriptor)
                     self._read(descriptor)
                     yield descriptor
                 finally:
@@ -167,10 +168,3 @@ class Ledger:
             self._aside.pop(ticket, None)
             self._settled += use
 
-
-def _lock(descriptor: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: appending one short line is still one write, but two may pass a limit at once
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_EX)

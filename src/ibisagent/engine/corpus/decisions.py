@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ibisagent.errors import InputError
-from ibisagent.io.files import atomic_write, display_name, one_line
+from ibisagent.io.files import atomic_write, display_name, lock_file, one_line
 
 __all__ = ["MAX_NOTE_CHARS", "Decision", "Decisions", "append_decision"]
 
@@ -146,7 +146,7 @@ def append_decision(path: str | os.PathLike[str], decision: Decision) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            _lock(descriptor)
+            lock_file(descriptor)
             size = os.fstat(descriptor).st_size
             if size and not _ends_a_line(descriptor, size):  # written by hand: do not glue two lines together
                 data = b"\n" + data
@@ -167,13 +167,6 @@ def append_decision(path: str | os.PathLike[str], decision: Decision) -> None:
             "choose a writable file"
         ) from error
 
-
-def _lock(descriptor: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: appending one short line is still one write
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _ends_a_line(descriptor: int, size: int) -> bool:
