@@ -1,0 +1,133 @@
+"""Visual questions: exact match as a reward for closed questions, and accuracy over a set.
+
+Two answers match if they are the same words after :func:`normalise_answer`. A reference of *yes* or *no* is also
+matched by a sentence that begins with that word ("Yes, there is."), but not by one that says both and nothing else.
+Open questions have no reward: two right answers may share no word, so they are reported and not trained on.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ibisagent.rewards.rubric import Breakdown
+
+__all__ = [
+    "VqaAccuracy",
+    "answer_text",
+    "exact_match",
+    "normalise_answer",
+    "score_answer",
+    "token_recall",
+    "vqa_accuracy",
+]
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
+}  # fmt: skip
+_YES_NO = frozenset({"yes", "no"})
+_NOT_AN_ANSWER = _YES_NO | {"or", "and"}
+
+
+def answer_text(reply: str) -> str:
+    """The answer in a model's reply.
+
+    The text in the last ``<answer>`` where there is one, else what follows the thought; empty where a thought was begun
+    and never ended.
+    """
+    found = re.findall(r"<answer>(.*?)</answer>", reply, re.S)
+    if found:
+        return str(found[-1]).strip()
+    _, ended, after = reply.rpartition("</think>")
+    if not ended and "<think>" in reply:
+        return ""
+    return (after if ended else reply).strip()
+
+
+def normalise_answer(text: str) -> str:
+    """Lower case, no punctuation, no articles, number words up to ten as digits, single spaces.
+
+    A point between digits stays. An answer that is nothing but an article keeps it: it may be the letter of a choice.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("’", "")
+    text = re.sub(r"(?<=\d)[.](?=\d)", "\0", text)
+    kept = "".join(" " if unicodedata.category(c)[0] in "PSZ" else c for c in text).replace("\0", ".")
+    words = [_NUMBERS.get(word, word) for word in kept.split()]
+    return " ".join([word for word in words if word not in _ARTICLES] or words)
+
+
+def exact_match(prediction: str, answer: str) -> bool:
+    """Whether two answers are the same after normalisation, as the module's docstring states it."""
+    said, right = normalise_answer(prediction), normalise_answer(answer)
+    if not said:
+        return False
+    words = said.split()
+    if right in _YES_NO and not (set(words) >= _YES_NO and set(words) <= _NOT_AN_ANSWER):
+        return words[0] == right
+    return said == right
+
+
+def token_recall(prediction: str, answer: str) -> float:
+    """Share of the reference's words that the prediction holds, after normalisation; 0 if the reference has none."""
+    said, right = set(normalise_answer(prediction).split()), normalise_answer(answer).split()
+    return sum(word in said for word in right) / len(right) if right else 0.0
+
+
+def score_answer(reply: str, answer: str, closed: bool) -> Breakdown:
+    """Reward of one reply to a visual question, 1 for an exact match and 0 otherwise.
+
+    Parameters
+    ----------
+    reply
+        What the model wrote; see :func:`answer_text`.
+    answer
+        The reference.
+    closed
+        Whether the question has one of a few answers. An open one is excluded: there is nothing to train on.
+    """
+    if not closed:
+        return Breakdown(None, {"exact_match": None}, {}, "open_question")
+    value = float(exact_match(answer_text(reply), answer))
+    return Breakdown(value, {"exact_match": value}, {"exact_match": (value,)}, None)
+
+
+@dataclass(frozen=True)
+class VqaAccuracy:
+    """How many questions were answered right. None where there were none of the kind.
+
+    Attributes
+    ----------
+    closed, open
+        Share of exact matches among closed and among open questions.
+    open_recall
+        Mean :func:`token_recall` of the open ones.
+    num_closed, num_open
+        How many there were.
+    """
+
+    closed: float | None
+    open: float | None
+    open_recall: float | None
+    num_closed: int
+    num_open: int
+
+
+def vqa_accuracy(answered: Iterable[tuple[str, str, bool]]) -> VqaAccuracy:
+    """Accuracy over (reply, reference answer, whether the question is closed)."""
+    closed: list[float] = []
+    opened: list[float] = []
+    recalls: list[float] = []
+    for reply, answer, is_closed in answered:
+        said = answer_text(reply)
+        (closed if is_closed else opened).append(float(exact_match(said, answer)))
+        if not is_closed:
+            recalls.append(token_recall(said, answer))
+    return VqaAccuracy(_mean(closed), _mean(opened), _mean(recalls), len(closed), len(opened))
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
