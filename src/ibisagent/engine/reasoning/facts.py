@@ -200,13 +200,13 @@ class Facts:
 def measure(moment: Moment) -> Facts:
     """Measure the Agent view of a moment: pixels, masks, actions. ``moment.target`` is not read.
 
-    The last few results are kept, so that a teacher and the verifier pay once; arrays must not change in place.
+    The last few results are kept, so that a teacher and the verifier pay once, and so are those of a picture and of a
+    mask that other moments share; arrays must not change in place.
     """
-    pixels = moment.pixels
-    grey, is_gray = grey_values(pixels)
+    picture = _Same(moment.pixels)
+    grey, image = _picture(picture)
     mask = moment.mask if moment.mask is not None and moment.mask.any() else None
-    crop = MaskRegion(mask) if mask is not None else None
-    facts = _mask_facts(crop, grey) if crop is not None else None
+    crop, facts = _region(_Same(mask), picture) if mask is not None else (None, None)
     action = moment.action
     click = _click_facts(action.clicks[0], grey, crop, facts) if action.kind == "click" else None
     box = None
@@ -214,7 +214,40 @@ def measure(moment: Moment) -> Facts:
         share = (action.x1 - action.x0) * (action.y1 - action.y0)
         box = BoxFacts(where_text((action.x0 + action.x1) / 2, (action.y0 + action.y1) / 2), share)
     change = _change_facts(moment, grey, crop, facts) if moment.previous_action is not None else None
-    return Facts(_image_facts(grey, is_gray), facts, click, box, change)
+    return Facts(image, facts, click, box, change)
+
+
+class _Same:
+    """An array as a key: equal to itself alone, so that no pixel is compared. The key keeps the array alive."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.array is other.array
+
+
+# The trajectories of a target share its picture and many of their masks.
+@lru_cache(maxsize=2)
+def _picture(pixels: _Same) -> tuple[NDArray[np.uint8], ImageFacts]:
+    grey, is_gray = grey_values(pixels.array)
+    return grey, _image_facts(grey, is_gray)
+
+
+@lru_cache(maxsize=8)
+def _region(mask: _Same, pixels: _Same) -> tuple[MaskRegion, MaskFacts]:
+    crop = MaskRegion(mask.array)
+    return crop, _mask_facts(crop, _picture(pixels)[0])
+
+
+@lru_cache(maxsize=8)
+def _pieces_before(mask: _Same) -> int:
+    return pieces_of(mask.array)
 
 
 def level_of(value: float) -> str:
@@ -352,7 +385,7 @@ def _change_facts(
     where = gained if num_gained >= num_lost else lost
     edges = zip(SIDES, (before[:, 0], before[:, -1], before[0], before[-1]), strict=True)
     touched = [side for side, line in edges if line.any()]
-    pieces = pieces_of(before)
+    pieces = _pieces_before(_Same(before))
     tone = ""
     if num_gained >= 8:
         values = grey[before]

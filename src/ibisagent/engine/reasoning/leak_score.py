@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,21 @@ def features(text: str) -> NDArray[np.int64]:
         pieces += [letters[last : mention.start], " anatomyx "]
         last = mention.end
     words = re.findall(r"[a-z0']+", re.sub(r"\d+", "0", "".join(pieces) + letters[last:]))
-    found = set(words)
-    found.update(f"{a} {b}" for a, b in zip(["^", *words], [*words, "$"], strict=True))
+    found = {_place(f"{a} {b}") for a, b in zip(["^", *words], [*words, "$"], strict=True)}
     for word in set(words):
-        edged = f"<{word}>"
-        for size in (4, 5):
-            found.update("#" + edged[at : at + size] for at in range(max(1, len(edged) - size + 1)))
-    return np.unique(np.fromiter((zlib.crc32(one.encode()) % BUCKETS for one in found), np.int64, len(found)))
+        found.update(_places_of_word(word))
+    return np.array(sorted(found), np.int64)
+
+
+def _place(gram: str) -> int:
+    return zlib.crc32(gram.encode()) % BUCKETS
+
+
+@lru_cache(maxsize=8192)  # few words make up most texts
+def _places_of_word(word: str) -> tuple[int, ...]:
+    edged = f"<{word}>"
+    parts = {edged[at : at + size] for size in (4, 5) for at in range(max(1, len(edged) - size + 1))}
+    return _place(word), *(_place("#" + part) for part in parts)
 
 
 @cache

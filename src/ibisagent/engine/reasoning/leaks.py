@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from ibisagent.engine.reasoning.leak_words import HUES, MISSPELT, hue_pattern, innocent, leak_families, macros
 from ibisagent.engine.reasoning.wording import plain, readings, sentences
@@ -54,9 +54,7 @@ def find_leaks(
 
     if names:
         # "The true tumour" must stay one: the name gives way to another noun, not to nothing.
-        known = sorted({plain(name) for name in names}, key=len, reverse=True)
-        own = "|".join(rf"(?<!true )(?<!false )\b{re.escape(name)}\b" for name in known)
-        text = re.sub(own, "anatomy", plain(text))
+        text = _own_names(names).sub("anatomy", plain(text))
     for reading in readings(text):
         stripped = innocent().sub(" ", _without_own_clicks(reading, clicks))
         for family, pattern in leak_families():
@@ -75,6 +73,13 @@ def find_leaks(
     for word in _misspelt(plain(text)):
         note("reference", word)
     return list(found.values())
+
+
+@lru_cache(maxsize=256)
+def _own_names(names: tuple[str, ...]) -> re.Pattern[str]:
+    # Sorted by their letters too: a set's order differs from run to run.
+    known = sorted({plain(name) for name in names}, key=lambda name: (-len(name), name))
+    return re.compile("|".join(rf"(?<!true )(?<!false )\b{re.escape(name)}\b" for name in known))
 
 
 _OWNS_UP = re.compile(
@@ -132,13 +137,15 @@ _JUDGED = re.compile(
 )
 
 # Verbs of saying need a subject that the agent can hear or see.
-_SAYING = re.compile(
-    r"((?:[\w'-]+ ){0,5}?[\w'-]+) (?:\w+ly )?"
+_SAYS = (
     r"(says?|said|states|stated|tells?|told|dictates?|declares?|declared|specif(?:y|ies|ied)|certif(?:y|ies|ied)"
     r"|attests?|prescribes?|prescribed|decrees?|insists?|assures?|proclaims?|testif(?:y|ies)|spells? out|stipulates?"
     r"|wants?|wanted|needs (?=me|us|the click|a click)|expects?|prefers?|suggests? (?=i |that i |a click|clicking)"
     r"|discloses?|disclosed|knows?|knew|demands?|reads? out|has it that|betrays?|divulges?|lists)\b(?! me\b)"
 )
+_SAYING = re.compile(rf"((?:[\w'-]+ ){{0,5}}?[\w'-]+) (?:\w+ly )?{_SAYS}")
+# Most sentences have no such verb: that is told much sooner than that no subject is followed by one.
+_ANY_SAYS = re.compile(rf" {_SAYS}")
 _HEARD = re.compile(
     r"\b(?:users?|instructions?|requests?|sentences?|text|questions?|images?|pictures?|scan|photograph|radiograph"
     r"|task|"
@@ -159,7 +166,12 @@ _USERS_ERROR = re.compile(
 )
 
 
-def _in_sentence(sentence: str) -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=4096)  # texts share sentences
+def _in_sentence(sentence: str) -> tuple[tuple[str, str], ...]:
+    return tuple(_found_in_sentence(sentence))
+
+
+def _found_in_sentence(sentence: str) -> Iterator[tuple[str, str]]:
     if (match := _ERROR.search(sentence)) and not _USERS_ERROR.search(sentence):
         yield "errors", match.group()
     for match in _percent().finditer(sentence):
@@ -174,6 +186,8 @@ def _in_sentence(sentence: str) -> Iterator[tuple[str, str]]:
         ):
             yield "number", match.group()
             break
+    if not _ANY_SAYS.search(sentence):
+        return
     for match in _SAYING.finditer(sentence):
         if not _HEARD.search(match[1]) and not re.search(r"\b(?:user|i|instruction|request|question)\b", match[1]):
             yield "source", match.group()
@@ -254,11 +268,15 @@ def _hues(text: str, is_gray: bool, has_hue: Callable[[str], bool]) -> Iterator[
 
 def _misspelt(text: str) -> Iterator[str]:
     for word in re.findall(r"[a-z]{6,}", text):
-        if word in _REAL_WORDS or word in MISSPELT:
-            continue
-        for known in MISSPELT:
-            if word != known and abs(len(word) - len(known)) <= 1 and _one_edit(word, known):
-                yield word
+        if _is_misspelt(word):
+            yield word
+
+
+@lru_cache(maxsize=4096)
+def _is_misspelt(word: str) -> bool:
+    if word in _REAL_WORDS or word in MISSPELT:
+        return False
+    return any(abs(len(word) - len(known)) <= 1 and _one_edit(word, known) for known in MISSPELT)
 
 
 _REAL_WORDS = frozenset(

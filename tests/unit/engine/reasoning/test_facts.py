@@ -32,6 +32,18 @@ def test_the_target_is_not_read(make_moment: Make) -> None:
         assert measure(replace(moment, target=target)) == measure(moment)
 
 
+def test_what_is_kept_of_an_array_serves_that_array_alone(make_moment: Make) -> None:
+    mask, other = square(40, 40, 60, 60), square(40, 40, 60, 60)
+    first = make_moment(mask=mask)
+    darker = replace(first, pixels=first.pixels // 4)
+    smaller = replace(first, mask=square(40, 40, 50, 50), previous_mask=mask, previous_action=click(0.45, 0.45))
+    measured = [measure(moment) for moment in (first, darker, smaller, replace(first, mask=other), first)]
+    assert measured[0] == measured[3] == measured[4]
+    assert measured[0].mask is not None and measured[1].mask is not None and measured[2].change is not None
+    assert (measured[0].mask.level, measured[1].mask.level) == ("bright", "dark")
+    assert measured[2].change.kind == "shrank"
+
+
 def test_a_square_in_the_centre(make_moment: Make) -> None:
     facts = measure(make_moment(action=click(0.5, 0.5)))
     mask = facts.mask
