@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
 
-__all__ = ["Conversation", "known_options", "one_line", "to_pil", "view_seed"]
+__all__ = [
+    "Conversation",
+    "control_words",
+    "defused",
+    "folds_system",
+    "known_options",
+    "one_line",
+    "shown_size",
+    "to_pil",
+    "view_seed",
+    "with_folded_system",
+]
 
 Message = dict[str, Any]
 
@@ -96,6 +108,15 @@ def view_seed(seed: int, view: View) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
 
 
+def shown_size(width: int, height: int, max_pixels: int | None = None) -> tuple[int, int]:
+    """Width and height of an image that is shrunk to at most `max_pixels` pixels, aspect kept."""
+    area = width * height
+    if max_pixels is None or area <= max_pixels:
+        return width, height
+    scale = (max_pixels / area) ** 0.5
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
 def to_pil(pixels: NDArray[np.uint8], max_pixels: int | None = None) -> PilImage:
     """A PIL image of ``uint8`` (H, W, 3) pixels, shrunk to at most `max_pixels` pixels, aspect kept.
 
@@ -104,12 +125,69 @@ def to_pil(pixels: NDArray[np.uint8], max_pixels: int | None = None) -> PilImage
     from PIL import Image as pil
 
     image = pil.fromarray(np.ascontiguousarray(pixels))
-    area = image.width * image.height
-    if max_pixels is not None and area > max_pixels:
-        scale = (max_pixels / area) ** 0.5
-        size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-        image = image.resize(size, pil.Resampling.BICUBIC)
-    return image
+    size = shown_size(image.width, image.height, max_pixels)
+    return image if size == image.size else image.resize(size, pil.Resampling.BICUBIC)
+
+
+def control_words(processor: Any) -> list[str]:
+    """Words that a tokenizer reads as control tokens, sorted; no text of a conversation may hold one."""
+    words = {*processor.tokenizer.all_special_tokens, getattr(processor, "image_token", None)}
+    return sorted(w for w in words if isinstance(w, str) and len(w) > 2)
+
+
+def defused(messages: Sequence[Message], words: Sequence[str]) -> list[Message]:
+    """The messages with control words in their texts broken up, and images as they are.
+
+    A sentence cannot pose as an image or as another speaker then. Policies and training both read
+    conversations through this.
+    """
+    out = []
+    for message in messages:
+        content = []
+        for part in message["content"]:
+            if part["type"] == "text":
+                text = part["text"]
+                for word in words:
+                    if word in text:
+                        text = text.replace(word, f"{word[0]} {word[1:]}")
+                part = {"type": "text", "text": text}
+            content.append(part)
+        out.append({"role": message["role"], "content": content})
+    return out
+
+
+def with_folded_system(chat: Sequence[Message]) -> list[Message]:
+    """The chat with its system prompt at the head of the first user message, for templates that know no system."""
+    if not chat or chat[0]["role"] != "system":
+        return list(chat)
+    system, first, *rest = chat
+    head = {"type": "text", "text": system["content"][0]["text"] + "\n\n"}
+    return [{**first, "content": [head, *first["content"]]}, *rest]
+
+
+def folds_system(processor: Any, name: str) -> bool:
+    """Try the chat template once; whether the system prompt must go into the first user message.
+
+    Some templates reject a system message, others drop it without a word.
+
+    Raises
+    ------
+    InputError
+        If the template fails, or leaves images out.
+    """
+    user = {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image"}]}
+    system = {"role": "system", "content": [{"type": "text", "text": "ibis-probe"}]}
+    try:
+        plain = processor.apply_chat_template([user], add_generation_prompt=True)
+    except Exception as error:
+        raise InputError(f"the chat template of {name} fails: {one_line(error)}") from error
+    token = getattr(processor, "image_token", None)
+    if isinstance(token, str) and token not in plain:
+        raise InputError(f"the chat template of {name} leaves images out")
+    try:
+        return "ibis-probe" not in processor.apply_chat_template([system, user], add_generation_prompt=True)
+    except Exception:  # jinja's TemplateError, raised by the template itself
+        return True
 
 
 def one_line(text: object, limit: int = 240) -> str:

@@ -10,7 +10,17 @@ from typing import Any
 from ibisagent.actions import Dialect
 from ibisagent.errors import IbisError, InputError, PolicyError
 from ibisagent.policies.checkpoints import load_checkpoint
-from ibisagent.policies.conversation import Conversation, known_options, one_line, to_pil, view_seed
+from ibisagent.policies.conversation import (
+    Conversation,
+    control_words,
+    defused,
+    folds_system,
+    known_options,
+    one_line,
+    to_pil,
+    view_seed,
+    with_folded_system,
+)
 from ibisagent.policies.protocol import Reply, View
 
 __all__ = ["VlmPolicy", "make"]
@@ -90,7 +100,7 @@ class VlmPolicy:
         self.model = checkpoint.model
         self.processor = checkpoint.processor
         self.weights_sha256: str | None = checkpoint.weights_sha256
-        self._fold_system = _check_template(self.processor, self.name)
+        self._fold_system = folds_system(self.processor, self.name)
 
     def act(self, views: Sequence[View], seed: int) -> list[Reply]:
         """Write the next reply of every view, ``batch_size`` at a time.
@@ -177,21 +187,13 @@ class VlmPolicy:
 
     def _chat(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Messages as a processor wants them: PIL images, and text without the tokenizer's control words."""
-        words = {*self.processor.tokenizer.all_special_tokens, getattr(self.processor, "image_token", None)}
-        control = sorted(w for w in words if isinstance(w, str) and len(w) > 2)
-        chat: list[dict[str, Any]] = []
-        for message in messages:
-            content: list[dict[str, Any]] = []
-            for part in message["content"]:
-                if part["type"] == "image":
-                    content.append({"type": "image", "image": to_pil(part["image"], self.max_pixels)})
-                else:
-                    content.append({"type": "text", "text": _defuse(part["text"], control)})
-            chat.append({"role": message["role"], "content": content})
-        if self._fold_system and chat and chat[0]["role"] == "system":
-            system = chat.pop(0)
-            chat[0]["content"] = [{"type": "text", "text": system["content"][0]["text"] + "\n\n"}, *chat[0]["content"]]
-        return chat
+        chat = defused(messages, control_words(self.processor))
+        for message in chat:
+            message["content"] = [
+                {"type": "image", "image": to_pil(part["image"], self.max_pixels)} if part["type"] == "image" else part
+                for part in message["content"]
+            ]
+        return with_folded_system(chat) if self._fold_system else chat
 
     def _check_images(self, inputs: Any, counts: list[int]) -> None:
         """Every image must have reached the model: some stacks drop images without a word."""
@@ -214,37 +216,17 @@ class VlmPolicy:
 
 
 def make(arg: str | None, **options: Any) -> VlmPolicy:
-    """``--policy vlm:PATH_OR_ID``; `options` are those of :class:`VlmPolicy`, None meaning the default."""
+    """``--policy vlm:PATH_OR_ID``; `options` are those of :class:`VlmPolicy`, None meaning the default.
+
+    A folder that our training wrote says in ``system_prompt.txt`` which prompt it was trained with; it holds unless
+    another one is given.
+    """
     if not arg:
         raise InputError("the policy vlm needs a folder or a hub id: vlm:PATH_OR_ID")
+    prompt = Path(arg).expanduser() / "system_prompt.txt"
+    if options.get("system_prompt") is None and prompt.is_file():
+        options["system_prompt"] = prompt.read_text(encoding="utf-8").strip()
     return VlmPolicy(arg, **known_options("vlm", VlmPolicy, options))
-
-
-def _check_template(processor: Any, name: str) -> bool:
-    """Try the chat template once; whether the system prompt must go into the first user message.
-
-    Some templates reject a system message, others drop it without a word.
-    """
-    user = {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image"}]}
-    system = {"role": "system", "content": [{"type": "text", "text": "ibis-probe"}]}
-    try:
-        plain = processor.apply_chat_template([user], add_generation_prompt=True)
-    except Exception as error:
-        raise InputError(f"the chat template of {name} fails: {one_line(error)}") from error
-    token = getattr(processor, "image_token", None)
-    if isinstance(token, str) and token not in plain:
-        raise InputError(f"the chat template of {name} leaves images out")
-    try:
-        return "ibis-probe" not in processor.apply_chat_template([system, user], add_generation_prompt=True)
-    except Exception:  # jinja's TemplateError, raised by the template itself
-        return True
-
-
-def _defuse(text: str, words: list[str]) -> str:
-    """Break up control words in a text, so that a sentence cannot pose as an image or as another speaker."""
-    for word in words:
-        text = text.replace(word, f"{word[0]} {word[1:]}")
-    return text
 
 
 def _sampler(temperature: float, seeds: list[int]) -> Any:
