@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +103,10 @@ class Renderer:
         Id of the token that ends a reply, the last that a model writes.
     pad_id
         Id that fills short rows.
-    image_token_id
+    image_id
         Id of an image's placeholders.
+    forbidden_ids
+        Control tokens that no reply holds: all but the one that ends it.
 
     Raises
     ------
@@ -116,7 +118,7 @@ class Renderer:
         self.processor, self.tokenizer, self.max_pixels = processor, processor.tokenizer, max_pixels
         self.name = type(processor).__name__
         self.image_token: str = processor.image_token
-        self.image_token_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token))
+        self.image_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token))
         self._words = control_words(processor)
         self._fold = folds_system(processor, self.name)
         self._stub = [_message("user", "look"), _message("assistant", "seen")]
@@ -130,6 +132,8 @@ class Renderer:
         self.end, self._rest = after[: at + len(word)], after[at + len(word) :]
         self.end_id = int(self.tokenizer.convert_tokens_to_ids(word))
         self.pad_id = int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id)
+        special = (self.tokenizer.convert_tokens_to_ids(word) for word in self._words)
+        self.forbidden_ids = tuple(sorted({int(i) for i in special if i is not None} - {self.end_id}))
 
     # -- messages to tokens ------------------------------------------------------------------
 
@@ -215,7 +219,7 @@ class Renderer:
 
     # -- images ------------------------------------------------------------------------------
 
-    def features(self, images: Sequence[Pixels]) -> dict[str, Tensor]:
+    def image_inputs(self, images: Sequence[Pixels]) -> dict[str, Tensor]:
         """What the image processor makes of images: ``pixel_values`` and, for Qwen, ``image_grid_thw`` …
 
         Empty where there is no image.
@@ -224,6 +228,14 @@ class Renderer:
             return {}
         pil = [to_pil(image, self.max_pixels) for image in images]
         return dict(self.processor.image_processor(images=pil, return_tensors="pt"))
+
+    def pixels(self, images: Sequence[Pixels]) -> Tensor:
+        """The ``pixel_values`` of :meth:`image_inputs`, alone."""
+        return self.image_inputs(images)["pixel_values"]
+
+    def image_lengths(self, images: Sequence[Pixels]) -> list[int]:
+        """Placeholders of every image, by the model's own rule."""
+        return [text.count(self.image_token) for text in self.placeholders(images)]
 
     def placeholders(self, images: Sequence[Pixels]) -> list[str]:
         """The text that stands for each image, by the model's own rule.
@@ -245,41 +257,74 @@ class Renderer:
         if not images:
             return []
         try:
-            made = self.features(images)
+            made = self.image_inputs(images)
             return [self.processor.replace_image_token(made, image_idx=i) for i in range(len(images))]
         except (AttributeError, NotImplementedError) as error:
             raise InputError(f"{self.name} states no rule for the places of images: {one_line(error)}") from None
 
-    def check(self, ids: NDArray[np.int64], num_images: int, features: dict[str, Tensor]) -> None:
-        """Assert that a row's placeholders are as many as its images' features.
+    def tensors(
+        self,
+        ids: Sequence[NDArray[np.int64] | Sequence[int]],
+        images: Sequence[Sequence[Pixels]],
+        padding: Literal["left", "right"] = "right",
+    ) -> dict[str, Tensor]:
+        """Rows as a model's inputs; every row's placeholders are checked against the features of its images.
 
         Parameters
         ----------
         ids
-            ``int64`` (T,) of one row.
-        num_images
-            Its images.
-        features
-            What :meth:`features` made of exactly those.
+            Token ids of every row.
+        images
+            The images of every row.
+        padding
+            Where short rows are filled up.
+
+        Returns
+        -------
+        dict
+            ``input_ids`` and ``attention_mask`` (B, T); of all images, row after row, what :meth:`image_inputs` gives;
+            ``mm_token_type_ids`` (B, T) where the processor names it among its outputs: without it Qwen2.5-VL places
+            images as if they were text, silently.
 
         Raises
         ------
         ValueError
-            If they do not match; training would go on without the images, or with the wrong ones.
+            If placeholders and features do not match; training would go on without the images, or with wrong ones.
         """
-        places = int((ids == self.image_token_id).sum())
-        if bool(num_images) != ("pixel_values" in features):
-            raise ValueError(f"{num_images} images, but features of {sorted(features)}")
+        import torch
+
+        width = max(len(row) for row in ids)
+        input_ids = torch.full((len(ids), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros(len(ids), width, dtype=torch.long)
+        for number, row in enumerate(ids):
+            place = slice(width - len(row), width) if padding == "left" else slice(0, len(row))
+            input_ids[number, place] = torch.as_tensor(np.asarray(row, np.int64))
+            mask[number, place] = 1
+        flat = [image for row in images for image in row]
+        features = self.image_inputs(flat)
+        self._check(input_ids, mask, [len(row) for row in images], features, self.image_lengths(flat))
+        batch = {"input_ids": input_ids, "attention_mask": mask, **features}
+        if "mm_token_type_ids" in getattr(self.processor, "model_input_names", ()):
+            batch["mm_token_type_ids"] = ((input_ids == self.image_id) & (mask == 1)).long()
+        return batch
+
+    def _check(
+        self, ids: Tensor, mask: Tensor, counts: Sequence[int], features: dict[str, Tensor], lengths: Sequence[int]
+    ) -> None:
+        if bool(sum(counts)) != ("pixel_values" in features):
+            raise ValueError(f"{sum(counts)} images, but the image processor gave {sorted(features) or 'nothing'}")
         grid = features.get("image_grid_thw")
-        constant = getattr(self.processor, "image_tokens", None)
-        if grid is not None:
-            wanted = int((grid.prod(dim=1) // self.processor.image_processor.merge_size**2).sum())
-            if len(grid) != num_images or places != wanted:
-                raise ValueError(f"{places} placeholders for {len(grid)} images with {wanted} features ({num_images})")
-        elif constant is not None and places != num_images * constant:
-            raise ValueError(f"{places} placeholders for {num_images} images of {constant}")
-        elif bool(places) != bool(num_images):
-            raise ValueError(f"{places} placeholders for {num_images} images")
+        if grid is not None:  # what the model will make of the pixels, not what we think
+            lengths = (grid.prod(dim=1) // self.processor.image_processor.merge_size**2).tolist()
+        if len(lengths) != sum(counts):
+            raise ValueError(f"{sum(counts)} images were given, {len(lengths)} were processed")
+        places = ((ids == self.image_id) & (mask == 1)).sum(1).tolist()
+        start = 0
+        for row, count in enumerate(counts):
+            wanted = sum(lengths[start : start + count])
+            start += count
+            if places[row] != wanted:
+                raise ValueError(f"row {row}: {places[row]} image placeholders for {wanted} features of {count} images")
 
     # -- pieces ------------------------------------------------------------------------------
 
