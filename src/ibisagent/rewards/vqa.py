@@ -53,10 +53,11 @@ def normalise_answer(text: str) -> str:
 
     A point between digits stays. An answer that is nothing but an article keeps it: it may be the letter of a choice.
     """
-    text = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("’", "")
-    text = re.sub(r"(?<=\d)[.](?=\d)", "\0", text)
-    kept = "".join(" " if unicodedata.category(c)[0] in "PSZ" else c for c in text).replace("\0", ".")
-    words = [_NUMBERS.get(word, word) for word in kept.split()]
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = re.sub(r"['’]", "", text)
+    kept = re.split(r"((?<=\d)[.](?=\d))", text)  # every second piece is such a point
+    kept[::2] = ["".join(" " if unicodedata.category(c)[0] in "PSZ" else c for c in piece) for piece in kept[::2]]
+    words = [_NUMBERS.get(word, word) for word in "".join(kept).split()]
     return " ".join([word for word in words if word not in _ARTICLES] or words)
 
 
