@@ -1,0 +1,291 @@
+"""``ibisagent train sft``: from settings to a model folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ibisagent.errors import InputError
+from ibisagent.train.config import load_config, read_yaml, write_config
+from ibisagent.train.sft.config import SftConfig
+
+__all__ = ["main", "train"]
+
+CONFIG = "config.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ibisagent train sft``.
+
+    Parameters
+    ----------
+    argv
+        Options without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0, or 130 if it was stopped by Ctrl-C (a checkpoint is saved).
+
+    Raises
+    ------
+    InputError
+        If a setting, the corpus or the model cannot be used.
+    TrainingError
+        If memory does not suffice, the loss is not finite, or images do not reach the model.
+    """
+    return train(load_config(SftConfig, argv, "ibisagent train sft", "Supervised fine-tuning on trajectories."))
+
+
+def train(config: SftConfig) -> int:
+    """Train, and write ``OUT/model``; returns and raises as :func:`main`."""
+    # trl reports who trains what to its makers unless told not to.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    from accelerate import PartialState
+
+    from ibisagent.train.guards import StopOnSignal, last_checkpoint, one_line_errors
+    from ibisagent.train.models import export_model
+
+    bf16 = _bf16(config)
+    state = PartialState(cpu=config.device == "cpu")
+    accumulation = config.accumulation(state.num_processes)
+    checkpoints = config.out / "checkpoints"
+    newest = last_checkpoint(checkpoints)
+    _check_out(config, newest)
+    with one_line_errors(checkpoints):
+        trainer, start, facts = _build(config, bf16, accumulation, checkpoints, newest)
+        if state.is_main_process:
+            config.out.mkdir(parents=True, exist_ok=True)
+            write_config(config, config.out / CONFIG)
+            _say(_opening(trainer, facts, newest))
+        stop = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnSignal))
+        began = time.perf_counter()
+        try:
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        finally:
+            stop.close()
+        if stop.stopped and trainer.state.global_step < trainer.state.max_steps:
+            if state.is_main_process:
+                _say(f"ibisagent: stopped at step {trainer.state.global_step}, saved; --resume goes on")
+            return 130
+        if config.eval_splits or config.eval_share:
+            trainer.evaluate()
+        seconds = time.perf_counter() - began
+        folder = config.out / "model"
+        if trainer.is_fsdp_enabled:
+            trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+            trainer.save_model(str(folder))  # gathers the shards
+        if state.is_main_process:
+            if trainer.is_fsdp_enabled:
+                start.processor.save_pretrained(folder)
+                (folder / "system_prompt.txt").write_text(facts["system_prompt"] + "\n", encoding="utf-8")
+            else:
+                model = trainer.accelerator.unwrap_model(trainer.model)
+                _without_patches(model)
+                export_model(start, model, folder, facts["system_prompt"])
+            result = _result(trainer, config, facts, seconds)
+            (config.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_card(config, result, start.base), encoding="utf-8")
+            _say(f"{result['steps']} steps, loss {result['loss']}; the model is in {folder} (--policy vlm:{folder})")
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+    return 0
+
+
+def _build(
+    config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path, newest: Path | None
+) -> tuple[Any, Any, dict[str, Any]]:
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback, ProgressCallback
+    from trl import SFTConfig as TrlConfig
+
+    from ibisagent.train.guards import StopOnSignal
+    from ibisagent.train.models import Lora, load_start
+    from ibisagent.train.sft.collator import SftCollator
+    from ibisagent.train.sft.conversations import open_conversations
+    from ibisagent.train.sft.log import LogFile
+    from ibisagent.train.sft.trainer import SftTrainer
+    from ibisagent.train.tokens import Renderer
+
+    lora = None
+    if config.lora_rank:
+        lora = Lora(config.lora_rank, config.lora_alpha, config.lora_dropout, config.lora_targets)
+    dtype = config.dtype if config.dtype != "auto" else "bfloat16" if bf16 and lora is not None else "float32"
+    start = load_start(
+        config.model,
+        dtype=dtype,
+        lora=lora,
+        freeze_vision=config.freeze_vision,
+        random_weights=config.random_weights,
+        max_pixels=config.max_pixels,
+        seed=config.seed,
+    )
+    prompt = start.system_prompt
+    if config.system_prompt is not None:
+        try:
+            prompt = config.system_prompt.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the system prompt {config.system_prompt}: {error}") from None
+    learnt, measured = open_conversations(config, prompt, start.grid)
+    renderer = Renderer(start.processor)
+    parts = [learnt] if measured is None else [learnt, measured]
+    facts = {
+        "system_prompt": _system_prompt(learnt) if prompt is None else prompt,
+        "conversations": len(learnt),
+        "questions": sum(place.table == "vqa" for place in learnt.places),
+        "measured": 0 if measured is None else len(measured),
+    }
+    sets = []
+    for number, part in enumerate(parts):
+        lengths = [40 * place.turns + place.pixels // 784 for place in part.places]
+        rows = list(range(len(part)))
+        sets.append(Dataset.from_dict({"part": [number] * len(rows), "row": rows, "length": lengths}))
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.out / "tensorboard"))
+    args = TrlConfig(
+        output_dir=str(checkpoints),
+        seed=config.seed,
+        data_seed=config.seed,
+        use_cpu=config.device == "cpu",
+        bf16=bf16,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=0 if config.schedule == "constant" else config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=config.per_device_batch,
+        per_device_eval_batch_size=config.per_device_batch,
+        gradient_accumulation_steps=accumulation,
+        gradient_checkpointing=config.gradient_checkpointing,
+        dataloader_num_workers=config.workers,
+        dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
+        report_to=list(config.report_to) or "none",
+        logging_steps=config.log_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=config.keep_checkpoints,
+        eval_strategy="steps" if measured is not None else "no",
+        eval_steps=config.eval_steps or config.save_steps,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+    trainer = SftTrainer(
+        start.model,
+        args,
+        train_dataset=sets[0],
+        eval_dataset=sets[1] if measured is not None else None,
+        processing_class=start.processor,
+        collator=SftCollator(parts, renderer, config.max_length, torch.bfloat16 if bf16 else None),
+        callbacks=[StopOnSignal(), LogFile(config.out / "log.jsonl")],
+        group_by_length=config.group_by_length,
+        still_norms=config.freeze_vision or not config.random_weights,
+    )
+    for printer in (PrinterCallback, ProgressCallback) if args.disable_tqdm else ():
+        trainer.remove_callback(printer)
+    return trainer, start, facts
+
+
+def _bf16(config: SftConfig) -> bool:
+    import torch
+
+    if config.bf16 is not None:
+        return config.bf16
+    return config.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def _check_out(config: SftConfig, newest: Path | None) -> None:
+    """Refuse to mix two runs in a folder."""
+    known = config.out / CONFIG
+    if not config.resume:
+        if newest is not None:
+            raise InputError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
+        return
+    if newest is None:
+        return
+    if not known.is_file():
+        raise InputError(f"{known} is missing, so that nobody knows what {newest} was trained with")
+    now, before = config.what_is_learnt, read_yaml(known)
+    for name, value in now.items():
+        if name in before and before[name] != value:
+            raise InputError(f"{config.out} was begun with {name} {before[name]}, not {value}; choose another --out")
+
+
+def _system_prompt(learnt: Any) -> str:
+    """The prompt of the corpus: that of its first trajectory."""
+    messages = next(learnt[i] for i, p in enumerate(learnt.places) if p.table == "sft").messages
+    return messages[0]["content"][0]["text"] if messages[0]["role"] == "system" else ""
+
+
+def _without_patches(model: Any) -> None:
+    """Take trl's way of computing the loss off the model again."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.__dict__.pop("forward", None)
+
+
+def _opening(trainer: Any, facts: dict[str, Any], newest: Path | None) -> str:
+    count = sum(p.numel() for p in trainer.model.parameters())
+    tuned = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    text = f"{facts['conversations']} conversations"
+    if facts["questions"]:
+        text += f", {facts['questions']} of them visual questions"
+    if facts["measured"]:
+        text += f"; {facts['measured']} to measure on"
+    text += f"; {tuned / 1e6:.2f} M of {count / 1e6:.2f} M parameters are trained"
+    return text + (f"; resuming from {newest.name}" if newest else "")
+
+
+def _result(trainer: Any, config: SftConfig, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+    logged = [row for row in trainer.state.log_history if "loss" in row]
+    measured = [row for row in trainer.state.log_history if "eval_loss" in row]
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "loss": logged[-1]["loss"] if logged else None,
+        "token_accuracy": logged[-1].get("mean_token_accuracy") if logged else None,
+        "eval_loss": measured[-1]["eval_loss"] if measured else None,
+        "seconds": round(seconds, 1),
+        **{k: v for k, v in facts.items() if k != "system_prompt"},
+        "seed": config.seed,
+    }
+
+
+def _card(config: SftConfig, result: dict[str, Any], base: str) -> str:
+    from ibisagent import __version__
+
+    lines = [
+        "# A segmentation agent, fine-tuned",
+        "",
+        f"Made by `ibisagent train sft` {__version__} from `{Path(base).name if Path(base).is_dir() else base}` on "
+        f"{result['conversations']} conversations of {', '.join(f'`{Path(c).name}`' for c in config.corpus)}: "
+        f"{result['steps']} steps, last training loss {result['loss']}.",
+        "",
+        "```bash",
+        'ibisagent segment IMAGE "INSTRUCTION" --policy vlm:FOLDER',
+        "```",
+        "",
+        "`system_prompt.txt` is the prompt it was trained with. It has not been evaluated by this run: see "
+        "`ibisagent evaluate`. Not a medical device.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,130 @@
+"""A thin layer over trl's ``SFTTrainer``: images asserted, own order of rows, NanoVLM's loss, finite losses only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl import SFTConfig as TrlConfig
+from trl import SFTTrainer
+
+from ibisagent.train.guards import TrainingError, not_finite
+from ibisagent.train.models import is_nano
+from ibisagent.train.sft.collator import IGNORED, SftCollator
+from ibisagent.train.sft.nano_loss import nano_loss
+from ibisagent.train.sft.order import SeededOrder
+
+__all__ = ["SftTrainer"]
+
+
+class SftTrainer(SFTTrainer):
+    """Trains on rows that name conversations (``part``, ``row``, ``length``); the collator reads them.
+
+    Parameters
+    ----------
+    model, args, processing_class, callbacks
+        As trl's.
+    train_dataset, eval_dataset
+        Of the three columns above.
+    collator
+        Makes batches.
+    group_by_length
+        Whether rows of like length meet in a batch.
+    still_norms
+        Keep the running statistics of batch norms as they are: a batch of conversations of one length says
+        something about how they end.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrlConfig,
+        *,
+        train_dataset: Any,
+        eval_dataset: Any,
+        processing_class: Any,
+        collator: SftCollator,
+        callbacks: list[Any],
+        group_by_length: bool,
+        still_norms: bool,
+    ) -> None:
+        self._group_by_length, self._still_norms = group_by_length, still_norms
+        self._image_id = collator.renderer.image_id
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+        )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = rows["length"] if self._group_by_length else None
+        at_once = self.args.per_device_train_batch_size * self.accelerator.num_processes
+        return SeededOrder(None if lengths is None else list(lengths), len(rows), at_once, self.args.seed)
+
+    def get_train_dataloader(self) -> Any:
+        """The batches, which stay in main memory until their turn.
+
+        All batches of a step are drawn before its first pass; on the device, 256 conversations would fill it.
+        """
+        loader = super().get_train_dataloader()
+        if hasattr(loader, "device"):
+            loader.device = None
+        return loader
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The mean over all learnt tokens of a step; raises TrainingError where images do not reach the model."""
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["images"].append(float(self._check_images(inputs)))
+        self._metrics[mode]["learnt_tokens"].append(float((inputs["labels"] != IGNORED).sum()))
+        if self._still_norms:
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        if not is_nano(self.model):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        total, right, entropy = nano_loss(model, inputs)
+        count = (inputs["labels"] != IGNORED).sum().clamp_min(1)
+        loss = total / (count if num_items_in_batch is None else num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+        count, right, entropy = (
+            self.accelerator.gather_for_metrics(v.detach()).sum().float() for v in (count, right, entropy)
+        )
+        self._metrics[mode]["mean_token_accuracy"].append(float(right / count))
+        self._metrics[mode]["entropy"].append(float(entropy / count))
+        return (loss, {}) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One pass forward and backward; raises TrainingError if the loss is not finite."""
+        loss = super().training_step(*args, **kwargs)
+        if not bool(torch.isfinite(loss).all()):
+            raise not_finite(self.state.global_step + 1, Path(self.args.output_dir))
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: our own stands beside the exported model."""
+
+    def _check_images(self, inputs: dict[str, Any]) -> int:
+        """Images of a batch.
+
+        Raises
+        ------
+        TrainingError
+            If the batch has image places and no pixels: it would be learnt blindly.
+        """
+        places = int((inputs["input_ids"] == self._image_id).sum())
+        pixels = inputs.get("pixel_values")
+        if (places > 0) != (pixels is not None and len(pixels) > 0):
+            raise TrainingError(f"a batch with {places} image places has no pixel values: images were lost on the way")
+        if pixels is None:
+            return 0
+        return len(inputs["image_grid_thw"]) if "image_grid_thw" in inputs else len(pixels)
