@@ -113,6 +113,13 @@ def test_who_broke_a_run(episode: Episode, why: str | None) -> None:
     assert trace_episode(episode, TARGET).excluded == why
 
 
+def test_a_failed_reply_has_no_mask_to_judge() -> None:
+    trace = trace_episode(run(click(0, 0, True, mask(4)), failed(), outcome=Outcome.ERROR), TARGET)
+    facts = trace.replies[1]
+    assert facts.failed and facts.iou_before == 0.4 and facts.iou_after is None and not facts.changed
+    assert trace.final_iou is None
+
+
 def test_what_cannot_be_traced() -> None:
     running = golden().model_copy(update={"outcome": None})
     with pytest.raises(ValueError, match="not ended"):

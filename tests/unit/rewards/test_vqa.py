@@ -53,6 +53,7 @@ def test_normalisation_is_stable_and_ignores_case_and_frame(text: str) -> None:
         ("no/yes", "no", False),
         ("There is a fracture.", "yes", False),
         ("not sure", "no", False),
+        ("There is no fracture.", "no", False),  # only a sentence that begins with it
         ("", "no", False),
         ("", "?", False),
         ("the left lung", "Left lung.", True),
