@@ -20,7 +20,11 @@ _COMMANDS = {
     "data": "ibisagent.cli.data",
     "doctor": "ibisagent.cli.doctor",
 }
-_TRAIN = {"segmenter": "ibisagent.train.segmenter", "nano": "ibisagent.train.nano"}
+_TRAIN = {
+    "segmenter": "ibisagent.train.segmenter",
+    "nano": "ibisagent.train.nano",
+    "sft": "ibisagent.train.sft.run",
+}
 _LOADS_TORCH = ("segment", "evaluate", "replay", "train")
 
 

@@ -40,8 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     _replay(commands.add_parser("replay", help="re-run a recorded episode, compare every mask", allow_abbrev=False))
     add_data(commands.add_parser("data", help="show, review, describe and convert corpora", allow_abbrev=False))
     _doctor(commands.add_parser("doctor", help="say what is installed and found", allow_abbrev=False))
-    train = commands.add_parser("train", help="train the embedded models: segmenter, nano", allow_abbrev=False)
-    train.add_argument("recipe", choices=["segmenter", "nano"], help="RECIPE --help shows its options")
+    train = commands.add_parser("train", help="train agents and the embedded models", allow_abbrev=False)
+    train.add_argument("recipe", choices=["sft", "segmenter", "nano"], help="RECIPE --help shows its options")
     return parser
 
 

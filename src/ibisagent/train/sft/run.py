@@ -44,8 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: SftConfig) -> int:
     """Train, and write ``OUT/model``; returns and raises as :func:`main`."""
-    # trl reports who trains what to its makers unless told not to.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
     from accelerate import PartialState

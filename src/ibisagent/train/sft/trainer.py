@@ -110,6 +110,9 @@ class SftTrainer(SFTTrainer):
             raise not_finite(self.state.global_step + 1, Path(self.args.output_dir))
         return loss
 
+    def _send_telemetry(self) -> None:
+        """Nothing: what is trained here is nobody else's business."""
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: our own stands beside the exported model."""
 
