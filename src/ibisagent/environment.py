@@ -18,7 +18,7 @@ so, if there is none.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from ibisagent.rle import encode_mask
 from ibisagent.segmenters.cache import EmbeddingCache
 from ibisagent.segmenters.protocol import Segmenter
 from ibisagent.segmenters.session import Session, supported_kinds
-from ibisagent.types import Case, Image, Prediction
+from ibisagent.types import Case, Image, Prediction, Prompt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +57,7 @@ SCORE_MARGIN = 0.2
 train split (expert clicks, litemedsam) always taking the highest one loses 0.06 IoU against the last mask, and no
 margin below 0.2 stops losing."""
 
-EndReason = Literal["terminate", "max_steps", "repeated_actions", "max_seconds", "error", "stopped"]
+EndReason = Literal["terminate", "max_steps", "repeated_actions", "max_seconds", "max_tokens", "error", "stopped"]
 
 
 class SegmentationEnv:
@@ -99,7 +99,7 @@ class SegmentationEnv:
             raise InputError(f"the policy '{name}' and the segmenter '{segmenter.name}' share neither clicks nor boxes")
         self.dialect = dialect.restrict(kinds)
         prompt = getattr(policy, "system_prompt", None)
-        self._system_prompt: str = prompt if isinstance(prompt, str) else default_system_prompt(self.dialect)
+        self.system_prompt: str = prompt if isinstance(prompt, str) else default_system_prompt(self.dialect)
         self._policy = policy
         self._cache = cache
 
@@ -173,7 +173,7 @@ class SegmentationEnv:
             reply = Reply(reply)
         text = _utf8(reply.text)
         messages = reply.messages or messages_for_record(
-            new_messages(self.view, self._system_prompt, self.config.history)
+            new_messages(self.view, self.system_prompt, self.config.history)
         )
         last_call = self.last_call
         step = Step(
@@ -228,6 +228,29 @@ class SegmentationEnv:
         self.episode.error = _utf8(f"{type(error).__name__}: {error}")
         self.episode.best_mask_rule = "no mask: the run failed"
         self._finish(Outcome.ERROR, "error")
+
+    def foresee(self, text: str) -> tuple[Any, Prompt] | None:
+        """What :meth:`step` would ask the segmenter for a reply: embedding and prompt; None if nothing.
+
+        With it the replies of many runs can be put to a segmenter at once, before each run steps.
+        """
+        if self.done or self._session is None or self.last_call:
+            return None
+        width, height = self.case.image.width, self.case.image.height
+        try:
+            action = self.dialect.parse(text).action
+            if isinstance(action, ClickAction):
+                return self._session.foresee([click.to_pixel(width, height) for click in action.clicks])
+            if isinstance(action, BoxAction):
+                return self._session.foresee(box=action.to_pixels(width, height))
+        except ActionError:
+            pass
+        return None
+
+    def exhaust(self) -> None:
+        """End the run because the model's context is full; the best mask is kept."""
+        if not self.done:
+            self._end_early("max_tokens")
 
     def stop(self) -> None:
         """End the run because a person wants it; the best mask is kept."""
@@ -340,7 +363,7 @@ class SegmentationEnv:
                 weights_sha256=policy.weights_sha256 if policy is not None else None,
                 dialect=self.dialect.name,
                 action_kinds=sorted(self.dialect.kinds),
-                system_prompt_sha256=text_hash(self._system_prompt),
+                system_prompt_sha256=text_hash(self.system_prompt),
             ),
             segmenter=SegmenterRecord(name=self.segmenter.name, weights_sha256=self.segmenter.weights_sha256),
             seed=config.seed,

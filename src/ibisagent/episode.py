@@ -179,7 +179,9 @@ class Episode(_Record):
     steps: list[Step] = Field(default_factory=list)
     outcome: Outcome | None = None
     """None while the run goes on."""
-    end_reason: Literal["terminate", "max_steps", "repeated_actions", "max_seconds", "error", "stopped"] | None = None
+    end_reason: (
+        Literal["terminate", "max_steps", "repeated_actions", "max_seconds", "max_tokens", "error", "stopped"] | None
+    ) = None
     answer: str = ""
     error: str | None = None
     unused_reply: str | None = None

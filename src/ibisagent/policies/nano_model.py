@@ -34,6 +34,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ibisagent.policies.nano_parts import NanoConfig, Pointer, Summary, Vision
 from ibisagent.policies.nano_processor import NanoProcessor, load_processor
+from ibisagent.policies.nano_scores import nano_token_scores
 from ibisagent.policies.processors import BUILDERS
 
 __all__ = ["NanoConfig", "NanoForConditionalGeneration", "NanoOutput", "NanoProcessor", "load_processor", "register"]
@@ -55,6 +56,8 @@ class NanoOutput(CausalLMOutputWithPast):
         (B, T, hidden_size) language states; with ``return_states`` only.
     image_of
         (B, T) index among the N images of the last one up to each position, -1 before the first; likewise.
+    log_probs, entropy
+        ``float32`` (B, T) of the tokens of ``wanted``, 0 elsewhere; with ``wanted`` only.
     """
 
     pointer_keys: Tensor | None = None
@@ -62,6 +65,8 @@ class NanoOutput(CausalLMOutputWithPast):
     belief: Tensor | None = None
     hidden: Tensor | None = None
     image_of: Tensor | None = None
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
 
 
 class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -160,6 +165,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         belief: Tensor | None = None,
         pooled: Tensor | None = None,
         return_states: bool = False,
+        wanted: Tensor | None = None,
         **kwargs: Any,
     ) -> NanoOutput:
         """Score the next token at every position.
@@ -178,6 +184,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             Of each row's last image, as an earlier call returned them.
         return_states
             Skip the logits and return the hidden states, all keys, and each position's image (training).
+        wanted
+            ``bool`` (B, T): score these tokens and no others, and return nothing else (training on what was sampled).
 
         Raises
         ------
@@ -224,8 +232,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             seen_all = keys_all, belief_all, self.summary.pool(keys_all, belief_all, follows)
             newest = image_of[:, -1].clamp_min(0)
             pointer_keys, belief, pooled = (v[newest] for v in seen_all)
-        if return_states:
-            return NanoOutput(
+        if return_states or wanted is not None:
+            states = NanoOutput(
                 pointer_keys=None if seen_all is None else seen_all[0],
                 belief=None if seen_all is None else seen_all[1],
                 pooled=None if seen_all is None else seen_all[2],
@@ -233,6 +241,10 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 image_of=image_of,
                 past_key_values=out.past_key_values,
             )
+            if wanted is None:
+                return states
+            scores, entropy = nano_token_scores(self, states, input_ids, wanted)
+            return NanoOutput(log_probs=scores, entropy=entropy)
         last = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         b, t, d = last.shape
         if seen_all is not None and image_of is not None and t > 1:

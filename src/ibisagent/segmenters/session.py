@@ -112,6 +112,23 @@ class Session:
         ToolError
             If the segmenter fails; the session stays as it was.
         """
+        return self._predict(self._with_clicks(clicks))
+
+    def set_box(self, box: PixelBox) -> Prediction:
+        """Set the box, in place of an earlier one, and predict. Raises as :meth:`add_clicks`."""
+        return self._predict(self._with_box(box))
+
+    def foresee(self, clicks: Sequence[PixelClick] = (), box: PixelBox | None = None) -> tuple[Any, Prompt]:
+        """What :meth:`add_clicks`, or :meth:`set_box` if a box is given, would ask the segmenter: embedding and prompt.
+
+        Raises
+        ------
+        ActionError
+            As they do.
+        """
+        return self._embedding, self._prompt(self._with_clicks(clicks) if box is None else self._with_box(box))
+
+    def _with_clicks(self, clicks: Sequence[PixelClick]) -> _State:
         can = self.segmenter.capabilities
         if not can.clicks:
             raise ActionError("not_supported", "the segmenter does not understand clicks")
@@ -121,13 +138,12 @@ class Session:
         state = replace(state, clicks=(*state.clicks, *clicks))
         if can.max_clicks is not None and len(state.clicks) > can.max_clicks:
             raise ActionError("too_many_clicks", f"the segmenter takes at most {can.max_clicks} points")
-        return self._predict(state)
+        return state
 
-    def set_box(self, box: PixelBox) -> Prediction:
-        """Set the box, in place of an earlier one, and predict. Raises as :meth:`add_clicks`."""
+    def _with_box(self, box: PixelBox) -> _State:
         if not self.segmenter.capabilities.boxes:
             raise ActionError("not_supported", "the segmenter does not understand boxes")
-        return self._predict(replace(self._stack[-1], box=box))
+        return replace(self._stack[-1], box=box)
 
     def undo(self) -> None:
         """Take back the last click action, box or discard.
@@ -153,16 +169,18 @@ class Session:
             raise ActionError("nothing_to_discard", "there is no given mask to discard")
         self._stack.append(_State())
 
-    def _predict(self, state: _State) -> Prediction:
+    def _prompt(self, state: _State) -> Prompt:
         before = state.prediction
-        prompt = Prompt(
+        return Prompt(
             clicks=state.clicks,
             box=state.box,
             prior_logits=before.state if before is not None else None,
             prior_mask=state.given_mask if self.segmenter.capabilities.prior_mask else None,
         )
+
+    def _predict(self, state: _State) -> Prediction:
         try:
-            answers = self.segmenter.predict(self._embedding, [prompt])
+            answers = self.segmenter.predict(self._embedding, [self._prompt(state)])
         except Exception as error:
             raise _tool_error(self.segmenter, "failed", error) from error
         if not isinstance(answers, list) or len(answers) != 1:

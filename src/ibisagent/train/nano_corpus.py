@@ -25,7 +25,7 @@ from ibisagent.train.nano_expert import correct, synthesize
 from ibisagent.train.nano_scenes import SceneSource
 from ibisagent.train.nano_trajectories import SYSTEM_PROMPT, Trajectory, read_shards, shard_file, write_shard
 
-__all__ = ["SHARD", "SYSTEM_PROMPT", "claim", "read", "source", "texts", "write", "write_part"]
+__all__ = ["SHARD", "SYSTEM_PROMPT", "claim", "read", "source", "texts", "training_scenes", "write", "write_part"]
 
 SHARD = 25
 """Trajectories a file: what is lost at most when the writing is interrupted."""
@@ -72,9 +72,31 @@ def _train_rows(cases: Path) -> list[tuple[str, str, str]]:
 
 
 def source(a: argparse.Namespace, **options: Any) -> SceneSource:
-    """The scenes that training may see: those of the training split without the development split."""
-    apart = development_images(_train_rows(a.cases))
-    return SceneSource(a.cases, seed=a.seed, leave_out=() if a.all_images else apart, **options)
+    """The scenes of a recipe's options; see :func:`training_scenes`."""
+    return training_scenes(a.cases, seed=a.seed, all_images=a.all_images, **options)
+
+
+def training_scenes(cases: Path, *, seed: int, all_images: bool = False, **options: Any) -> SceneSource:
+    """The scenes that training may see: those of the training split without the development split.
+
+    Parameters
+    ----------
+    cases
+        A mini-format case list.
+    seed
+        Of all draws.
+    all_images
+        Whether the development split may be seen too.
+    options
+        Of :class:`~ibisagent.train.nano_scenes.SceneSource`.
+
+    Raises
+    ------
+    InputError
+        If the list cannot be read.
+    """
+    apart = development_images(_train_rows(cases))
+    return SceneSource(cases, seed=seed, leave_out=() if all_images else apart, **options)
 
 
 def claim(a: argparse.Namespace) -> None:

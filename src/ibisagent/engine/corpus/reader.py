@@ -101,7 +101,11 @@ class Corpus:
 
     def count(self, table: str, split: str | None = None) -> int:
         """Number of rows, read from the shards' footers; errors as in :meth:`rows`."""
-        return sum(self._open(path, table).metadata.num_rows for path in self.shards(table, split))
+        return sum(self.count_of(path, table) for path in self.shards(table, split))
+
+    def count_of(self, path: Path, table: str) -> int:
+        """Number of rows of one of the :meth:`shards`, read from its footer; errors as in :meth:`rows`."""
+        return int(self._open(path, table).metadata.num_rows)
 
     def rows(self, table: str, split: str | None = None, columns: Sequence[str] | None = None) -> Iterator[dict]:
         """Rows as plain dicts, shard by shard.

@@ -1,0 +1,67 @@
+"""Log-probabilities and entropies of NanoVLM's own tokens, under the weights of now (for reinforcement learning)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ibisagent.policies.nano_model import NanoForConditionalGeneration, NanoOutput
+
+__all__ = ["nano_token_scores"]
+
+
+def nano_token_scores(
+    model: NanoForConditionalGeneration,
+    states: NanoOutput,
+    input_ids: Tensor,
+    wanted: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Score the wanted tokens of whole conversations, and no others.
+
+    Parameters
+    ----------
+    model
+        Whose states they are.
+    states
+        What the model gives with ``return_states``.
+    input_ids
+        (B, T), padded on either side.
+    wanted
+        ``bool`` (B, T), tokens to score: what the model wrote, after an image.
+
+    Returns
+    -------
+    log_probs, entropies
+        ``float32`` (B, T); 0 where not wanted. A coordinate's entropy is that of word and cell together.
+    """
+    config = model.config
+    assert states.hidden is not None
+    assert states.image_of is not None
+    assert states.pooled is not None
+    assert states.pointer_keys is not None
+    assert states.belief is not None
+    row, column = wanted[:, 1:].nonzero(as_tuple=True)  # positions before the tokens
+    goal = input_ids[:, 1:][row, column]
+    hidden, image = states.hidden[row, column], states.image_of[row, column]
+    words = model.base_logits(hidden, states.pooled[image]).float()
+    blocked = torch.zeros_like(words[:1])
+    blocked[:, config.image_token_id] = float("-inf")
+    log_words = (words + blocked).log_softmax(-1)
+    is_cell = goal >= config.vocab_size
+    word = torch.where(is_cell, config.coordinate_token_id, goal)
+    scores = log_words.gather(1, word[:, None])[:, 0]
+    probability = log_words.exp()
+    entropy = -(probability * log_words.masked_fill(probability == 0, 0.0)).sum(-1)
+    if bool(is_cell.any()):
+        at = is_cell.nonzero()[:, 0]
+        cells = model.pointer.score(hidden[at], states.pointer_keys[image[at]], states.belief[image[at]]).float()
+        cells = cells.log_softmax(-1)
+        scores = scores.index_add(0, at, cells.gather(1, (goal[at] - config.vocab_size)[:, None])[:, 0])
+        gate = probability[at, config.coordinate_token_id]
+        entropy = entropy.index_add(0, at, gate * -(cells.exp() * cells).sum(-1))
+    empty = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
+    place = (row, column + 1)
+    return empty.index_put(place, scores), empty.index_put(place, entropy)

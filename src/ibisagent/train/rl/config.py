@@ -1,0 +1,222 @@
+"""Settings of a run of reinforcement learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ibisagent.errors import InputError
+from ibisagent.train.config import Settings
+
+__all__ = ["RlConfig"]
+
+
+class RlConfig(Settings):
+    """Everything that decides what a run does. ``paper``: group of 4, batch of 256 runs, learning rate 1e-6, no KL, 20
+    actions, 32 K tokens (arXiv 2601.03054, training section)."""
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "reward": "paper",
+            "dialect": "ibis-paper",
+            "group_size": 4,
+            "prompts_per_update": 64,
+            "max_steps": 20,
+            "max_context": 32_768,
+            "max_new_tokens": 512,
+            "loss": "grpo",
+            "beta": 0.0,
+            "learning_rate": 1e-6,
+            "bf16": True,
+            "gradient_checkpointing": True,
+            "micro_batch": 4,
+        },
+        "ibis": {
+            "reward": "ibis",
+            "loss": "dapo",
+            "epsilon_high": 0.28,
+            "group_size": 8,
+            "prompts_per_update": 32,
+            "max_steps": 12,
+            "max_new_tokens": 256,
+            "learning_rate": 1e-6,
+            "bf16": True,
+            "gradient_checkpointing": True,
+            "micro_batch": 4,
+        },
+        "nano": {
+            "model": "nano",
+            "reward": "ibis",
+            "loss": "dapo",
+            "epsilon_high": 0.28,
+            "group_size": 8,
+            "prompts_per_update": 4,
+            "max_steps": 6,
+            "max_new_tokens": 96,
+            "max_context": 2048,
+            "learning_rate": 3e-5,
+            "freeze_vision": False,
+            "max_pixels": None,
+            "micro_batch": 8,
+            "num_updates": 300,
+            "bf16": True,
+        },
+        "tiny": {
+            "group_size": 2,
+            "prompts_per_update": 1,
+            "micro_batch": 2,
+            "max_steps": 2,
+            "max_new_tokens": 24,
+            "max_context": 4096,
+            "num_updates": 2,
+            "save_updates": 1,
+            "page_updates": 0,
+            "report_to": (),
+            "freeze_vision": False,
+        },
+    }
+
+    model: str = "nano"
+    """Start: "nano" (the embedded policy), a folder of a model or of a LoRA adapter, or a hub id."""
+    out: Path
+    """Folder of the run: ``model`` is the result, ``checkpoints`` serves ``--resume``, ``pages`` show episodes."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in ``out``."""
+    prompts: str = "scenes:data/mini/cases.jsonl"
+    """What is asked: corpus:FOLDER[?table=rl&split=train] or scenes:CASES.jsonl[?number=20000&real_share=0.6]."""
+    segmenter: str = "litemedsam"
+    """The tool that the model steers."""
+    reward: str = "ibis"
+    """Rubric: ibis, paper, paper:click+progress, ibis:step_cost=0.02 …"""
+    dialect: str = "plain"
+    """Grammar of the replies: plain, json or ibis-paper."""
+    system_prompt: Path | None = None
+    """File with the fixed system prompt; none: the model folder's system_prompt.txt, else the dialect's."""
+
+    num_updates: int = Field(default=200, ge=1)
+    """Updates of the weights."""
+    prompts_per_update: int = Field(default=8, ge=1)
+    """Cases that are played for one update, over all processes."""
+    group_size: int = Field(default=4, ge=2)
+    """Siblings of a case (the paper: 4)."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """Updates that one batch of runs is cut into; above 1 the later ones are slightly off-policy, and are clipped."""
+    micro_batch: int = Field(default=8, ge=1)
+    """Runs in one forward and backward pass of one process."""
+    max_steps: int = Field(default=6, ge=1)
+    """Most actions of a run (the paper: 20)."""
+    max_new_tokens: int = Field(default=96, ge=1)
+    """Most tokens of a reply."""
+    max_context: int = Field(default=32_768, ge=64)
+    """Most tokens of a run, observations included; a run ends there, out of steps (the paper: 32 K)."""
+    max_pixels: int | None = Field(default=512 * 512, ge=28 * 28)
+    """Images with more pixels are shown smaller; null leaves the size to the model's processor."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of sampling, and of the probabilities that the update compares."""
+    sampler_batch: int = Field(default=32, ge=1)
+    """Most runs in one call of the sampler."""
+
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo"] = "dapo"
+    """How tokens are averaged: by run and then by batch (grpo), over all tokens (dapo) … as trl names them."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by: the group's deviation, the batch's, nothing."""
+    credit: Literal["episode", "turn"] = "episode"
+    """Whether each reply also gets an advantage of its own, from the parts of the reward that name the reply."""
+    turn_weight: float = Field(default=0.5, ge=0)
+    """With credit "turn": what a reply's own advantage counts beside the run's."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL term towards the start (the paper: none). Needs a second copy of a model that is not LoRA."""
+    epsilon: float = Field(default=0.2, gt=0)
+    """Clipping of the probability ratio, below 1."""
+    epsilon_high: float | None = Field(default=None, gt=0)
+    """Clipping above 1; null is the same as below (DAPO: 0.28)."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    """Weight of an entropy bonus."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Highest learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How it falls after the warm-up."""
+    warmup_updates: int = Field(default=0, ge=0)
+    """Updates over which it rises."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    lora_rank: int = Field(default=0, ge=0)
+    """Rank of a LoRA adapter; 0 tunes all weights."""
+    lora_alpha: int = Field(default=16, ge=1)
+    """LoRA's scale times its rank."""
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    """Names of the layers with an adapter; all-linear are all but the output layer."""
+    freeze_vision: bool = True
+    """Leave the vision tower and its projector as they are (nano's preset trains its small tower)."""
+    random_weights: bool = False
+    """Start from random weights in the model's shape: for plans and tests."""
+    bf16: bool = False
+    """Whether the update computes in bfloat16 where that is safe."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed twice to save memory."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of prompts, order and sampling."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes GPUs where there are some."""
+    save_updates: int = Field(default=25, ge=1)
+    """A checkpoint every so many updates."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints that stay; older ones are deleted."""
+    page_updates: int = Field(default=25, ge=0)
+    """Episode pages of some runs every so many updates; 0 writes none."""
+    num_pages: int = Field(default=4, ge=1)
+    """Runs that get a page then."""
+    report_to: tuple[str, ...] = ("tensorboard",)
+    """Where figures go beside OUT/log.jsonl: tensorboard, wandb, trackio."""
+    vllm_server: str | None = None
+    """Address of a trl vLLM server that writes the replies (a log-prob parity check must pass first)."""
+
+    @field_validator("report_to")
+    @classmethod
+    def _report(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return () if value == ("none",) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> RlConfig:
+        runs = self.prompts_per_update * self.group_size
+        if runs % self.micro_batch:
+            raise ValueError(
+                f"prompts_per_update x group_size = {runs} runs cannot be cut into micro batches of {self.micro_batch}"
+            )
+        if self.save_updates % self.updates_per_batch:
+            raise ValueError(
+                f"save_updates ({self.save_updates}) must be a multiple of updates_per_batch "
+                f"({self.updates_per_batch}): a checkpoint in the middle of a batch could not be resumed exactly"
+            )
+        return self
+
+    def accumulation(self, num_processes: int) -> int:
+        """Micro batches of one process that make an update.
+
+        Raises
+        ------
+        InputError
+            If whole groups cannot be shared out.
+        """
+        runs = self.prompts_per_update * self.group_size // num_processes
+        if self.prompts_per_update % num_processes or runs % self.micro_batch:
+            raise InputError(
+                f"{self.prompts_per_update} prompts of {self.group_size} runs cannot be shared by {num_processes} "
+                f"processes in micro batches of {self.micro_batch}"
+            )
+        return runs // self.micro_batch
+
+    @property
+    def what_is_learnt(self) -> dict[str, Any]:
+        """The settings that a resumed run must share with its beginning."""
+        free = {
+            "out", "resume", "num_updates", "report_to", "save_updates", "keep_checkpoints", "page_updates",
+            "num_pages", "device", "gradient_checkpointing", "sampler_batch", "vllm_server",
+        }  # fmt: skip
+        return {k: v for k, v in self.model_dump(mode="json").items() if k not in free}

@@ -1,0 +1,73 @@
+"""What a batch of runs says in numbers: rewards by part, IoU, steps, validity, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ibisagent.scoring import score_episode
+
+if TYPE_CHECKING:
+    from ibisagent.rewards import Rubric
+    from ibisagent.train.rl.play import Rollout
+
+__all__ = ["measure"]
+
+
+def measure(rollouts: Sequence[Rollout], rubric: Rubric, num_siblings: int) -> dict[str, float]:
+    """Means over the runs; NaN where nothing applies.
+
+    Parameters
+    ----------
+    rollouts
+        Siblings one after another.
+    rubric
+        What they were scored with.
+    num_siblings
+        Runs in a group.
+
+    Returns
+    -------
+    dict
+        ``reward`` and its deviation, ``reward/PART`` before its weight, ``iou`` (present targets), ``steps``,
+        ``validity``, ``refinement_success``, ``refusal/right`` and ``refusal/false``, shares of runs that ended in each
+        way, ``failed`` (excluded), ``truncated``, ``groups_alike`` (no advantage in them).
+    """
+    scores = [score_episode(r.episode, r.prompt.target) for r in rollouts]
+    totals = np.array([np.nan if r.breakdown.total is None else r.breakdown.total for r in rollouts])
+    grouped = totals.reshape(-1, num_siblings)
+    known = ~np.isnan(grouped)
+    spread = np.where(known, grouped, -np.inf).max(1) - np.where(known, grouped, np.inf).min(1)
+    values = {
+        "reward": _mean(totals),
+        "reward_std": float(np.nanstd(totals)) if known.any() else float("nan"),
+        "groups_alike": float(np.mean(~(spread > 1e-9))),
+        "failed": float(np.mean([r.breakdown.excluded is not None for r in rollouts])),
+        "truncated": float(np.mean([r.context.truncated for r in rollouts])),
+        "iou": _mean([s.iou for s in scores]),
+        "steps": _mean([s.num_steps for s in scores]),
+        "validity": _ratio(sum(s.num_valid for s in scores), sum(s.num_replies for s in scores)),
+        "refinement_success": _ratio(
+            sum(s.num_improvements or 0 for s in scores), sum(s.num_refinements or 0 for s in scores)
+        ),
+        "refusal/right": _mean([s.right_refusal for s in scores]),
+        "refusal/false": _mean([s.false_refusal for s in scores]),
+    }
+    for outcome in ("done", "absent", "uncertain", "out_of_steps"):
+        values[f"ended/{outcome}"] = float(
+            np.mean([s.outcome is not None and s.outcome.value == outcome for s in scores])
+        )
+    for name in rubric.names:
+        values[f"reward/{name}"] = _mean([r.breakdown.parts[name] for r in rollouts])
+    return values
+
+
+def _mean(values: Sequence[float | None] | np.ndarray) -> float:
+    kept = [float(v) for v in values if v is not None and not np.isnan(v)]
+    return float(np.mean(kept)) if kept else float("nan")
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

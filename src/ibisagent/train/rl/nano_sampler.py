@@ -1,0 +1,212 @@
+"""A sampler for NanoVLM that computes nothing twice: the language model's cache and the maps of the newest image stay
+between turns, and the pointer is asked only where a coordinate was drawn.
+
+At temperature 1 a coordinate's probability is that of the word "coordinate" times that of the cell, so that the word
+is drawn first, and the cell where the word says so: the same distribution as over the whole vocabulary at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ibisagent.errors import InputError
+from ibisagent.train.rl.sampler import Sample, evaluating
+
+if TYPE_CHECKING:
+    from ibisagent.policies.nano_model import NanoForConditionalGeneration
+    from ibisagent.train.rl.contexts import Context
+    from ibisagent.train.tokens import Renderer
+
+__all__ = ["NanoSampler"]
+
+
+class NanoSampler:
+    """Samples from NanoVLM, token by token, many runs at a time.
+
+    Parameters
+    ----------
+    model
+        In the weights that are to act; left as it is found.
+    renderer
+        Of its processor.
+    temperature
+        1, or 0 for the likeliest: in between, words and cells would not factorise.
+    max_new_tokens
+        Most tokens of a reply.
+    batch_size
+        Most runs in one forward pass.
+    """
+
+    def __init__(
+        self,
+        model: NanoForConditionalGeneration,
+        renderer: Renderer,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 96,
+        batch_size: int = 32,
+    ) -> None:
+        if temperature not in (0.0, 1.0):
+            raise InputError(f"nano samples at temperature 1, or 0 for the likeliest, not {temperature}")
+        if max_new_tokens < 1 or batch_size < 1:
+            raise InputError("max_new_tokens and batch_size must be at least 1")
+        self.model, self.renderer = model, renderer
+        self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
+
+    def session(self, seed: int) -> _NanoSession:
+        """See :class:`~ibisagent.train.rl.sampler.Sampler`."""
+        return _NanoSession(self, seed)
+
+
+class _NanoSession:
+    """Blocks of runs, made at the first call and thinned out as runs end."""
+
+    def __init__(self, sampler: NanoSampler, seed: int) -> None:
+        self._sampler = sampler
+        self._generator = torch.Generator().manual_seed(seed)
+        self._blocks: list[_Block] | None = None
+
+    def sample(self, contexts: Sequence[Context]) -> list[Sample]:
+        own = self._sampler
+        by_key = {context.key: context for context in contexts}
+        if self._blocks is None:
+            order = sorted(by_key, key=lambda key: len(by_key[key].ids))
+            self._blocks = [_Block(own, order[i : i + own.batch_size]) for i in range(0, len(order), own.batch_size)]
+        found: dict[str, Sample] = {}
+        with evaluating(own.model), torch.no_grad():
+            for block in self._blocks:
+                part = [by_key[key] for key in block.keys if key in by_key]
+                if part:
+                    found.update(zip((c.key for c in part), block.sample(part, self._generator), strict=True))
+        return [found[context.key] for context in contexts]
+
+
+class _Block:
+    """Runs that share the forward passes."""
+
+    def __init__(self, sampler: NanoSampler, keys: Sequence[str]) -> None:
+        self.keys = list(keys)
+        self._sampler, self._model = sampler, sampler.model
+        self._cache: Any = None
+        self._mask = torch.zeros(len(self.keys), 0, dtype=torch.long)
+        self._read = [0] * len(self.keys)
+        self._images = [0] * len(self.keys)
+        # Of every run's newest image: keys, belief, what it says as a whole.
+        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def sample(self, contexts: Sequence[Context], generator: torch.Generator) -> list[Sample]:
+        self._keep([self.keys.index(context.key) for context in contexts])
+        hidden = self._show(contexts)
+        return self._draw(hidden, generator)
+
+    def _keep(self, rows: list[int]) -> None:
+        if len(rows) == len(self.keys):
+            return
+        at = torch.tensor(rows)
+        self.keys = [self.keys[i] for i in rows]
+        self._read, self._images = [self._read[i] for i in rows], [self._images[i] for i in rows]
+        self._mask = self._mask[at]
+        if self._cache is not None:
+            self._cache.batch_select_indices(at)
+        if self._seen is not None:
+            self._seen = tuple(part[at] for part in self._seen)  # type: ignore[assignment]
+
+    def _show(self, contexts: Sequence[Context]) -> Tensor:
+        """Feed what is new of every context; (B, d) states at their ends."""
+        config = self._model.config
+        new = [context.ids[read:] for context, read in zip(contexts, self._read, strict=True)]
+        images = [context.images[seen:] for context, seen in zip(contexts, self._images, strict=True)]
+        if max(len(part) for part in images) > 1:
+            raise InputError("nano is shown one image a turn")
+        longest = max(len(ids) for ids in new)
+        ids = torch.full((len(new), longest), config.pad_token_id, dtype=torch.long)
+        mask = torch.zeros(len(new), longest, dtype=torch.long)
+        for row, part in enumerate(new):
+            ids[row, : len(part)] = torch.tensor(part)
+            mask[row, : len(part)] = 1
+        with_image = [row for row, part in enumerate(images) if part]
+        pixels = self._sampler.renderer.pixels([images[row][0] for row in with_image]) if with_image else None
+        out = self._forward(ids, mask, pixels)
+        if with_image:
+            self._remember(out, torch.tensor(with_image), len(new))
+        self._read = [len(context.ids) for context in contexts]
+        self._images = [len(context.images) for context in contexts]
+        ends = mask.sum(1) - 1
+        hidden: Tensor = out.hidden[torch.arange(len(new)), ends]
+        return hidden
+
+    def _remember(self, out: Any, rows: Tensor, count: int) -> None:
+        """Take up the maps of new images; facts of the image before go into what they say as a whole."""
+        pool = self._model.summary.pool
+        keys, belief = out.pointer_keys, out.belief
+        if self._seen is None:
+            pooled = pool(keys, belief, torch.zeros(len(rows), dtype=torch.bool))
+            assert len(rows) == count, "every run begins with an image"
+            self._seen = keys, belief, pooled
+            return
+        # Pairs of (the image before, this one): `pool` carries the facts of the first over to the second.
+        pairs = torch.stack([self._seen[1][rows], belief], 1).flatten(0, 1)
+        follows = torch.tensor([False, True]).repeat(len(rows))
+        pooled = pool(keys.repeat_interleave(2, 0), pairs, follows)[1::2]
+        kept = [part.clone() for part in self._seen]
+        for part, value in zip(kept, (keys, belief, pooled), strict=True):
+            part[rows] = value
+        self._seen = kept[0], kept[1], kept[2]
+
+    def _forward(self, ids: Tensor, mask: Tensor, pixels: Tensor | None = None) -> Any:
+        self._mask = torch.cat([self._mask, mask], 1)
+        out = self._model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            pixel_values=pixels,
+            past_key_values=self._cache,
+            use_cache=True,
+            return_states=True,
+        )
+        self._cache = out.past_key_values
+        return out
+
+    def _draw(self, hidden: Tensor, generator: torch.Generator) -> list[Sample]:
+        model, config = self._model, self._model.config
+        assert self._seen is not None
+        keys, belief, pooled = self._seen
+        count, end = len(hidden), config.eos_token_id
+        drawn: list[list[int]] = [[] for _ in range(count)]
+        said: list[list[float]] = [[] for _ in range(count)]
+        live = torch.ones(count, dtype=torch.bool)
+        for position in range(self._sampler.max_new_tokens):
+            words = model.base_logits(hidden, pooled).float()
+            words[:, config.image_token_id] = float("-inf")
+            words = words.log_softmax(-1)
+            token = self._pick(words, generator)
+            log_prob = words.gather(1, token[:, None])[:, 0]
+            at = (token == config.coordinate_token_id) & live
+            if bool(at.any()):
+                rows = at.nonzero()[:, 0]
+                cells = model.pointer.score(hidden[rows], keys[rows], belief[rows]).float().log_softmax(-1)
+                cell = self._pick(cells, generator)
+                token[rows] = config.vocab_size + cell
+                log_prob[rows] += cells.gather(1, cell[:, None])[:, 0]
+            for row in live.nonzero()[:, 0].tolist():
+                drawn[row].append(int(token[row]))
+                said[row].append(float(log_prob[row]))
+                self._read[row] += position > 0
+            live = live & (token != end)
+            if not bool(live.any()) or position + 1 == self._sampler.max_new_tokens:
+                break
+            mask = live.long()[:, None]
+            ids = torch.where(live, token, torch.full_like(token, config.pad_token_id))[:, None]
+            hidden = self._forward(ids, mask).hidden[:, -1]
+        return [
+            Sample(tuple(ids), ids[-1] == end, tuple(log_probs)) for ids, log_probs in zip(drawn, said, strict=True)
+        ]
+
+    def _pick(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        if self._sampler.temperature == 0:
+            return logits.argmax(-1)
+        noise = torch.empty_like(logits).exponential_(generator=generator).log().neg()
+        return (logits + noise).argmax(-1)

@@ -1,0 +1,209 @@
+"""What RL asks: cases with their reference masks, by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ibisagent.errors import InputError
+from ibisagent.types import Case
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ibisagent.train.nano_scenes import SceneSource
+
+__all__ = ["CorpusPrompts", "Prompts", "RlPrompt", "ScenePrompts", "open_prompts"]
+
+
+@dataclass(frozen=True, eq=False)
+class RlPrompt:
+    """One case to act on, and what only rewards may see.
+
+    Parameters
+    ----------
+    case
+        Image, instruction, given mask.
+    target
+        ``bool`` (H, W) reference mask; None where the target is absent.
+    key
+        Names it in logs: ``"rl-3f…"`` or ``"scene-17"``.
+    """
+
+    case: Case
+    target: NDArray[np.bool_] | None
+    key: str
+
+
+class Prompts(Protocol):
+    """Prompts by number; the same number gives the same prompt, on any machine."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> RlPrompt:
+        """The prompt of this number, in ``range(len(self))``."""
+        ...
+
+
+class CorpusPrompts:
+    """The table ``rl`` (or ``test``) of a corpus that ``ibisagent synthesize`` wrote.
+
+    Parameters
+    ----------
+    folder
+        Of the corpus.
+    table, split
+        Which rows; all splits if None.
+
+    Raises
+    ------
+    InputError
+        If there is no such corpus, table or split, or it has no row.
+    """
+
+    def __init__(self, folder: str | Path, table: str = "rl", split: str | None = None) -> None:
+        from ibisagent.engine.corpus.reader import Corpus
+
+        self._corpus, self._table = Corpus(folder), table
+        self._places: list[tuple[Path, int]] = []
+        for path in self._corpus.shards(table, split):
+            self._places += [(path, i) for i in range(self._corpus.count_of(path, table))]
+        if not self._places:
+            raise InputError(f"{folder}: the table '{table}' has no row to train on")
+        self._kept: tuple[Path | None, list[dict[str, Any]]] = (None, [])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> RlPrompt:
+        path, number = self._places[index]
+        if self._kept[0] != path:
+            self._kept = path, list(self._corpus.shard_rows(path, self._table))
+        row = self._kept[1][number]
+        case = self._corpus.case(row)
+        target = self._corpus.target(row)
+        if target is not None and target.shape != (case.image.height, case.image.width):
+            raise InputError(f"{case.case_id}: the target is not of the image's size; build the corpus again")
+        return RlPrompt(case, target, case.case_id)
+
+
+class ScenePrompts:
+    """Prompts drawn afresh from mini's train split (warped) and from phantoms; nano's gym.
+
+    Parameters
+    ----------
+    source
+        Where scenes come from.
+    number
+        How many; prompt ``i`` is scene ``offset + i``.
+    offset
+        Number of the first scene. Trajectories for SFT use the numbers from 0 on.
+    given_share
+        Share of the present targets that come with a given mask, damaged or of another structure.
+    library
+        Of the instructions' templates.
+    """
+
+    def __init__(
+        self,
+        source: SceneSource,
+        number: int,
+        offset: int = 1_000_000,
+        given_share: float = 0.1,
+        library: str = "core",
+    ) -> None:
+        self.source, self.number, self.offset = source, number, offset
+        self.given_share, self.library = given_share, library
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> RlPrompt:
+        from ibisagent.engine.language.instructions import draw_instruction
+        from ibisagent.engine.scenarios import Dropped, starting_mask
+        from ibisagent.engine.walk import Subject
+
+        if not 0 <= index < self.number:
+            raise IndexError(index)
+        scene = self.source.scene(self.offset + index)
+        rng = np.random.default_rng([self.source.seed, 29, self.offset + index])
+        given = None
+        if scene.target is not None and rng.random() < self.given_share:
+            subject = Subject(scene.image, scene.name, scene.target, scene.others)
+            scenario: Any = "mismatched_mask" if rng.random() < 0.5 and scene.others else "corrupted_mask"
+            try:
+                given = starting_mask(scenario, subject, rng)
+            except Dropped:
+                given = None
+        said = draw_instruction(
+            scene.name,
+            scene.image.modality,
+            rng,
+            stage="start" if given is None else "refine",
+            library=self.library,  # type: ignore[arg-type]
+        )
+        key = f"scene-{self.offset + index}"
+        case = Case(scene.image, said.text, given, case_id=key, target=scene.name, group=scene.home)
+        return RlPrompt(case, scene.target, key)
+
+
+def open_prompts(spec: str, seed: int = 0, parts: Sequence[str] = ()) -> Prompts:
+    """Prompts by a spec.
+
+    Parameters
+    ----------
+    spec
+        ``corpus:FOLDER[?table=rl&split=train]``, or ``scenes:CASES.jsonl[?number=20000&real_share=0.6&absent_share=0.18
+        &given_share=0.1&offset=1000000]``: mini's train split without the development images, and phantoms; with
+        ``scenes:phantoms`` phantoms alone.
+    seed
+        Of the scenes.
+    parts
+        Kinds of phantoms, for ``scenes:``; all of them if empty.
+
+    Raises
+    ------
+    InputError
+        If the spec cannot be read, or what it names is not there.
+    """
+    from urllib.parse import parse_qsl
+
+    kind, _, rest = spec.partition(":")
+    place, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if kind == "corpus" and place:
+        unknown = sorted(set(options) - {"table", "split"})
+        if unknown:
+            raise InputError(f"prompts {spec}: corpus takes no {', '.join(unknown)}; it takes table and split")
+        return CorpusPrompts(place, options.get("table", "rl"), options.get("split"))
+    if kind == "scenes" and place:
+        return _scenes(spec, place, options, seed)
+    raise InputError(f"prompts '{spec}': say corpus:FOLDER or scenes:CASES.jsonl")
+
+
+_SCENE_OPTIONS = {"number": 20_000, "real_share": 0.6, "absent_share": 0.18, "given_share": 0.1, "offset": 1_000_000}
+
+
+def _scenes(spec: str, place: str, options: dict[str, str], seed: int) -> ScenePrompts:
+    from ibisagent.train.nano_corpus import training_scenes
+
+    unknown = sorted(set(options) - set(_SCENE_OPTIONS))
+    if unknown:
+        known = ", ".join(_SCENE_OPTIONS)
+        raise InputError(f"prompts {spec}: scenes takes no {', '.join(unknown)}; it takes {known}")
+    values: dict[str, Any] = dict(_SCENE_OPTIONS)
+    for name, text in options.items():
+        try:
+            values[name] = type(_SCENE_OPTIONS[name])(text)
+        except ValueError:
+            raise InputError(f"prompts {spec}: {name} must be a number, not '{text}'") from None
+    source = training_scenes(
+        Path(place), seed=seed, real_share=values["real_share"], absent_share=values["absent_share"]
+    )
+    return ScenePrompts(source, values["number"], values["offset"], values["given_share"])

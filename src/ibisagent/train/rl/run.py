@@ -1,0 +1,180 @@
+"""``ibisagent train rl``: from settings to a model folder.
+
+The loop: groups of siblings play cases in the environment (:mod:`~ibisagent.train.rl.play`), a rubric scores them, and
+the weights follow what did better than its siblings (GRPO). Where it departs from the textbook: runs whose tool failed
+are left out; a context is one growing conversation of the very tokens that were drawn; with ``credit: turn`` every
+reply is also held against its siblings' replies of the same turn.
+
+Several processes (one for each GPU, or one for each CPU core)::
+
+    accelerate launch --num_processes 8 -m ibisagent.train.rl.run --preset ibis --model Qwen/Qwen2.5-VL-7B-Instruct …
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ibisagent.train.config import load_config, write_config
+from ibisagent.train.rl.config import RlConfig
+
+if TYPE_CHECKING:
+    from ibisagent.train.models import Start
+
+__all__ = ["main", "train"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ibisagent train rl``.
+
+    Parameters
+    ----------
+    argv
+        Options without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0, or 130 if it was stopped by Ctrl-C (a checkpoint is saved).
+
+    Raises
+    ------
+    InputError
+        If a setting, the prompts, the segmenter or the model cannot be used.
+    TrainingError
+        If memory does not suffice or the loss is not finite.
+    """
+    return train(load_config(RlConfig, argv, "ibisagent train rl", "Multi-turn reinforcement learning."))
+
+
+def train(config: RlConfig) -> int:
+    """Train, and write ``OUT/model``; returns and raises as :func:`main`."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    from accelerate import PartialState
+
+    from ibisagent.train.guards import StopOnSignal, last_checkpoint, one_line_errors
+    from ibisagent.train.models import export_model
+    from ibisagent.train.sft.run import CONFIG
+    from ibisagent.train.sft.run import _check_out as check_out
+    from ibisagent.train.sft.run import _say as say
+    from ibisagent.train.sft.run import _without_patches as without_patches
+
+    state = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available())
+    checkpoints = config.out / "checkpoints"
+    newest = last_checkpoint(checkpoints)
+    check_out(config, newest)
+    with one_line_errors(checkpoints):
+        trainer, start, told = _build(config, state.num_processes)
+        if state.is_main_process:
+            config.out.mkdir(parents=True, exist_ok=True)
+            write_config(config, config.out / CONFIG)
+        stop = StopOnSignal()
+        trainer.add_callback(stop)
+        began = time.perf_counter()
+        try:
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        finally:
+            stop.close()
+        if stop.stopped and trainer.state.global_step < trainer.state.max_steps:
+            if state.is_main_process:
+                say(f"ibisagent: stopped at update {trainer.state.global_step}, saved; --resume goes on")
+            return 130
+        seconds = time.perf_counter() - began
+        if state.is_main_process:
+            folder = config.out / "model"
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            without_patches(model)
+            export_model(start, model, folder, told)
+            result = _result(trainer, config, seconds)
+            (config.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_card(config, result, start), encoding="utf-8")
+            say(f"{result['updates']} updates; the model is in {folder} (--policy vlm:{folder})")
+        state.wait_for_everyone()
+    return 0
+
+
+def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
+    from ibisagent.errors import InputError
+    from ibisagent.messages import default_system_prompt
+    from ibisagent.train.models import Lora, load_start
+    from ibisagent.train.rl.prompts import open_prompts
+    from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker
+    from ibisagent.train.rl.trainer import AgentGrpoTrainer
+    from ibisagent.train.sft.log import LogFile
+    from ibisagent.train.tokens import Renderer
+
+    args = grpo_arguments(config, num_processes)
+    prompts = open_prompts(config.prompts, config.seed)
+    lora = Lora(config.lora_rank, config.lora_alpha, 0.0, config.lora_targets) if config.lora_rank else None
+    start = load_start(
+        config.model,
+        dtype="bfloat16" if config.bf16 and lora is not None else "float32",
+        lora=lora,
+        freeze_vision=config.freeze_vision,
+        random_weights=config.random_weights,
+        max_pixels=config.max_pixels,
+        seed=config.seed,
+    )
+    told = start.system_prompt
+    if config.system_prompt is not None:
+        try:
+            told = config.system_prompt.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the system prompt {config.system_prompt}: {error}") from None
+    renderer = Renderer(start.processor)
+    player = make_player(config, renderer, told)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.out / "tensorboard"))
+    trainer = AgentGrpoTrainer(
+        start.model,
+        args,
+        config,
+        prompts,
+        player,
+        sampler_maker(config, renderer),
+        processing_class=start.processor,
+        callbacks=[LogFile(config.out / "log.jsonl")],
+    )
+    return trainer, start, told if told is not None else default_system_prompt(player.dialect)
+
+
+def _result(trainer: Any, config: RlConfig, seconds: float) -> dict[str, Any]:
+    """What a program wants to know of a run that ended."""
+    from ibisagent import __version__
+
+    last = [line for line in trainer.state.log_history if "reward" in line][-10:]
+    names = ("reward", "iou", "steps", "validity", "refusal/right", "refusal/false", "entropy")
+    mean = {n: [line[n] for line in last if line.get(n) is not None] for n in names}
+    return {
+        "ibisagent_version": __version__,
+        "updates": trainer.state.global_step,
+        "runs": trainer.state.global_step * config.prompts_per_update * config.group_size // config.updates_per_batch,
+        "seconds": round(seconds, 1),
+        "last_updates": {n: round(sum(v) / len(v), 4) for n, v in mean.items() if v},
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _card(config: RlConfig, result: dict[str, Any], start: Start) -> str:
+    figures = "\n".join(f"- {name}: {value}" for name, value in result["last_updates"].items())
+    return f"""# {config.out.name}
+
+Trained by `ibisagent train rl` (ibisagent {result["ibisagent_version"]}) from `{start.base}`:
+{result["updates"]} updates, {result["runs"]} runs on `{config.prompts}` with the segmenter `{config.segmenter}` and
+the reward `{config.reward}`. All settings: `config.yaml` beside this folder.
+
+Means over the last updates, of sampled runs on the prompts that it trained on (no measure of quality; for that,
+`ibisagent evaluate`):
+
+{figures}
+
+Not for clinical use.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

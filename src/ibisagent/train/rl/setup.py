@@ -1,0 +1,109 @@
+"""From settings to the parts of a run: player, samplers, trl's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ibisagent.actions import DIALECTS
+from ibisagent.config import RolloutConfig
+from ibisagent.errors import InputError
+from ibisagent.rewards import load_rubric
+from ibisagent.train.rl.play import Player
+from ibisagent.train.tokens import Renderer
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
+
+    from ibisagent.train.rl.config import RlConfig
+    from ibisagent.train.rl.sampler import Sampler
+
+__all__ = ["grpo_arguments", "make_player", "sampler_maker"]
+
+
+def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None) -> Player:
+    """Who plays the groups, told by a fixed system prompt; None writes the dialect's.
+
+    Raises
+    ------
+    InputError
+        If there is no such dialect, segmenter or reward.
+    """
+    from ibisagent.registry import make_segmenter
+
+    if config.dialect not in DIALECTS:
+        raise InputError(f"no dialect is called '{config.dialect}'; there are {', '.join(DIALECTS)}")
+    return Player(
+        make_segmenter(config.segmenter),
+        renderer,
+        load_rubric(config.reward),
+        RolloutConfig(max_steps=config.max_steps, seed=config.seed),
+        DIALECTS[config.dialect],
+        system_prompt,
+        max_context=config.max_context,
+        name=config.model,
+    )
+
+
+def sampler_maker(config: RlConfig, renderer: Renderer) -> Callable[[Any], Sampler]:
+    """From a model to who samples from it: NanoVLM has a sampler of its own."""
+    from ibisagent.train.rl.nano_sampler import NanoSampler
+    from ibisagent.train.rl.sampler import GenerateSampler
+
+    def make(model: Any) -> Sampler:
+        kind: Any = NanoSampler if model.config.model_type == "ibis_nano" else GenerateSampler
+        sampler: Sampler = kind(
+            model,
+            renderer,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            batch_size=config.sampler_batch,
+        )
+        return sampler
+
+    return make
+
+
+def grpo_arguments(config: RlConfig, num_processes: int = 1) -> GRPOConfig:
+    """trl's arguments; raises as :meth:`~ibisagent.train.rl.config.RlConfig.accumulation`."""
+    import torch
+    from trl import GRPOConfig
+
+    accumulation = config.accumulation(num_processes)
+    return GRPOConfig(
+        output_dir=str(config.out / "checkpoints"),
+        max_steps=config.num_updates,
+        per_device_train_batch_size=config.micro_batch,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * config.updates_per_batch,
+        num_generations=config.group_size,
+        max_completion_length=config.max_context,
+        temperature=config.temperature,
+        top_p=1.0,
+        top_k=0,
+        loss_type=config.loss,
+        scale_rewards=config.scale_rewards,
+        beta=config.beta,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high,
+        entropy_coef=config.entropy_coef,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        warmup_steps=config.warmup_updates,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=config.seed,
+        use_cpu=config.device == "cpu" or not torch.cuda.is_available(),
+        remove_unused_columns=False,
+        save_strategy="steps",
+        save_steps=config.save_updates,
+        save_total_limit=config.keep_checkpoints,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=list(config.report_to) or "none",
+        disable_tqdm=True,
+        shuffle_dataset=True,
+        dataloader_num_workers=0,
+    )

@@ -1,0 +1,236 @@
+"""trl's ``GRPOTrainer`` with our rollouts: groups are played by :class:`~ibisagent.train.rl.play.Player`, and what trl
+gets is tokens, masks, images and advantages. Losses, clipping, KL, optimiser, distribution, logging and checkpoints are
+trl's and transformers' own.
+
+Where it departs from ``GRPOTrainer(environment_factory=…)``: trl's own tool loop calls the tools one after another,
+rolls an observation back that does not fit while the environment has acted already, drops all images of a batch in
+silence if one does not match, and knows no credit by turn. So ``_generate_and_score_completions`` is replaced, a
+private method; trl's minor version is pinned for that reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from trl import GRPOConfig, GRPOTrainer
+
+from ibisagent.errors import IbisError
+from ibisagent.train.guards import not_finite
+from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
+from ibisagent.train.rl.batch import to_tensors, token_advantages
+from ibisagent.train.rl.images import check_images, num_features
+from ibisagent.train.rl.measures import measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ibisagent.train.rl.config import RlConfig
+    from ibisagent.train.rl.play import Player, Rollout
+    from ibisagent.train.rl.prompts import Prompts
+    from ibisagent.train.rl.sampler import Sampler
+
+__all__ = ["AgentGrpoTrainer"]
+
+
+class AgentGrpoTrainer(GRPOTrainer):
+    """GRPO over multi-turn, multi-image runs.
+
+    Parameters
+    ----------
+    model
+        The policy, LoRA or not.
+    args
+        Of trl; see :func:`ibisagent.train.rl.run.grpo_arguments`.
+    config
+        Our settings.
+    prompts
+        What is asked.
+    player
+        Plays groups.
+    make_sampler
+        From the model in its present weights to a sampler.
+    on_rollouts
+        Called with the number of updates so far and the runs of a batch, before they are learnt from.
+    options
+        For ``GRPOTrainer``: processing_class, peft_config, callbacks.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: GRPOConfig,
+        config: RlConfig,
+        prompts: Prompts,
+        player: Player,
+        make_sampler: Callable[[Any], Sampler],
+        on_rollouts: Callable[[int, Sequence[Rollout]], None] | None = None,
+        **options: Any,
+    ) -> None:
+        from datasets import Dataset
+
+        self._config, self._prompts, self._player = config, prompts, player
+        self._make_sampler, self._on_rollouts = make_sampler, on_rollouts
+        self._is_nano = getattr(model.config, "model_type", "") == "ibis_nano"
+        rows = Dataset.from_dict({"prompt": [""] * len(prompts), "row": list(range(len(prompts)))})
+        super().__init__(model=model, reward_funcs=_unused_reward, args=args, train_dataset=rows, **options)
+        self._clock = time.perf_counter()
+
+    # -- rollouts ----------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        mode = "train" if self.model.training else "eval"
+        rows = [item["row"] for item in inputs]
+        size = self._config.group_size
+        groups = rows[::size]
+        if [row for row in groups for _ in range(size)] != rows:
+            raise IbisError("a process got part of a group; its runs must be a multiple of group_size")
+        before = self._player.seconds.__dict__.copy()
+        sampler = self._make_sampler(self.accelerator.unwrap_model(self.model))
+        rollouts = self._player.play([self._prompts[row] for row in groups], size, sampler, self._seed(mode))
+        if self._on_rollouts is not None and mode == "train":
+            self._on_rollouts(self.state.global_step, rollouts)
+        batch = self._batch(rollouts, size)
+        self._note(mode, rollouts, batch, before)
+        return batch
+
+    def _seed(self, mode: str) -> int:
+        """Of a batch's sampling, by run, update and process: a resume repeats it."""
+        text = f"{self.args.seed}|{mode}|{self.state.global_step}|{self.accelerator.process_index}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+    def _batch(self, rollouts: Sequence[Rollout], size: int) -> dict[str, Any]:
+        config = self._config
+        breakdowns = [rollout.breakdown for rollout in rollouts]
+        whole = episode_advantages([b.total for b in breakdowns], size, config.scale_rewards)
+        turns = None
+        if config.credit == "turn":
+            rubric = self._player.rubric
+            rewards = [None if b.excluded is not None else rubric.turn_rewards(b) for b in breakdowns]
+            turns = turn_advantages(rewards, size, config.scale_rewards)
+        advantages = token_advantages(rollouts, whole, turns, config.turn_weight)
+        batch = to_tensors(rollouts, advantages, self._player.renderer, self.accelerator.device)
+        own = (batch["completion_mask"] * batch["tool_mask"]).sum()
+        batch["num_items_in_batch"] = self.accelerator.gather(own).sum()
+        with torch.no_grad():
+            # On-policy updates compare the weights with themselves; later cuts of a batch need those it was drawn with.
+            if self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0:
+                batch["old_per_token_logps"] = self._score(self.model, batch)
+            if self.beta != 0.0:
+                batch["ref_per_token_logps"] = self._reference(batch)
+        return batch
+
+    def _reference(self, batch: dict[str, Any]) -> Tensor:
+        if self.ref_model is not None:
+            return self._score(self.ref_model, batch)
+        from trl.models.utils import disable_gradient_checkpointing
+        from trl.trainer.utils import use_adapter
+
+        model = self.accelerator.unwrap_model(self.model)
+        name = "ref" if "ref" in model.peft_config else None
+        with use_adapter(model, adapter_name=name), disable_gradient_checkpointing(self.model, None):
+            return self._score(self.model, batch)
+
+    def _score(self, model: Any, batch: dict[str, Any]) -> Tensor:
+        names = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids", "image_sizes")
+        self._own = batch["completion_mask"] * batch["tool_mask"]
+        scores, _, _ = self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+            torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+            batch["completion_ids"].shape[1],
+            batch_size=self.args.per_device_train_batch_size,
+            **{name: batch[name] for name in names if name in batch},
+        )
+        return scores
+
+    # -- the update --------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._own = inputs["completion_mask"] * inputs["tool_mask"]
+        # Batch norms keep their statistics, as in acting: what is scored must be what was drawn.
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        loss: Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        pixels, num_images = kwargs.get("pixel_values"), kwargs.get("num_images")
+        renderer = self._player.renderer
+        placeholders = int((input_ids == renderer.image_id).sum())
+        shown = sum(num_images) if num_images else 0
+        check_images(placeholders, num_features(renderer, kwargs), shown, pixels is not None)
+        if not self._is_nano:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            )
+        assert pixels is not None
+        assert num_images is not None
+        starts = [0]
+        for number in num_images:
+            starts.append(starts[-1] + number)
+        size = kwargs.get("batch_size") or len(input_ids)
+        # Only what the model drew: nano gives what it was shown (image tokens) no probability at all.
+        wanted = torch.zeros_like(input_ids, dtype=torch.bool)
+        wanted[:, -logits_to_keep:] = self._own.bool()
+        scores, entropies = [], []
+        for at in range(0, len(input_ids), size):
+            until = min(len(input_ids), at + size)
+            with self.accelerator.autocast():
+                out = model(
+                    input_ids=input_ids[at:until],
+                    attention_mask=attention_mask[at:until],
+                    pixel_values=pixels[starts[at] : starts[until]],
+                    wanted=wanted[at:until],
+                )
+            scores.append(out.log_probs[:, -logits_to_keep:])
+            entropies.append(out.entropy[:, -logits_to_keep:])
+        return torch.cat(scores), torch.cat(entropies), None
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """One forward and backward pass; a loss that is no number ends the run before it reaches the weights.
+
+        Raises
+        ------
+        TrainingError
+            If it is not; the checkpoints before it are whole.
+        """
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if not math.isfinite(float(loss)):
+            raise not_finite(self.state.global_step + 1, Path(self.args.output_dir))
+        return loss
+
+    # -- measures ----------------------------------------------------------------------------
+
+    def _note(self, mode: str, rollouts: Sequence[Rollout], batch: dict[str, Any], before: dict[str, float]) -> None:
+        values = measure(rollouts, self._player.rubric, self._config.group_size)
+        after = self._player.seconds.__dict__
+        spent = {name: after[name] - before[name] for name in after}
+        spent["rest"] = max(0.0, spent["total"] - spent["policy"] - spent["segmenter"])
+        now = time.perf_counter()
+        values |= {f"seconds/{name if name != 'total' else 'rollout'}": value for name, value in spent.items()}
+        values["seconds/since_last_batch"], self._clock = now - self._clock, now
+        values["images_per_batch"] = float(sum(batch["num_images"]))
+        values["tokens/own"] = float((batch["completion_mask"] * batch["tool_mask"]).sum())
+        values["tokens/all"] = float(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
+        names = sorted(values)
+        mine = torch.tensor([values[name] for name in names], device=self.accelerator.device, dtype=torch.float32)
+        everyone = self.accelerator.gather(mine[None])
+        for name, value in zip(names, everyone.nanmean(0).tolist(), strict=True):
+            self._metrics[mode][name].append(value)
+        if mode == "train":
+            total = int(self.accelerator.gather(batch["prompt_mask"].sum() + batch["completion_mask"].sum()).sum())
+            self.state.num_input_tokens_seen += total
+        self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
+
+
+def _unused_reward(**_: Any) -> list[float]:
+    raise IbisError("rewards come from the rubric; trl was asked to compute one")
