@@ -210,13 +210,16 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             embeds = embeds.masked_scatter(is_image[..., None], tokens.to(embeds.dtype))
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -input_ids.shape[1] :]
-        out = self.language(
-            inputs_embeds=embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-        )
+        device = embeds.device.type
+        # On a CPU, bfloat16 halves the time of convolutions and doubles that of attention.
+        with torch.autocast(device, enabled=device != "cpu" and torch.is_autocast_enabled(device)):
+            out = self.language(
+                inputs_embeds=embeds,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+            )
         hidden = out.last_hidden_state
         image_of = None
         seen_all: tuple[Tensor, Tensor, Tensor] | None = None
@@ -243,7 +246,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
             if wanted is None:
                 return states
-            scores, entropy = nano_token_scores(self, states, input_ids, wanted)
+            with torch.autocast(device, enabled=False):  # small products that decide what a token was worth
+                scores, entropy = nano_token_scores(self, states, input_ids, wanted)
             return NanoOutput(log_probs=scores, entropy=entropy)
         last = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         b, t, d = last.shape

@@ -45,8 +45,8 @@ def nano_token_scores(
     assert states.belief is not None
     row, column = wanted[:, 1:].nonzero(as_tuple=True)  # positions before the tokens
     goal = input_ids[:, 1:][row, column]
-    hidden, image = states.hidden[row, column], states.image_of[row, column]
-    words = model.base_logits(hidden, states.pooled[image]).float()
+    hidden, image = states.hidden[row, column].float(), states.image_of[row, column]
+    words = model.base_logits(hidden, states.pooled[image])
     blocked = torch.zeros_like(words[:1])
     blocked[:, config.image_token_id] = float("-inf")
     log_words = (words + blocked).log_softmax(-1)
@@ -57,7 +57,7 @@ def nano_token_scores(
     entropy = -(probability * log_words.masked_fill(probability == 0, 0.0)).sum(-1)
     if bool(is_cell.any()):
         at = is_cell.nonzero()[:, 0]
-        cells = model.pointer.score(hidden[at], states.pointer_keys[image[at]], states.belief[image[at]]).float()
+        cells = model.pointer.score(hidden[at], states.pointer_keys[image[at]].float(), states.belief[image[at]])
         cells = cells.log_softmax(-1)
         scores = scores.index_add(0, at, cells.gather(1, (goal[at] - config.vocab_size)[:, None])[:, 0])
         gate = probability[at, config.coordinate_token_id]

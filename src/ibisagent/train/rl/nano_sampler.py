@@ -39,6 +39,8 @@ class NanoSampler:
         Most tokens of a reply.
     batch_size
         Most runs in one forward pass.
+    bf16
+        Whether to compute in bfloat16 where that is safe, as the update does then.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class NanoSampler:
         temperature: float = 1.0,
         max_new_tokens: int = 96,
         batch_size: int = 32,
+        bf16: bool = False,
     ) -> None:
         if temperature not in (0.0, 1.0):
             raise InputError(f"nano samples at temperature 1, or 0 for the likeliest, not {temperature}")
@@ -56,6 +59,7 @@ class NanoSampler:
             raise InputError("max_new_tokens and batch_size must be at least 1")
         self.model, self.renderer = model, renderer
         self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
+        self.bf16 = bf16
 
     def session(self, seed: int) -> _NanoSession:
         """See :class:`~ibisagent.train.rl.sampler.Sampler`."""
@@ -91,6 +95,7 @@ class _Block:
     def __init__(self, sampler: NanoSampler, keys: Sequence[str]) -> None:
         self.keys = list(keys)
         self._sampler, self._model = sampler, sampler.model
+        self._device = next(sampler.model.parameters()).device.type
         self._cache: Any = None
         self._mask = torch.zeros(len(self.keys), 0, dtype=torch.long)
         self._read = [0] * len(self.keys)
@@ -100,7 +105,8 @@ class _Block:
 
     def sample(self, contexts: Sequence[Context], generator: torch.Generator) -> list[Sample]:
         self._keep([self.keys.index(context.key) for context in contexts])
-        hidden = self._show(contexts)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._sampler.bf16):
+            hidden = self._show(contexts)
         return self._draw(hidden, generator)
 
     def _keep(self, rows: list[int]) -> None:
@@ -146,7 +152,7 @@ class _Block:
         if self._seen is None:
             pooled = pool(keys, belief, torch.zeros(len(rows), dtype=torch.bool))
             assert len(rows) == count, "every run begins with an image"
-            self._seen = keys, belief, pooled
+            self._seen = keys.float(), belief, pooled
             return
         # Pairs of (the image before, this one): `pool` carries the facts of the first over to the second.
         pairs = torch.stack([self._seen[1][rows], belief], 1).flatten(0, 1)
@@ -154,7 +160,7 @@ class _Block:
         pooled = pool(keys.repeat_interleave(2, 0), pairs, follows)[1::2]
         kept = [part.clone() for part in self._seen]
         for part, value in zip(kept, (keys, belief, pooled), strict=True):
-            part[rows] = value
+            part[rows] = value.to(part.dtype)
         self._seen = kept[0], kept[1], kept[2]
 
     def _forward(self, ids: Tensor, mask: Tensor, pixels: Tensor | None = None) -> Any:

@@ -99,6 +99,8 @@ def train(config: RlConfig) -> int:
 
 
 def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
+    import torch
+
     from ibisagent.errors import InputError
     from ibisagent.messages import default_system_prompt
     from ibisagent.train.models import Lora, load_start
@@ -126,6 +128,8 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
             told = config.system_prompt.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the system prompt {config.system_prompt}: {error}") from None
+    if start.nano:
+        start.model.to(memory_format=torch.channels_last)  # its tower is convolutions
     renderer = Renderer(start.processor)
     player = make_player(config, renderer, told)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.out / "tensorboard"))

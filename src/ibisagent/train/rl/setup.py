@@ -50,16 +50,16 @@ def sampler_maker(config: RlConfig, renderer: Renderer) -> Callable[[Any], Sampl
     from ibisagent.train.rl.nano_sampler import NanoSampler
     from ibisagent.train.rl.sampler import GenerateSampler
 
+    options: dict[str, Any] = {
+        "temperature": config.temperature,
+        "max_new_tokens": config.max_new_tokens,
+        "batch_size": config.sampler_batch,
+    }
+
     def make(model: Any) -> Sampler:
-        kind: Any = NanoSampler if model.config.model_type == "ibis_nano" else GenerateSampler
-        sampler: Sampler = kind(
-            model,
-            renderer,
-            temperature=config.temperature,
-            max_new_tokens=config.max_new_tokens,
-            batch_size=config.sampler_batch,
-        )
-        return sampler
+        if model.config.model_type == "ibis_nano":
+            return NanoSampler(model, renderer, bf16=config.bf16, **options)
+        return GenerateSampler(model, renderer, **options)
 
     return make
 
