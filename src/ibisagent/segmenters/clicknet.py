@@ -106,7 +106,7 @@ def image_planes(rgb: Tensor) -> Tensor:
     return torch.cat([rgb, mean, contrast], 1)
 
 
-def _gaussians(points: Tensor, valid: Tensor, sigma: float, size: int) -> Tensor:
+def gaussians(points: Tensor, valid: Tensor, sigma: float, size: int) -> Tensor:
     """(B, K, 2) click centres, (B, K) validity -> (B, 1, S, S) maximum of unit Gaussians."""
     axis = torch.arange(size, dtype=torch.float32, device=points.device)
     gx = torch.exp(-((axis - points[..., :1]) ** 2) / (2 * sigma**2))
@@ -114,8 +114,8 @@ def _gaussians(points: Tensor, valid: Tensor, sigma: float, size: int) -> Tensor
     return (gy[..., :, None] * gx[..., None, :]).amax(1, keepdim=True)
 
 
-def _similarity(features: Tensor, points: Tensor, valid: Tensor) -> Tensor:
-    """Best match of each pixel's (rgb mean, contrast) with those under the clicks, two widths: (B, 2, S, S)."""
+def difference(features: Tensor, points: Tensor, valid: Tensor) -> Tensor:
+    """Squared distance of each pixel's (rgb mean, contrast) to the nearest of those under the clicks: (B, S, S)."""
     b, _, s, _ = features.shape
     x = points[..., 0].long().clamp(0, s - 1)
     y = points[..., 1].long().clamp(0, s - 1)
@@ -126,7 +126,31 @@ def _similarity(features: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         if bool(valid[:, k].any()):
             d = ((features - at[:, :, k, None, None]) ** 2).sum(1) + (1 - valid[:, k, None, None]) * 9.0
             best = torch.minimum(best, d)
+    return best
+
+
+def similarity(best: Tensor) -> Tensor:
+    """How alike pixels at such distances are, at two widths: (B, 2, S, S)."""
     return torch.stack([torch.exp(-best / (2 * 0.05**2)), torch.exp(-best / (2 * 0.15**2))], 1)
+
+
+def walking_cost(planes: Tensor) -> Tensor:
+    """What a step onto each cell of the coarse grid costs: (B, 1, G, G)."""
+    small = F.avg_pool2d(planes[:, 3:6], planes.shape[-1] // _GEODESIC_SIZE)
+    gx = F.pad((small[..., :, 1:] - small[..., :, :-1]).abs().amax(1, keepdim=True), (0, 1, 0, 0))
+    gy = F.pad((small[..., 1:, :] - small[..., :-1, :]).abs().amax(1, keepdim=True), (0, 0, 0, 1))
+    return 0.02 + 2.0 * torch.maximum(gx, gy)
+
+
+def walking_distance(cost: Tensor, points: Tensor, valid: Tensor, size: int) -> Tensor:
+    """Distance of each cell from the nearest click: (B, 1, G, G)."""
+    seeds = F.max_pool2d(gaussians(points, valid, 1.0, size), size // _GEODESIC_SIZE)
+    return _geodesic(cost, (seeds > 0.6).float())
+
+
+def nearness(distance: Tensor, size: int) -> Tensor:
+    """1 at the clicks, towards 0 far from them: (B, 1, S, S)."""
+    return F.interpolate(torch.exp(-2.0 * distance), size=(size, size), mode="bilinear", align_corners=False)
 
 
 def _geodesic(cost: Tensor, seeds: Tensor) -> Tensor:
@@ -180,20 +204,17 @@ def prompt_planes(
     positive, negative = positive[:, :kp], negative[:, :kn]
     vp = (torch.arange(kp, device=planes.device) < num_positive[:, None]).float()
     vn = (torch.arange(kn, device=planes.device) < num_negative[:, None]).float()
-    scale = size // _GEODESIC_SIZE
-    small = F.avg_pool2d(planes[:, 3:6], scale)
-    gx = F.pad((small[..., :, 1:] - small[..., :, :-1]).abs().amax(1, keepdim=True), (0, 1, 0, 0))
-    gy = F.pad((small[..., 1:, :] - small[..., :-1, :]).abs().amax(1, keepdim=True), (0, 0, 0, 1))
-    cost = 0.02 + 2.0 * torch.maximum(gx, gy)
-    out = [_gaussians(positive, vp, 3.0, size), _gaussians(negative, vn, 3.0, size)]
-    out += [_similarity(features, positive, vp), _similarity(features, negative, vn)]
-    for points, valid in ((positive, vp), (negative, vn)):
-        seeds = F.max_pool2d(_gaussians(points, valid, 1.0, size), scale)
-        distance = _geodesic(cost, (seeds > 0.6).float())
-        near = torch.exp(-2.0 * distance)
-        out.append(F.interpolate(near, size=(size, size), mode="bilinear", align_corners=False))
-    has_prior = (prior.amax((1, 2, 3), keepdim=True) > 0).float().expand_as(prior)
-    return torch.cat([*out, prior, box, has_prior], 1)
+    signs = ((positive, vp), (negative, vn))
+    out = [gaussians(points, valid, 3.0, size) for points, valid in signs]
+    out += [similarity(difference(features, points, valid)) for points, valid in signs]
+    cost = walking_cost(planes)
+    out += [nearness(walking_distance(cost, points, valid, size), size) for points, valid in signs]
+    return torch.cat([*out, prior, box, has_prior(prior)], 1)
+
+
+def has_prior(prior: Tensor) -> Tensor:
+    """1 everywhere in the rows of a batch that are given a prior: (B, 1, S, S)."""
+    return (prior.amax((1, 2, 3), keepdim=True) > 0).float().expand_as(prior)
 
 
 def _block(cin: int, cout: int, stride: int = 1) -> nn.Sequential:

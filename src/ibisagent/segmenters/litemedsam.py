@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from ibisagent.errors import InputError, ToolError
 from ibisagent.hashing import file_hash
+from ibisagent.segmenters.click_planes import ClickPlanes
 from ibisagent.segmenters.clicknet import MAX_CLICKS, SIZE, ClickNet, image_planes, letterbox, normalise, prompt_planes
+from ibisagent.segmenters.clicknet_cpu import CpuClickNet
 from ibisagent.segmenters.litemedsam_net import WEIGHTS_DIR, LiteMedSam, letterbox_frame, read_weights
 from ibisagent.segmenters.preprocess import Frame
 from ibisagent.segmenters.pretrained import pick_device
@@ -43,6 +45,9 @@ __all__ = [
 
 CLICKNET_DIR = WEIGHTS_DIR.parent / "clicknet"
 """Folder of ``clicknet.safetensors`` and ``config.json``, inside the package."""
+
+_ANSWERS_BEFORE_PREPARING = 32
+"""Preparing the network costs about what it saves on sixty answers: not worth it for a target or two."""
 
 
 def load_clicknet(folder: Path = CLICKNET_DIR) -> ClickNet:
@@ -96,12 +101,15 @@ class LiteMedSamEmbedding:
         ``float32`` (1, 7, 256, 256), see :func:`ibisagent.segmenters.clicknet.image_planes`.
     features
         ``float32`` (1, 256, 64, 64), or None until a box arrives.
+    said
+        Planes of the clicks so far, or None until a click arrives.
     """
 
     frame: Frame
     square: NDArray[np.uint8]
     planes: Tensor
     features: Tensor | None = None
+    said: ClickPlanes | None = field(default=None, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
@@ -160,6 +168,8 @@ class LiteMedSamSegmenter:
         self._clicknet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._litemedsam = None if litemedsam is None else litemedsam.to(self._device)
         self._lock = threading.Lock()
+        self._cpu_clicknet: CpuClickNet | None = None
+        self._num_answered = 0
 
     def encode(self, image: Image) -> LiteMedSamEmbedding:
         """Letterbox the image and compute ClickNet's image planes.
@@ -267,12 +277,31 @@ class LiteMedSamSegmenter:
         positive, num_positive = _click_tensor([p.clicks for p in prompts], embedding.frame, positive=True)
         negative, num_negative = _click_tensor([p.clicks for p in prompts], embedding.frame, positive=False)
         planes = embedding.planes.expand(n, -1, -1, -1)
-        said = prompt_planes(
-            planes, positive.to(device), num_positive.to(device), negative.to(device), num_negative.to(device),
-            prior, box.to(device),
-        )  # fmt: skip
-        logits, quality = self._clicknet(planes, said)
+        if n == 1:
+            kept = embedding.said = embedding.said or ClickPlanes(embedding.planes)
+            yes, no = positive[0, : int(num_positive)].to(device), negative[0, : int(num_negative)].to(device)
+            said = kept.prompts(yes, no, prior, box.to(device))
+        else:
+            said = prompt_planes(
+                planes, positive.to(device), num_positive.to(device), negative.to(device), num_negative.to(device),
+                prior, box.to(device),
+            )  # fmt: skip
+        logits, quality = self._network(n)(planes, said)
         return logits[:, 0], quality.sigmoid()
+
+    def _network(self, count: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """ClickNet, or what gives its bits sooner once it has paid to prepare that."""
+        if count != 1 or self._device.type != "cpu":
+            return self._clicknet
+        self._num_answered += 1
+        if self._cpu_clicknet is None:
+            if self._num_answered <= _ANSWERS_BEFORE_PREPARING:
+                return self._clicknet
+            with self._lock:
+                if self._cpu_clicknet is None:
+                    self._cpu_clicknet = CpuClickNet(self._clicknet)
+        ready = self._cpu_clicknet
+        return ready if ready.exact and ready.num_threads == torch.get_num_threads() else self._clicknet
 
     def _predictions(self, frame: Frame, logits: Tensor, scores: Tensor) -> list[Prediction]:
         if not (torch.isfinite(logits).all() and torch.isfinite(scores).all()):
