@@ -13,7 +13,7 @@ from ibisagent.train.tokens import Rendered, Renderer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ibisagent.train.sft.conversations import Conversations
+    from ibisagent.train.sft.conversations import Conversation, Conversations
 
 __all__ = ["IGNORED", "SftCollator", "cut"]
 
@@ -66,20 +66,14 @@ class SftCollator:
         ValueError
             If images and placeholders do not match.
         """
-        import torch
-
-        rows = [self.render(example) for example in examples]
-        batch = self.renderer.tensors([row.ids for row in rows], [row.images for row in rows])
-        labels = torch.full_like(batch["input_ids"], IGNORED)
-        for number, row in enumerate(rows):
-            labels[number, : len(row.ids)] = torch.from_numpy(np.where(row.loss_mask, row.ids, IGNORED))
-        if self.pixel_dtype is not None and "pixel_values" in batch:
-            batch["pixel_values"] = batch["pixel_values"].to(self.pixel_dtype)
-        return {**batch, "labels": labels}
+        return self.padded([self.render(example) for example in examples])
 
     def render(self, example: Mapping[str, int]) -> Rendered:
         """One conversation as tokens, cut to ``max_length``; errors as in :meth:`__call__`."""
-        found = self.parts[int(example["part"])][int(example["row"])]
+        return self.shortened(self.parts[int(example["part"])][int(example["row"])])
+
+    def shortened(self, found: Conversation) -> Rendered:
+        """A conversation as tokens, cut to ``max_length``; errors as in :meth:`__call__`."""
         rendered = cut(self.renderer.conversation(found.messages, found.learn), self.renderer, self.max_length)
         if not rendered.loss_mask.any():
             raise InputError(
@@ -87,6 +81,18 @@ class SftCollator:
                 "lower --max-pixels"
             )
         return rendered
+
+    def padded(self, rows: Sequence[Rendered]) -> dict[str, Tensor]:
+        """Rows as a batch; errors as in :meth:`__call__`."""
+        import torch
+
+        batch = self.renderer.tensors([row.ids for row in rows], [row.images for row in rows])
+        labels = torch.full_like(batch["input_ids"], IGNORED)
+        for number, row in enumerate(rows):
+            labels[number, : len(row.ids)] = torch.from_numpy(np.where(row.loss_mask, row.ids, IGNORED))
+        if self.pixel_dtype is not None and "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(self.pixel_dtype)
+        return {**batch, "labels": labels}
 
 
 def cut(rendered: Rendered, renderer: Renderer, max_length: int) -> Rendered:

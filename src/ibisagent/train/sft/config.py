@@ -47,7 +47,7 @@ class SftConfig(Settings):
             "max_length": 2048,
             "schedule": "cosine",
             "warmup": 0.05,
-            "bf16": False,
+            "bf16": True,
             "gradient_checkpointing": False,
             "workers": 1,
         },
@@ -111,6 +111,8 @@ class SftConfig(Settings):
     """Larger images are shown smaller; the saved processor does the same."""
     max_length: int = Field(default=8192, ge=64)
     """Most tokens of a conversation; a longer one loses whole turns at its end."""
+    nano_places: bool = True
+    """NanoVLM alone: learn all places where a click would have been right, and maps of target and mask, too."""
 
     learning_rate: float = Field(default=1e-5, gt=0.0)
     """Highest learning rate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,25 +11,46 @@ from torch import Tensor
 
 from ibisagent.train.sft.collator import IGNORED
 
-__all__ = ["nano_loss"]
+__all__ = ["NanoLoss", "nano_loss"]
 
 
-def nano_loss(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Negative log-likelihood of the learnt tokens, as a sum.
+@dataclass(frozen=True, eq=False)
+class NanoLoss:
+    """What a batch says.
 
-    A coordinate's probability is that of the word "coordinate" times that of the cell.
+    Parameters
+    ----------
+    likelihood
+        Negative log-likelihood of the learnt tokens, a sum. A coordinate's probability is that of the word
+        "coordinate" times that of the cell.
+    right
+        How many of them were the likeliest.
+    entropy
+        Sum of the words' entropies.
+    places
+        Sum over learnt clicks of the divergence between all right places and where the model would click; None
+        where the batch does not tell them.
+    maps
+        How far the model's maps of target and shown mask are off, a mean; likewise.
+    """
+
+    likelihood: Tensor
+    right: Tensor
+    entropy: Tensor
+    places: Tensor | None = None
+    maps: Tensor | None = None
+
+
+def nano_loss(model: Any, inputs: dict[str, Any]) -> NanoLoss:
+    """The parts of NanoVLM's loss.
 
     Parameters
     ----------
     model
         NanoVLM, with or without wrappers (DDP, peft).
     inputs
-        A batch; every learnt token must follow an image.
-
-    Returns
-    -------
-    loss, right, entropy
-        Scalars: the sum; how many tokens were the likeliest; the sum of the words' entropies.
+        A batch with images; of :class:`~ibisagent.train.sft.nano_batch.NanoCollator` for `places` and `maps`. Then
+        `likelihood` holds the words alone: the places stand in for the cells.
     """
     core = getattr(model, "module", model)
     core = core.get_base_model() if hasattr(core, "get_base_model") else core
@@ -37,29 +59,48 @@ def nano_loss(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tenso
     out = model(
         input_ids=inputs["input_ids"],
         attention_mask=inputs["attention_mask"],
-        pixel_values=inputs.get("pixel_values"),
+        pixel_values=inputs["pixel_values"],
         return_states=True,
         use_cache=False,
     )
     row, column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-    goal, hidden = labels[:, 1:][row, column], out.hidden[row, column]
-    if out.image_of is None:
-        words = core.base_logits(hidden).float().log_softmax(-1)
-        image = None
-    else:
-        image = out.image_of[row, column]
-        words = core.base_logits(hidden, out.pooled[image]).float().log_softmax(-1)
+    goal, hidden, image = labels[:, 1:][row, column], out.hidden[row, column], out.image_of[row, column]
+    words = core.base_logits(hidden, out.pooled[image]).float().log_softmax(-1)
     is_cell = goal >= config.vocab_size
     word = torch.where(is_cell, config.coordinate_token_id, goal)
     loss = F.nll_loss(words, word, reduction="sum")
     hit = words.argmax(-1) == word
     with torch.no_grad():
         entropy = -(words.exp() * words).sum()
-    if bool(is_cell.any()) and image is not None:
-        at = is_cell.nonzero()[:, 0]
+    told = "cell_weights" in inputs
+    places = maps = None
+    at = is_cell.nonzero()[:, 0]
+    if len(at):
         cells = core.pointer.score(hidden[at], out.pointer_keys[image[at]], out.belief[image[at]]).float()
         cells = cells.log_softmax(-1)
         cell = goal[at] - config.vocab_size
-        loss = loss + F.nll_loss(cells, cell, reduction="sum")
+        if not told:
+            loss = loss + F.nll_loss(cells, cell, reduction="sum")
         hit = hit.index_put((at,), hit[at] & (cells.argmax(-1) == cell))
-    return loss, hit.sum(), entropy
+        if told:
+            weights = inputs["cell_weights"]  # in the order of rows and positions, as `at` is
+            places = (weights * (weights.clamp_min(1e-9).log() - cells)).sum()
+    elif told:
+        places = loss * 0
+    if told:
+        maps = _maps_loss(out.belief, inputs["target_maps"], inputs["shown_maps"], inputs["target_known"])
+    return NanoLoss(loss, hit.sum(), entropy, places, maps)
+
+
+def _maps_loss(belief: Tensor, target: Tensor, shown: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy and Dice of both maps, weighted as in ``ibisagent train nano``: the target's has to be learnt."""
+    truth = torch.stack([target, shown], 1)
+    logits = belief.float()
+    counted = torch.stack([known, torch.ones_like(known)], 1).float()
+    cross = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(-1) * counted).sum(0)
+    cross = cross / counted.sum(0).clamp_min(1)
+    p = logits.sigmoid()
+    dice = (2 * (p * truth).sum(-1) + 1) / (p.sum(-1) + truth.sum(-1) + 1)
+    there = (truth.sum(-1) > 0).float()
+    missing = ((1 - dice) * there).sum(0) / there.sum(0).clamp_min(1)
+    return 4 * cross[0] + missing[0] + cross[1] + 0.3 * missing[1]

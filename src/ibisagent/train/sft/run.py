@@ -110,6 +110,7 @@ def _build(
     from ibisagent.train.sft.collator import SftCollator
     from ibisagent.train.sft.conversations import open_conversations
     from ibisagent.train.sft.log import LogFile
+    from ibisagent.train.sft.nano_batch import NanoCollator
     from ibisagent.train.sft.trainer import SftTrainer
     from ibisagent.train.tokens import Renderer
 
@@ -180,13 +181,18 @@ def _build(
         max_length=None,
         disable_tqdm=not sys.stderr.isatty(),
     )
+    collator: SftCollator
+    if start.grid is not None and config.nano_places:
+        collator = NanoCollator(parts, renderer, config.max_length, start.grid)
+    else:
+        collator = SftCollator(parts, renderer, config.max_length, torch.bfloat16 if bf16 else None)
     trainer = SftTrainer(
         start.model,
         args,
         train_dataset=sets[0],
         eval_dataset=sets[1] if measured is not None else None,
         processing_class=start.processor,
-        collator=SftCollator(parts, renderer, config.max_length, torch.bfloat16 if bf16 else None),
+        collator=collator,
         callbacks=[StopOnSignal(), LogFile(config.out / "log.jsonl")],
         group_by_length=config.group_by_length,
         still_norms=config.freeze_vision or not config.random_weights,

@@ -18,6 +18,9 @@ from ibisagent.train.sft.order import SeededOrder
 
 __all__ = ["SftTrainer"]
 
+NANO_KEYS = ("cell_row", "cell_at", "cell_weights", "target_maps", "shown_maps", "target_known")
+"""What :class:`~ibisagent.train.sft.nano_batch.NanoCollator` adds to a batch."""
+
 
 class SftTrainer(SFTTrainer):
     """Trains on rows that name conversations (``part``, ``row``, ``length``); the collator reads them.
@@ -51,7 +54,7 @@ class SftTrainer(SFTTrainer):
         still_norms: bool,
     ) -> None:
         self._group_by_length, self._still_norms = group_by_length, still_norms
-        self._image_id = collator.renderer.image_id
+        self._image_id, self._end_id = collator.renderer.image_id, collator.renderer.end_id
         super().__init__(
             model=model,
             args=args,
@@ -91,17 +94,46 @@ class SftTrainer(SFTTrainer):
                     module.eval()
         if not is_nano(self.model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        total, right, entropy = nano_loss(model, inputs)
-        count = (inputs["labels"] != IGNORED).sum().clamp_min(1)
-        loss = total / (count if num_items_in_batch is None else num_items_in_batch)
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes
-        count, right, entropy = (
-            self.accelerator.gather_for_metrics(v.detach()).sum().float() for v in (count, right, entropy)
-        )
-        self._metrics[mode]["mean_token_accuracy"].append(float(right / count))
-        self._metrics[mode]["entropy"].append(float(entropy / count))
+        loss = self._nano_loss(model, inputs, mode, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+    def _nano_loss(self, model: Any, inputs: dict[str, Any], mode: str, num_items_in_batch: Any) -> Tensor:
+        """NanoVLM: likelihood of the learnt tokens; with places and maps, what ``ibisagent train nano`` learns from."""
+        if "pixel_values" not in inputs:
+            raise TrainingError("a batch without images: NanoVLM says nothing before it has seen one")
+        if mode == "eval":  # likelihoods compare with those of other models
+            inputs = {name: value for name, value in inputs.items() if name not in NANO_KEYS}
+        labels = inputs["labels"]
+        found = nano_loss(model, inputs)
+        count = (labels != IGNORED).sum().clamp_min(1)
+        if found.places is None or found.maps is None:
+            loss = found.likelihood / count
+        else:
+            # The sum over a turn, not the mean over tokens: one or two words of a turn decide, the others follow.
+            turns = (labels == self._end_id).sum().clamp_min(1)
+            clicks = max(1, len(inputs["cell_row"]))
+            loss = found.likelihood / turns + found.places / clicks + found.maps
+            self._metrics[mode]["words"].append(float(found.likelihood.detach() / turns))
+            self._metrics[mode]["places"].append(float(found.places.detach() / clicks))
+            self._metrics[mode]["maps"].append(float(found.maps.detach()))
+        if num_items_in_batch is not None:
+            loss = loss * count / num_items_in_batch
+            if self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes
+        total, right, entropy = (
+            self.accelerator.gather_for_metrics(v.detach()).sum().float() for v in (count, found.right, found.entropy)
+        )
+        self._metrics[mode]["mean_token_accuracy"].append(float(right / total))
+        self._metrics[mode]["entropy"].append(float(entropy / total))
+        return loss
+
+    def _wrap_model(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        # Checkpointing makes the embeddings' output require gradients, that of Qwen2.5-VL's patches too, so that a
+        # frozen tower is gone back through for nothing. Only reentrant checkpointing needs it.
+        reentrant = (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+        if self.args.gradient_checkpointing and not reentrant and hasattr(model, "disable_input_require_grads"):
+            model.disable_input_require_grads()
+        return super()._wrap_model(model, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One pass forward and backward; raises TrainingError if the loss is not finite."""
