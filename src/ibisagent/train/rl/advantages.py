@@ -70,6 +70,8 @@ def turn_advantages(
     if num_siblings < 1 or len(by_turn) % num_siblings:
         raise ValueError(f"{len(by_turn)} runs are no groups of {num_siblings}")
     longest = max((len(turns) for turns in by_turn if turns is not None), default=0)
+    if not longest:  # all were excluded, or no part of the reward names a reply
+        return [np.zeros(0, np.float32) for _ in by_turn]
     rewards = np.full((len(by_turn), longest), np.nan)
     for run, turns in enumerate(by_turn):
         if turns is not None:
