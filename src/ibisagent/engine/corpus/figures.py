@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.engine.corpus.statistics import PAPER
+from ibisagent.rendering.plot_style import BLUE, COLOURS, GREY, RED, STYLE, figure_bytes, plain
 from ibisagent.rendering.png import write_atomic
 
 if TYPE_CHECKING:
@@ -19,28 +19,6 @@ __all__ = ["MAX_TARGETS", "write_figures"]
 
 MAX_TARGETS = 36
 """Targets that get a bar of their own; the rarest others share one."""
-
-# Colours that people with any colour vision tell apart (Paul Tol's "muted" scheme, and two of his longer one).
-_COLOURS: tuple[str, ...] = (
-    *("#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77", "#AA4499"),
-    *("#44AA99", "#882255", "#999933", "#661100", "#6699CC"),
-)
-_GREY = "#8a8a8a"
-_BLUE, _RED = "#332288", "#CC3311"
-_DPI = 150
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same letters
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.7,
-}
 
 
 def write_figures(folder: str | Path, statistics: Mapping[str, Any]) -> dict[str, str]:
@@ -82,22 +60,12 @@ def write_figures(folder: str | Path, statistics: Mapping[str, Any]) -> dict[str
 
     place, written = Path(folder), {}
     place.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, caption, draw, wanted in drawings:
             if wanted:
-                write_atomic(_png(draw(facts)), place / name)
+                write_atomic(figure_bytes(draw(facts)), place / name)
                 written[name] = caption
     return written
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    # Without a name of the software and a date in it, the file depends on what it shows alone.
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None}, facecolor="white")
-    return buffer.getvalue()
 
 
 def _figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
@@ -116,12 +84,12 @@ def _targets(facts: Mapping[str, Any]) -> Figure:
         kept = {(row["modality"], row["target"]) for row in ranked[: MAX_TARGETS - 1]}
         rare = [row for row in rows if (row["modality"], row["target"]) not in kept]
         rows = [row for row in rows if (row["modality"], row["target"]) in kept]
-        bars.append((f"{len(rare)} rarer targets", sum(row["num_present"] for row in rare), _GREY))
+        bars.append((f"{len(rare)} rarer targets", sum(row["num_present"] for row in rare), GREY))
     if facts["num_absent"]:
         bars.append(("target not in the image", facts["num_absent"], "#bbbbbb"))
     names = sorted({row["modality"] for row in rows})
-    colours = {name: _COLOURS[i] if i < len(_COLOURS) else _GREY for i, name in enumerate(names)}
-    bars = [(_short(row["target"], 34), row["num_present"], colours[row["modality"]]) for row in rows] + bars
+    colours = {name: COLOURS[i] if i < len(COLOURS) else GREY for i, name in enumerate(names)}
+    bars = [(plain(row["target"], 34), row["num_present"], colours[row["modality"]]) for row in rows] + bars
     labels = [label for label, _, _ in bars]
     figure, (left, right) = _figure(9.0, 1.5 + 0.235 * len(bars), 2, sharey=True)
     left.barh(range(len(bars)), [count for _, count, _ in bars], color=[colour for _, _, colour in bars], height=0.72)
@@ -145,7 +113,7 @@ def _targets(facts: Mapping[str, Any]) -> Figure:
     right.tick_params(axis="y", length=0)
     for axis in (left, right):
         axis.grid(axis="x")
-    handles = [_patch(colours[name], _short(name, 28)) for name in names]
+    handles = [_patch(colours[name], plain(name, 28)) for name in names]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
     return figure
@@ -155,12 +123,12 @@ def _final_iou(facts: Mapping[str, Any]) -> Figure:
     histogram, scores = facts["final_iou_histogram"], facts["with_target"]["final_iou"]
     figure, (axis,) = _figure(6.4, 3.4)
     edges, counts = histogram["edges"], histogram["counts"]
-    axis.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=_BLUE, edgecolor="white", linewidth=0.5)
+    axis.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
     _marks(
         axis,
         [
-            (f"mean {scores['mean']:.3f}", scores["mean"], _RED, "-"),
-            (f"median {scores['median']:.3f}", scores["median"], _RED, ":"),
+            (f"mean {scores['mean']:.3f}", scores["mean"], RED, "-"),
+            (f"median {scores['median']:.3f}", scores["median"], RED, ":"),
             (f"mean of the paper's set {PAPER['final_iou']:.4f}", PAPER["final_iou"], "#000000", "--"),
         ],
     )
@@ -179,7 +147,7 @@ def _iou_by_step(facts: Mapping[str, Any]) -> Figure:
     names = sorted(curves, key=lambda name: (name != "plain", -curves[name]["num"], name))
     markers = "osD^vP*X<>"
     for place, name in enumerate(names):
-        curve, colour = curves[name], _COLOURS[place % len(_COLOURS)]
+        curve, colour = curves[name], COLOURS[place % len(COLOURS)]
         steps = range(1, len(curve["mean"]) + 1)
         if place == 0:  # bands of all would hide each other
             label = f"middle half of {_words(name)}"
@@ -213,13 +181,13 @@ def _lengths(facts: Mapping[str, Any]) -> Figure:
     groups = [("plain", [tables["plain"]])] if "plain" in tables else []
     groups.append(("other scenarios", [by for name, by in tables.items() if name != "plain"]))
     floor = [0] * (longest + 1)
-    for (label, members), colour in zip(groups, (_BLUE, "#88CCEE") if len(groups) == 2 else (_BLUE,), strict=True):
+    for (label, members), colour in zip(groups, (BLUE, "#88CCEE") if len(groups) == 2 else (BLUE,), strict=True):
         heights = [sum(by.get(length, 0) for by in members) for length in range(longest + 1)]
         if any(heights):
             axis.bar(range(longest + 1), heights, bottom=floor, color=colour, width=0.8, label=label)
             floor = [a + b for a, b in zip(floor, heights, strict=True)]
     plain = facts["by_scenario"].get("plain", {}).get("num_steps")
-    marks = [(f"mean of plain {plain['mean']:.2f}", plain["mean"], _RED, "-")] if plain else []
+    marks = [(f"mean of plain {plain['mean']:.2f}", plain["mean"], RED, "-")] if plain else []
     _marks(axis, [*marks, (f"mean of the paper's set {PAPER['num_steps']:.2f}", PAPER["num_steps"], "#000000", "--")])
     axis.set_xlim(-0.7, longest + 0.7)
     axis.set_xticks(_ticks(longest, first=0))
@@ -231,13 +199,13 @@ def _lengths(facts: Mapping[str, Any]) -> Figure:
 
 
 def _scenarios(facts: Mapping[str, Any]) -> Figure:
-    tables = (("Scenario", facts["by"]["scenario"], _BLUE), ("Outcome", facts["by"]["outcome"], _COLOURS[2]))
+    tables = (("Scenario", facts["by"]["scenario"], BLUE), ("Outcome", facts["by"]["outcome"], COLOURS[2]))
     tallest = max(len(table) for _, table, _ in tables)
     figure, axes = _figure(8.4, 1.2 + 0.3 * tallest, 2)
     for axis, (title, table, colour) in zip(axes, tables, strict=True):
         places = range(len(table))
         axis.barh(places, list(table.values()), color=colour, height=0.7)
-        axis.set_yticks(places, [_short(_words(name), 26) for name in table])
+        axis.set_yticks(places, [plain(_words(name), 26) for name in table])
         axis.set_ylim(tallest - 0.4, -0.6)
         for place, count in enumerate(table.values()):
             text = f"{count:,} ({100 * count / facts['num']:.0f}%)"
@@ -277,9 +245,3 @@ def _ticks(last: int, first: int = 1) -> list[int]:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _short(text: str, limit: int) -> str:
-    # A dollar sign would begin mathematics.
-    text = "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
