@@ -184,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--cell-weight", type=float, default=1.0)
     p.add_argument("--belief-weight", type=float, default=1.0)
     p.add_argument("--question-batches", type=int, default=4, help="batches of single questions in a group")
+    p.add_argument("--instances", type=float, default=1.0, help="how often one nucleus among many is asked for")
     p.add_argument("--all-images", action="store_true", help="train on the development split too")
     p.add_argument("--freeze-after", type=float, default=0.5, help="share of the time until batch norms are frozen")
     p.add_argument("--seed", type=int, default=0)

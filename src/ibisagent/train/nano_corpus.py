@@ -73,7 +73,7 @@ def _train_rows(cases: Path) -> list[tuple[str, str, str]]:
 
 def source(a: argparse.Namespace, **options: Any) -> SceneSource:
     """The scenes of a recipe's options; see :func:`training_scenes`."""
-    return training_scenes(a.cases, seed=a.seed, all_images=a.all_images, **options)
+    return training_scenes(a.cases, seed=a.seed, all_images=a.all_images, instances=a.instances, **options)
 
 
 def training_scenes(cases: Path, *, seed: int, all_images: bool = False, **options: Any) -> SceneSource:
@@ -109,7 +109,7 @@ def claim(a: argparse.Namespace) -> None:
     """
     _train_rows(a.cases)
     cases = hashlib.sha256(a.cases.read_bytes()).hexdigest()
-    now = {"seed": a.seed, "cases_sha256": cases, "all_images": a.all_images}
+    now = {"seed": a.seed, "cases_sha256": cases, "all_images": a.all_images, "instances": a.instances}
     a.out.mkdir(parents=True, exist_ok=True)
     path = a.out / "made_with.json"
     if not path.exists():

@@ -110,6 +110,9 @@ class SceneSource:
         Share of pictures that are real images, and share of scenes without their target.
     leave_out
         Images (as the rows name them) that must not be seen, for example a development split.
+    instances
+        How many times as often as others a target that is one nucleus among many ("leftmost nucleus") is drawn:
+        which of them is meant takes longer to learn than what an organ looks like.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class SceneSource:
         real_share: float = 0.6,
         absent_share: float = 0.18,
         leave_out: Collection[str] = (),
+        instances: float = 1.0,
     ) -> None:
         self.seed, self.real_share, self.absent_share = seed, real_share, absent_share
         self.root = cases.parent
@@ -145,7 +149,10 @@ class SceneSource:
         heavy = {"nuclei": 0.28, "chest_ct": 0.24, "brain_mri": 0.22, "breast_mri": 0.08}
         rest = [k for k in phantoms.KINDS if k not in heavy]
         weights = np.array([heavy.get(k, 0.18 / max(1, len(rest))) for k in phantoms.KINDS])
+        weights[phantoms.KINDS.index("nuclei")] *= instances
         self.kind_p = weights / weights.sum()
+        shares = np.array([instances if key.endswith(" nucleus") else 1.0 for key in self.by_target])
+        self.target_p = None if instances == 1.0 else shares / shares.sum()
         self._cache: dict[str, NDArray[np.uint8]] = {}
 
     def scene(self, index: int) -> Scene:
@@ -208,7 +215,7 @@ class SceneSource:
     def _real(self, rng: np.random.Generator) -> Picture:
         from ibisagent.train.augment import draw_warp
 
-        key = str(rng.choice(list(self.by_target)))
+        key = str(rng.choice(list(self.by_target), p=self.target_p))
         image, target = self.by_target[key][int(rng.integers(len(self.by_target[key])))]
         entry = self.images[image]
         pixels = self._read(image)

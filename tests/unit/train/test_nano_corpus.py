@@ -41,8 +41,8 @@ def options(toy_cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(litemedsam, "LiteMedSamSegmenter", lambda clicknet: RulesSegmenter())
     monkeypatch.setattr(nano, "make", lambda folder, device: Clicker())
     return argparse.Namespace(
-        cases=toy_cases, out=tmp_path, seed=0, all_images=False, segmenter_weights=None, num_trajectories=3,
-        num_corrections=4, kind="trajectories", part="0/1",
+        cases=toy_cases, out=tmp_path, seed=0, all_images=False, instances=1.0, segmenter_weights=None,
+        num_trajectories=3, num_corrections=4, kind="trajectories", part="0/1",
     )  # fmt: skip
 
 
