@@ -187,8 +187,9 @@ def verifier() -> str:
     if not found:
         return ""
     lines = [
-        "Three reviewers (language models, told to be hostile) who had not seen the verifier each wrote 200 thoughts "
-        "with a planted leak and 200 clean ones. At first sight, judged by their words and without pictures:",
+        "Language models who had not seen the verifier wrote thoughts with a planted leak, and clean ones; the authors "
+        "of *outside* sets were asked for clean ones that use a leak's words innocently. At first sight, judged by "
+        "their words and without pictures:",
         "",
         "| set | leaks missed | clean thoughts refused |",
         "|---|---|---|",
@@ -200,9 +201,9 @@ def verifier() -> str:
     ]
     lines += [
         "",
-        "After each look it learnt from the set; now it misses none of the 600 (`benchmarks/leak_verifier.py`, "
-        "`benchmarks/data`), which says nothing of the next ones: expect one slip in twenty of a chat teacher to pass, "
-        "and look at samples.",
+        "After each look it learnt from the set, which says nothing of the next ones. A refusal costs a draw, a leak "
+        "that passes stays in the corpus: look at samples of what a chat teacher wrote. "
+        "`benchmarks/train_leak_classifier.py --check` holds out an author at a time.",
     ]
     return "\n".join(lines)
 
