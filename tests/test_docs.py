@@ -34,7 +34,9 @@ def test_documented_commands_parse(command: str) -> None:
     if words[0] == "train":
         from importlib import import_module
 
-        recipe = import_module(f"ibisagent.train.{words[1]}")
+        from ibisagent.cli.main import _TRAIN
+
+        recipe = import_module(_TRAIN[words[1]])
         with pytest.raises(SystemExit) as ended:
             recipe.main([*words[2:], "--help"])
         assert ended.value.code == 0

@@ -207,7 +207,7 @@ def open_conversations(
             to_learn = of_split[path] in config.splits
             if not to_learn and of_split[path] not in config.eval_splits:
                 continue
-            columns = ["image_id", "source", "group", "scenario", "steps"]
+            columns = ["image_id", "source", "group", "sample", "scenario", "steps"]
             for at, row in enumerate(corpus.shard_rows(path, "sft", columns)):
                 if not _wanted(row["scenario"], config):
                     continue
@@ -221,7 +221,7 @@ def open_conversations(
             for index, path in enumerate(shards[number, "vqa"]):
                 if split_of[path] not in config.splits:
                     continue
-                for at, row in enumerate(corpus.shard_rows(path, "vqa", ["image_id", "source", "group"])):
+                for at, row in enumerate(corpus.shard_rows(path, "vqa", ["image_id", "source", "group", "sample"])):
                     if not (config.eval_share > 0 and _kept_out(row, config)):
                         questions.append(Place(number, "vqa", index, at, 1, areas.get(row["image_id"], 0)))
     rng = np.random.default_rng([config.seed, 11])
@@ -229,6 +229,8 @@ def open_conversations(
         train = [train[i] for i in sorted(rng.choice(len(train), config.max_rows, replace=False).tolist())]
     if not train:
         raise InputError("nothing to learn: no trajectory of the corpus has one of the wanted splits and scenarios")
+    if not measured and (config.eval_share or config.eval_splits):
+        raise InputError("nothing to measure on: no patient was drawn; raise --eval-share or change --seed")
     if config.vqa_share:
         if not questions:
             raise InputError("vqa_share is given, but no corpus holds visual questions of these splits")
@@ -300,5 +302,6 @@ def _kept_out(row: Mapping[str, Any], config: SftConfig) -> bool:
     """Whether a patient is kept out; a hash of the name decides, so that more rows change nothing for the others."""
     import hashlib
 
-    key = f"{config.seed}\x1f{row['source']}\x1f{row['group']}".encode()
+    patient = row["group"] if row["group"] is not None else row["sample"]  # phantoms are nobody's
+    key = f"{config.seed}\x1f{row['source']}\x1f{patient}".encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64 < config.eval_share

@@ -10,7 +10,7 @@ import numpy as np
 
 from ibisagent.train.nano_data import cell_shares, soft_cells
 from ibisagent.train.sft.collator import SftCollator
-from ibisagent.train.tokens import Rendered, Renderer
+from ibisagent.train.tokens import Renderer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -54,7 +54,6 @@ def nano_loss(model: Any, inputs: dict[str, Any]) -> NanoLoss:
     """
     core = getattr(model, "module", model)
     core = core.get_base_model() if hasattr(core, "get_base_model") else core
-    config = core.config
     labels = inputs["labels"]
     out = model(
         input_ids=inputs["input_ids"],
@@ -63,9 +62,15 @@ def nano_loss(model: Any, inputs: dict[str, Any]) -> NanoLoss:
         return_states=True,
         use_cache=False,
     )
+    with torch.autocast(labels.device.type, enabled=False):  # small products that decide what a word was worth
+        return _scored(core, out, inputs)
+
+
+def _scored(core: Any, out: Any, inputs: dict[str, Any]) -> NanoLoss:
+    config, labels = core.config, inputs["labels"]
     row, column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-    goal, hidden, image = labels[:, 1:][row, column], out.hidden[row, column], out.image_of[row, column]
-    words = core.base_logits(hidden, out.pooled[image]).float().log_softmax(-1)
+    goal, hidden, image = labels[:, 1:][row, column], out.hidden[row, column].float(), out.image_of[row, column]
+    words = core.base_logits(hidden, out.pooled[image].float()).log_softmax(-1)
     is_cell = goal >= config.vocab_size
     word = torch.where(is_cell, config.coordinate_token_id, goal)
     loss = F.nll_loss(words, word, reduction="sum")
@@ -76,8 +81,8 @@ def nano_loss(model: Any, inputs: dict[str, Any]) -> NanoLoss:
     places = maps = None
     at = is_cell.nonzero()[:, 0]
     if len(at):
-        cells = core.pointer.score(hidden[at], out.pointer_keys[image[at]], out.belief[image[at]]).float()
-        cells = cells.log_softmax(-1)
+        keys, belief = out.pointer_keys[image[at]].float(), out.belief[image[at]].float()
+        cells = core.pointer.score(hidden[at], keys, belief).log_softmax(-1)
         cell = goal[at] - config.vocab_size
         if not told:
             loss = loss + F.nll_loss(cells, cell, reduction="sum")

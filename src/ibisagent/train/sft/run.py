@@ -73,7 +73,7 @@ def train(config: SftConfig) -> int:
             if state.is_main_process:
                 _say(f"ibisagent: stopped at step {trainer.state.global_step}, saved; --resume goes on")
             return 130
-        if config.eval_splits or config.eval_share:
+        if trainer.eval_dataset is not None:
             trainer.evaluate()
         seconds = time.perf_counter() - began
         folder = config.out / "model"

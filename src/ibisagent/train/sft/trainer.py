@@ -64,6 +64,7 @@ class SftTrainer(SFTTrainer):
             processing_class=processing_class,
             callbacks=callbacks,
         )
+        self._without_input_gradients(self.model)  # trl's hooks; those of transformers would replace, not remove them
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -128,12 +129,18 @@ class SftTrainer(SFTTrainer):
         return loss
 
     def _wrap_model(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        # Checkpointing makes the embeddings' output require gradients, that of Qwen2.5-VL's patches too, so that a
-        # frozen tower is gone back through for nothing. Only reentrant checkpointing needs it.
+        self._without_input_gradients(model)
+        return super()._wrap_model(model, *args, **kwargs)
+
+    def _without_input_gradients(self, model: Any) -> None:
+        """Spare a frozen vision tower the way back.
+
+        For checkpointing, the embeddings' output is made to require gradients, that of Qwen2.5-VL's patches too. Only
+        reentrant checkpointing needs it.
+        """
         reentrant = (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
         if self.args.gradient_checkpointing and not reentrant and hasattr(model, "disable_input_require_grads"):
             model.disable_input_require_grads()
-        return super()._wrap_model(model, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One pass forward and backward; raises TrainingError if the loss is not finite."""

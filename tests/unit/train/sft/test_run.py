@@ -119,6 +119,27 @@ def test_lora_is_saved_as_an_adapter_that_is_loaded_and_trained_on(tiny: Any, tr
     assert config["base_model_name_or_path"] == str(tiny(KINDS[1]).resolve())
 
 
+def test_checkpointing_changes_nothing_and_goes_not_back_through_a_frozen_tower(
+    tiny: Any, train: Run, losses: Losses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionBlock
+
+    arguments = ("--model", tiny(KINDS[0]), "--max-steps", 2, "--lora-rank", 2, *SINGLE)
+    assert train(tmp_path / "a", *arguments) == 0
+    tracked: list[bool] = []
+    real = Qwen2_5_VLVisionBlock.forward
+
+    def watch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        out = real(self, *args, **kwargs)
+        tracked.append(out.requires_grad)
+        return out
+
+    monkeypatch.setattr(Qwen2_5_VLVisionBlock, "forward", watch)
+    assert train(tmp_path / "b", *arguments, "--gradient-checkpointing") == 0
+    assert losses(tmp_path / "b") == pytest.approx(losses(tmp_path / "a"), rel=1e-6)
+    assert tracked and not any(tracked)
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
     """Have something happen in the midst of a step, once."""
     real, done = SftTrainer.training_step, []
