@@ -201,7 +201,7 @@ def verifier() -> str:
     ]
     lines += [
         "",
-        "After each look it learnt from the set, which says nothing of the next ones. A refusal costs a draw, a leak "
+        "It has learnt from every set but the last, which says nothing of the next ones. A refusal costs a draw, a leak "
         "that passes stays in the corpus: look at samples of what a chat teacher wrote. "
         "`benchmarks/train_leak_classifier.py --check` holds out an author at a time.",
     ]
