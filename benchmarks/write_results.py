@@ -201,8 +201,8 @@ def verifier() -> str:
     ]
     lines += [
         "",
-        "It has learnt from every set but the last, which says nothing of the next ones. A refusal costs a draw, a leak "
-        "that passes stays in the corpus: look at samples of what a chat teacher wrote. "
+        "It has learnt from every set but the last, which says nothing of the next ones. A refusal costs a draw, a "
+        "leak that passes stays in the corpus: look at samples of what a chat teacher wrote. "
         "`benchmarks/train_leak_classifier.py --check` holds out an author at a time.",
     ]
     return "\n".join(lines)
