@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -153,19 +152,17 @@ class ScenePrompts:
         return RlPrompt(case, scene.target, key)
 
 
-def open_prompts(spec: str, seed: int = 0, parts: Sequence[str] = ()) -> Prompts:
+def open_prompts(spec: str, seed: int = 0) -> Prompts:
     """Prompts by a spec.
 
     Parameters
     ----------
     spec
         ``corpus:FOLDER[?table=rl&split=train]``, or ``scenes:CASES.jsonl[?number=20000&real_share=0.6&absent_share=0.18
-        &given_share=0.1&offset=1000000]``: mini's train split without the development images, and phantoms; with
-        ``scenes:phantoms`` phantoms alone.
+        &given_share=0.1&instances=1&offset=1000000]``: mini's train split without the development images, and phantoms;
+        with ``real_share=0`` phantoms alone.
     seed
         Of the scenes.
-    parts
-        Kinds of phantoms, for ``scenes:``; all of them if empty.
 
     Raises
     ------
@@ -187,7 +184,10 @@ def open_prompts(spec: str, seed: int = 0, parts: Sequence[str] = ()) -> Prompts
     raise InputError(f"prompts '{spec}': say corpus:FOLDER or scenes:CASES.jsonl")
 
 
-_SCENE_OPTIONS = {"number": 20_000, "real_share": 0.6, "absent_share": 0.18, "given_share": 0.1, "offset": 1_000_000}
+_SCENE_OPTIONS = {
+    "number": 20_000, "real_share": 0.6, "absent_share": 0.18, "given_share": 0.1, "instances": 1.0,
+    "offset": 1_000_000,
+}  # fmt: skip
 
 
 def _scenes(spec: str, place: str, options: dict[str, str], seed: int) -> ScenePrompts:
@@ -203,7 +203,11 @@ def _scenes(spec: str, place: str, options: dict[str, str], seed: int) -> SceneP
             values[name] = type(_SCENE_OPTIONS[name])(text)
         except ValueError:
             raise InputError(f"prompts {spec}: {name} must be a number, not '{text}'") from None
-    source = training_scenes(
-        Path(place), seed=seed, real_share=values["real_share"], absent_share=values["absent_share"]
-    )
+        if name.endswith("_share") and not 0 <= values[name] <= 1:
+            raise InputError(f"prompts {spec}: {name} must be from 0 to 1, not {text}")
+        least = {"number": 1, "offset": 0}.get(name)
+        if least is not None and values[name] < least:
+            raise InputError(f"prompts {spec}: {name} must be at least {least}, not {text}")
+    drawn = {name: values[name] for name in ("real_share", "absent_share", "instances")}
+    source = training_scenes(Path(place), seed=seed, **drawn)
     return ScenePrompts(source, values["number"], values["offset"], values["given_share"])

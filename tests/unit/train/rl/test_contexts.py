@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ibisagent.train.rl.contexts import Context  # noqa: E402
+from ibisagent.train.rl.contexts import Context
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 

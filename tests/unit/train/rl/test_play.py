@@ -14,14 +14,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ibisagent.episode import Outcome  # noqa: E402
-from ibisagent.errors import InputError  # noqa: E402
-from ibisagent.hashing import pixel_hash  # noqa: E402
-from ibisagent.messages import build_messages  # noqa: E402
-from ibisagent.policies.protocol import View  # noqa: E402
-from ibisagent.segmenters.fake import FakeSegmenter  # noqa: E402
-from ibisagent.segmenters.protocol import Capabilities  # noqa: E402
-from sample_rl import ABSENT, FOUND, INSIDE, OUTSIDE, UNDO, CountingSegmenter  # noqa: E402
+from ibisagent.episode import Outcome
+from ibisagent.errors import InputError
+from ibisagent.hashing import pixel_hash
+from ibisagent.messages import build_messages
+from ibisagent.policies.protocol import View
+from ibisagent.segmenters.fake import FakeSegmenter
+from ibisagent.segmenters.protocol import Capabilities
+from sample_rl import ABSENT, FOUND, INSIDE, OUTSIDE, UNDO, CountingSegmenter
 
 SCRIPT = {
     "0/0": [INSIDE, FOUND],
