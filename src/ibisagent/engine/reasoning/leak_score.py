@@ -1,10 +1,7 @@
-"""How much a text reads like the planted leaks: what decides, with the rules' findings as evidence among other.
+"""A second look at a text that no rule refused: how much it reads like the planted leaks, by its words and letters.
 
-Three readers are weighed together: a linear model on hashed n-grams (words and letters), two small nets over word
-vectors (:mod:`.leak_reader`), and which families of rules found something. Most families decide alone (``SURE``);
-of the others a finding is evidence, not a verdict: "twin", "record" or "admit" give leaks away and are innocent,
-too. All is trained by
-``benchmarks/train_leak_classifier.py``.
+A linear model on hashed n-grams, trained by ``benchmarks/train_leak_classifier.py``. It only ever adds a leak; the
+rules say which words gave one away, this says no more than that the whole sounds like one.
 """
 
 from __future__ import annotations
@@ -17,31 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibisagent.engine.reasoning.leak_reader import net_score
-from ibisagent.engine.reasoning.leak_words import innocent, leak_families
+from ibisagent.engine.reasoning.leak_words import innocent
 from ibisagent.engine.reasoning.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from numpy.typing import NDArray
 
-__all__ = ["BUCKETS", "FEWEST", "NETS", "SURE", "evidence", "families", "features", "leak_score", "linear_score"]
+__all__ = ["BUCKETS", "FEWEST", "features", "leak_score"]
 
 BUCKETS = 1 << 15
 """Places of the hash table; n-grams that share one share a weight."""
 
 FEWEST = 100
 """A text of fewer n-grams is weighed as if it had so many: a few words tell little."""
-
-NETS = 2
-"""Nets that read a text; they differ by their start."""
-
-SURE: tuple[str, ...] = (
-    "owns_up", "disguise", "errors", "metric", "number", "second", "knowledge", "position", "legend", "absence",
-    "target", "planted", "policy", "prescribed", "role",
-)  # fmt: skip
-"""Families whose finding alone decides: of texts new to them, nineteen in twenty that they found were leaks."""
 
 ASSET = "assets/leak_score.npz"
 
@@ -88,56 +73,20 @@ def _places_of_word(word: str) -> tuple[int, ...]:
 
 
 @cache
-def families() -> tuple[str, ...]:
-    """Families of rules that are weighed, sorted."""
-    return tuple(sorted({"colour", "errors", "number", "source", "unseen_hue", *(name for name, _ in leak_families())}))
-
-
-def evidence(linear: float, net: float, found: Collection[str]) -> NDArray[np.float64]:
-    """What is weighed, shape (5 + families,): both models, the rules' families, whether any, whether many, and one.
-
-    Parameters
-    ----------
-    linear, net
-        Scores of the two kinds of models.
-    found
-        Families of the rules' findings.
-    """
-    hits = [float(name in found) for name in families()]
-    return np.array([linear, net / 4, *hits, float(bool(found)), float(len(found) > 1), 1.0])
-
-
-@cache
-def _model() -> dict[str, NDArray[np.float32]]:
+def _model() -> tuple[NDArray[np.float32], float]:
     with files("ibisagent.engine.reasoning").joinpath(ASSET).open("rb") as file, np.load(file) as stored:
-        model = {name: stored[name].astype(np.float32) for name in stored.files}
-    model["linear"] *= model["linear_scale"]
-    return model
+        weights = stored["weights"].astype(np.float32) * np.float32(stored["scale"])
+        return weights, float(stored["threshold"])
 
 
-@cache
-def _net(at: int) -> dict[str, NDArray[np.float32]]:
-    begin = f"net{at}_"
-    return {name.removeprefix(begin): value for name, value in _model().items() if name.startswith(begin)}
-
-
-def linear_score(text: str, weights: NDArray[np.float32]) -> float:
-    """The linear model's output for a text; ``weights`` has shape (BUCKETS,)."""
-    places = features(text)
-    return float(weights[places].sum(dtype=np.float64)) / float(np.sqrt(max(places.size, FEWEST)))
-
-
-def leak_score(text: str, found: Collection[str] = ()) -> float:
-    """How far a text lies beyond the threshold: above 0 it is a leak.
+def leak_score(text: str) -> float:
+    """How far a text lies beyond the threshold: above 0 it sounds like a leak.
 
     Parameters
     ----------
     text
         A thought or an answer.
-    found
-        Families of what the rules found in it (:func:`.leaks.find_leaks`).
     """
-    model = _model()
-    net = sum(net_score(text, _net(at)) for at in range(NETS)) / NETS
-    threshold = model["threshold_found" if found else "threshold"]
-    return float(evidence(linear_score(text, model["linear"]), net, found) @ model["weights"] - threshold)
+    weights, threshold = _model()
+    places = features(text)
+    return float(weights[places].sum(dtype=np.float64)) / float(np.sqrt(max(places.size, FEWEST))) - threshold

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from ibisagent.engine.reasoning.leak_words import HUES, MISSPELT, hue_pattern, innocent, leak_families, macros
 from ibisagent.engine.reasoning.wording import plain, readings, sentences
 
-__all__ = ["Leak", "find_leaks", "without_own_clicks"]
+__all__ = ["Leak", "find_leaks"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,6 @@ def find_leaks(
         Ways to say the target: their words ("true lumen", "ground-glass opacity") are no leaks.
     """
     found: dict[str, Leak] = {}
-    open_words: dict[str, Leak] = {}
-    at = 0
 
     def note(family: str, excerpt: str) -> None:
         found.setdefault(family, Leak(family, " ".join(excerpt.split())))
@@ -57,10 +55,8 @@ def find_leaks(
     if names:
         # "The true tumour" must stay one: the name gives way to another noun, not to nothing.
         text = _own_names(names).sub("anatomy", plain(text))
-    for at, reading in enumerate(readings(text)):
-        if at == 2:  # from here on letters were set apart or digits stood for them: nobody does that by chance
-            open_words, found = found, {}
-        stripped = innocent().sub(" ", without_own_clicks(reading, clicks))
+    for reading in readings(text):
+        stripped = innocent().sub(" ", _without_own_clicks(reading, clicks))
         for family, pattern in leak_families():
             match = pattern.search(stripped)
             if match:
@@ -70,15 +66,12 @@ def find_leaks(
                 note(family, excerpt)
         for excerpt in _other_masks(stripped):
             note("reference", excerpt)
-        for family, excerpt in _hues(stripped, is_gray, has_hue):
-            note(family, excerpt)
-    if at >= 2:
-        hidden = [leak for family, leak in found.items() if family not in open_words]
-        found = open_words | {"disguise": Leak("disguise", hidden[0].excerpt)} if hidden else open_words
+        for excerpt in _hues(stripped, is_gray, has_hue):
+            note("colour", excerpt)
     if is_wrong and (match := _OWNS_UP.search(plain(text))):
-        note("owns_up", match.group())
+        note("insider", match.group())
     for word in _misspelt(plain(text)):
-        note("disguise", word)
+        note("reference", word)
     return list(found.values())
 
 
@@ -101,7 +94,7 @@ _OWNS_UP = re.compile(
 _COORDINATES = re.compile(r"[(\[]? ?(?:x ?= ?)?(0?\.\d+|[01]\.?\d*) ?[,;] ?(?:y ?= ?)?(0?\.\d+|[01]\.?\d*) ?[)\]]?")
 
 
-def without_own_clicks(text: str, clicks: tuple[tuple[float, float], ...]) -> str:
+def _without_own_clicks(text: str, clicks: tuple[tuple[float, float], ...]) -> str:
     """Blank coordinates that say no more than the action does."""
     if not clicks:
         return text
@@ -262,15 +255,15 @@ _NATURAL = re.compile(
 )
 
 
-def _hues(text: str, is_gray: bool, has_hue: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def _hues(text: str, is_gray: bool, has_hue: Callable[[str], bool]) -> Iterator[str]:
     if match := _COLOUR_OF_MARKS.search(text):
-        yield "colour", match.group()
+        yield match.group()
     if (is_gray or not _NATURAL.search(text)) and (match := _COLOUR_ALONE.search(text)):
-        yield "colour", match.group()
+        yield match.group()
     for family in HUES:
         match = re.search(hue_pattern(family), text)
         if match and (is_gray or not has_hue(family)):
-            yield "unseen_hue", match.group()
+            yield match.group()
 
 
 def _misspelt(text: str) -> Iterator[str]:

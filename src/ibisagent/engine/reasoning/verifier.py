@@ -1,7 +1,7 @@
 """Refuses reasoning that no agent could have: leaks, contradictions, other targets, bad form, claims without ground.
 
-The same text always gets the same answer. Rules name the words that speak for a leak; small models read the whole, and
-weigh what the rules found (:mod:`.leak_score`).
+The same text always gets the same answer. Rules name the words that caused a refusal; where they find no leak, a small
+linear model has a second look (:mod:`.leak_score`).
 A violation's ``code`` is one of :data:`CODES`.
 """
 
@@ -17,14 +17,14 @@ from ibisagent.engine.language.naming import target_phrases
 from ibisagent.engine.moments import Intent
 from ibisagent.engine.reasoning.claims import contradictions, ungrounded
 from ibisagent.engine.reasoning.facts import measure
-from ibisagent.engine.reasoning.leak_score import SURE, leak_score
-from ibisagent.engine.reasoning.leaks import Leak, find_leaks, without_own_clicks
+from ibisagent.engine.reasoning.leak_score import leak_score
+from ibisagent.engine.reasoning.leaks import find_leaks
 from ibisagent.engine.reasoning.wording import plain, sentences
 
 if TYPE_CHECKING:
     from ibisagent.engine.moments import Moment
 
-__all__ = ["CODES", "MAX_WORDS", "Violation", "rule_findings", "verify"]
+__all__ = ["CODES", "MAX_WORDS", "Violation", "verify"]
 
 CODES: tuple[str, ...] = ("leak", "contradiction", "other_target", "form", "ungrounded")
 
@@ -71,52 +71,31 @@ def verify(text: str, moment: Moment, *, with_picture: bool = True) -> list[Viol
     """
     found = list(_form(text))
     letters = plain(text)
+    action = moment.action
+    clicks: tuple[tuple[float, float], ...] = ()
+    if action.kind == "click":
+        clicks = tuple((click.x, click.y) for click in action.clicks)
+    elif action.kind == "box":
+        clicks = ((action.x0, action.y0), (action.x1, action.y1))
     facts = measure(moment) if with_picture else None
-    leaks = rule_findings(text, moment, is_gray=facts.image.gray if facts is not None else None)
-    # A hue that the image lacks needs no weighing; without the picture at hand it is a guess.
-    sure = {*SURE, "unseen_hue"} if with_picture else set(SURE)
-    families = {leak.family for leak in leaks}
-    if families & sure or leak_score(without_own_clicks(letters, _clicks(moment)), families) > 0:
-        for leak in leaks:
-            found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
-        if not leaks:
-            worst = max(sentences(letters), key=leak_score, default=letters)
-            found.append(Violation("leak", worst, "this reads as if the writer had seen more than the agent"))
+    leaks = find_leaks(
+        text,
+        is_gray=facts.image.gray if facts is not None else _is_gray(moment),
+        has_hue=lambda family: _has_hue(moment, family),
+        clicks=clicks,
+        is_wrong=moment.intent is Intent.WRONG,
+        names=tuple(phrase.text for phrase in target_phrases(moment.name)),
+    )
+    for leak in leaks:
+        found.append(Violation("leak", leak.excerpt, f"only the Oracle view tells this ({leak.family})"))
+    if not leaks and leak_score(text) > 0:
+        worst = max(sentences(letters), key=leak_score, default=letters)
+        found.append(Violation("leak", worst, "this reads as if the writer had seen more than the agent"))
     found.extend(Violation("contradiction", *claim) for claim in contradictions(letters, moment, facts))
     if facts is not None:
         found.extend(Violation("ungrounded", *claim) for claim in ungrounded(letters, moment, facts))
     found.extend(_other_target(text, moment))
     return found
-
-
-def rule_findings(text: str, moment: Moment, *, is_gray: bool | None = None) -> list[Leak]:
-    """What the rules find in a text of this moment: evidence, of which :func:`.leak_score.leak_score` judges.
-
-    Parameters
-    ----------
-    text
-        What a teacher wrote.
-    moment
-        The step.
-    is_gray
-        Whether the image has no colours, where that has been measured.
-    """
-    return find_leaks(
-        text,
-        is_gray=_is_gray(moment) if is_gray is None else is_gray,
-        has_hue=lambda family: _has_hue(moment, family),
-        clicks=_clicks(moment),
-        is_wrong=moment.intent is Intent.WRONG,
-        names=tuple(phrase.text for phrase in target_phrases(moment.name)),
-    )
-
-
-def _clicks(moment: Moment) -> tuple[tuple[float, float], ...]:
-    """Places that the action tells."""
-    action = moment.action
-    if action.kind == "click":
-        return tuple((click.x, click.y) for click in action.clicks)
-    return ((action.x0, action.y0), (action.x1, action.y1)) if action.kind == "box" else ()
 
 
 def _is_gray(moment: Moment) -> bool:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibisagent.engine.reasoning.leak_reader import VECTORS
-from ibisagent.engine.reasoning.leak_score import ASSET, BUCKETS, evidence, families, features, leak_score
+from ibisagent.engine.reasoning.leak_score import ASSET, BUCKETS, features, leak_score
 
 
 @given(st.text(max_size=200))
@@ -39,17 +38,9 @@ def test_empty_text_is_no_leak() -> None:
     assert leak_score("") < 0
 
 
-def test_the_assets_are_small() -> None:
-    folder = files("ibisagent.engine.reasoning")
-    assert sum(len(folder.joinpath(name).read_bytes()) for name in (ASSET, VECTORS)) < 1_500_000
-
-
-def test_findings_of_rules_are_evidence() -> None:
-    text = "The mask misses the lower end."
-    row = evidence(0.5, 2.0, {"metric", "number"})
-    assert row.shape == (5 + len(families()),) and row[:2].tolist() == [0.5, 0.5]
-    assert row[2:-3].sum() == 2 and row[-3:].tolist() == [1, 1, 1]
-    assert leak_score(text, {"errors", "second"}) > leak_score(text)
+def test_the_asset_is_small() -> None:
+    with files("ibisagent.engine.reasoning").joinpath(ASSET).open("rb") as file:
+        assert len(file.read()) < 300_000
 
 
 def test_leaks_score_higher_than_thoughts() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ibisagent.actions import BoxAction, Click, ClickAction, TerminateAction
 from ibisagent.engine.moments import Moment
-from ibisagent.engine.reasoning.leak_score import SURE, leak_score
+from ibisagent.engine.reasoning.leak_score import leak_score
 from ibisagent.engine.reasoning.leak_words import leak_families
 from ibisagent.engine.reasoning.leaks import find_leaks
 from ibisagent.engine.reasoning.verifier import CODES, MAX_WORDS, verify
@@ -91,18 +91,21 @@ def test_clean_thoughts_pass(make_moment: Make, intent: str, text: str) -> None:
 
 
 def test_dev_sets(make_moment: Make) -> None:
-    """At most one planted leak in two hundred is missed, and at most one clean thought in twenty is called a leak."""
+    """No planted leak is missed, and at most one clean thought in twenty is called a leak."""
     planted = [json.loads(line) for line in (DATA / "leaks_dev.jsonl").read_text(encoding="utf-8").splitlines()]
     clean = [json.loads(line) for line in (DATA / "clean_dev.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(planted) >= 200 and len(clean) >= 200
-
-    def is_leak(row: dict[str, str], is_gray: bool) -> bool:
-        found = {leak.family for leak in find_leaks(row["text"], is_gray=is_gray, is_wrong=row["intent"] == "wrong")}
-        return bool(found & {*SURE}) or leak_score(row["text"], found) > 0
-
-    missed = [r["text"] for r in planted if not is_leak(r, is_gray=True)]
-    assert len(missed) <= 0.005 * len(planted), missed
-    alarms = [r["text"] for r in clean if is_leak(r, is_gray=False)]
+    missed = [
+        r["text"]
+        for r in planted
+        if not find_leaks(r["text"], is_wrong=r["intent"] == "wrong") and leak_score(r["text"]) <= 0
+    ]
+    assert missed == []
+    alarms = [
+        r["text"]
+        for r in clean
+        if find_leaks(r["text"], is_gray=False, is_wrong=r["intent"] == "wrong") or leak_score(r["text"]) > 0
+    ]
     assert len(alarms) <= 0.05 * len(clean), alarms
 
 
@@ -125,10 +128,10 @@ def test_innocent_uses_of_suspicious_words(make_moment: Make, name: str, intent:
     assert verify(text, make_moment(intent, name=name, **changes), with_picture=False) == []
 
 
-def test_models_decide_where_rules_are_silent(make_moment: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_look_where_rules_are_silent(make_moment: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "The mask misses a part of the left lung."
     assert verify(text, make_moment("missed")) == []
-    monkeypatch.setattr("ibisagent.engine.reasoning.verifier.leak_score", lambda text, found=(): 0.1)
+    monkeypatch.setattr("ibisagent.engine.reasoning.verifier.leak_score", lambda text: 0.1)
     found = verify(text, make_moment("missed"))
     assert [v.code for v in found] == ["leak"] and found[0].excerpt == text.lower()
 
