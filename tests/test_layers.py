@@ -17,8 +17,8 @@ LAYERS: list[set[str]] = [
     {"metrics", "rendering", "messages", "clicks", "registry"},
     {"io", "segmenters", "policies", "phantoms"},
     {"environment", "rollout", "rewards", "scoring", "replay"},
-    {"engine", "train", "evaluate"},
-    {"api", "cli", "server", "web", "__init__", "__main__"},
+    {"engine", "train", "evaluate", "web"},
+    {"api", "cli", "server", "__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NEVER_EACH_OTHER = LAYERS[2]

@@ -76,6 +76,18 @@ def test_train_hands_its_arguments_over(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert seen == [["--out", "x", "--help"]] * 2
 
 
+def test_train_knows_its_recipes() -> None:
+    from importlib.util import find_spec
+
+    from ibisagent.cli.main import _TRAIN
+    from ibisagent.cli.parser import build_parser
+
+    for name, module in _TRAIN.items():
+        assert build_parser().parse_args(["train", name]).recipe == name
+        assert find_spec(module) is not None
+    assert {"sft", "rl", "plot", "plan"} <= set(_TRAIN)
+
+
 def test_doctor(cli: Cli) -> None:
     ran = cli("doctor", "--json")
     found = ran.json

@@ -24,6 +24,9 @@ _TRAIN = {
     "segmenter": "ibisagent.train.segmenter",
     "nano": "ibisagent.train.nano",
     "sft": "ibisagent.train.sft.run",
+    "rl": "ibisagent.train.rl.run",
+    "plot": "ibisagent.train.watch.plot",
+    "plan": "ibisagent.train.plan.command",
 }
 _LOADS_TORCH = ("segment", "evaluate", "replay", "train")
 

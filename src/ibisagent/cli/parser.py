@@ -41,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_data(commands.add_parser("data", help="show, review, describe and convert corpora", allow_abbrev=False))
     _doctor(commands.add_parser("doctor", help="say what is installed and found", allow_abbrev=False))
     train = commands.add_parser("train", help="train agents and the embedded models", allow_abbrev=False)
-    train.add_argument("recipe", choices=["sft", "segmenter", "nano"], help="RECIPE --help shows its options")
+    recipes = ["sft", "rl", "plot", "plan", "segmenter", "nano"]
+    train.add_argument("recipe", choices=recipes, help="RECIPE --help shows its options")
     return parser
 
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
     from ibisagent.types import PixelBox
 
-__all__ = ["BOX", "GIVEN", "MASK", "NEGATIVE", "POSITIVE", "click_sprite", "draw_box", "draw_clicks", "draw_mask"]
+__all__ = [
+    "BOX", "GIVEN", "MASK", "NEGATIVE", "POSITIVE", "REFERENCE", "click_sprite", "draw_box", "draw_clicks", "draw_mask",
+]  # fmt: skip
 
 Color = tuple[int, int, int]
 
 # Okabe-Ito tones, apart from each other for every common kind of colour vision; shapes differ too.
 MASK: Color = (64, 196, 255)
 GIVEN: Color = (240, 196, 70)
+REFERENCE: Color = (255, 111, 174)
 POSITIVE: Color = (0, 158, 115)
 NEGATIVE: Color = (213, 94, 0)
 BOX: Color = (255, 255, 255)

@@ -8,6 +8,7 @@ that the script reads is JSON in which no tag can open or close. Without scripts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,15 +17,18 @@ import numpy as np
 from ibisagent.rendering.figure import OUTCOME_WORDS
 from ibisagent.rendering.guides import edge_letters, image_facts, pixel_aspect
 from ibisagent.rendering.png import png_bytes, write_atomic
+from ibisagent.rle import encode_mask
 from ibisagent.web.chart import build_chart
 from ibisagent.web.frames import Frame, build_frames
 from ibisagent.web.parts import asset, content_policy, data_uri, script_json, template
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ibisagent.episode import Episode, Rle
     from ibisagent.types import Image
 
-__all__ = ["PageScores", "render_episode_page", "write_episode_page"]
+__all__ = ["PageNotes", "PageScores", "render_episode_page", "write_episode_page"]
 
 _MAX_EMBEDDED_SIDE = 2048
 
@@ -48,7 +52,28 @@ class PageScores(Protocol):
         ...
 
 
-def render_episode_page(episode: Episode, image: Image, scores: PageScores | None = None) -> str:
+@dataclass(frozen=True, eq=False)
+class PageNotes:
+    """What a page shows beside the record, for the eyes of who trains.
+
+    Attributes
+    ----------
+    groups
+        Of (name, value), each with its heading; they stand before the record.
+    by_step
+        (name, value) pairs to show with every step, and after the last one's with the result.
+    reference
+        ``bool`` (H, W) mask whose outline can be laid over the image.
+    """
+
+    groups: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
+    by_step: Sequence[Sequence[tuple[str, str]]] = ()
+    reference: NDArray[np.bool_] | None = None
+
+
+def render_episode_page(
+    episode: Episode, image: Image, scores: PageScores | None = None, notes: PageNotes | None = None
+) -> str:
     """Make the page.
 
     Parameters
@@ -59,6 +84,8 @@ def render_episode_page(episode: Episode, image: Image, scores: PageScores | Non
         The image it ran on. If its hash is not the recorded one, the page says so.
     scores
         Scores against a reference, shown with a curve; None shows the segmenter's own score only.
+    notes
+        Further facts, and the reference itself.
 
     Returns
     -------
@@ -77,12 +104,16 @@ def render_episode_page(episode: Episode, image: Image, scores: PageScores | Non
     frames = build_frames(episode, image, scores.iou_by_step if scores is not None else None)
     if scores is not None and frames[-1].kind == "result":
         frames[-1].iou = scores.iou
+    notes = notes or PageNotes()
+    for frame, facts in zip(frames[1:], notes.by_step, strict=False):
+        frame.facts += facts
     style, script = asset("theme.css", "episode.css"), asset("drawing.js", "episode.js")
     page = template("episode.html.jinja").render(
         policy=content_policy(style, script),
         style=style,
         script=script,
-        data=script_json(_page_data(frames, image)),
+        data=script_json(_page_data(frames, image, notes.reference)),
+        has_reference=notes.reference is not None,
         base_image=_data_uri(image),
         episode=episode,
         frames=frames,
@@ -94,13 +125,19 @@ def render_episode_page(episode: Episode, image: Image, scores: PageScores | Non
         letters=edge_letters(image.geometry),
         facts=image_facts(image),
         same_image=image.sha256 == episode.image.sha256,
-        metadata=_metadata(episode, image),
+        metadata=[*notes.groups, *_metadata(episode, image)],
     )
     # A text from a command line may hold half of a surrogate pair, which UTF-8 cannot write.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def write_episode_page(episode: Episode, image: Image, path: str | Path, scores: PageScores | None = None) -> None:
+def write_episode_page(
+    episode: Episode,
+    image: Image,
+    path: str | Path,
+    scores: PageScores | None = None,
+    notes: PageNotes | None = None,
+) -> None:
     """Write the page to a file, whole or not at all; see :func:`render_episode_page`.
 
     Raises
@@ -110,10 +147,10 @@ def write_episode_page(episode: Episode, image: Image, path: str | Path, scores:
     OSError
         If the file cannot be written.
     """
-    write_atomic(render_episode_page(episode, image, scores).encode("utf-8"), path)
+    write_atomic(render_episode_page(episode, image, scores, notes).encode("utf-8"), path)
 
 
-def _page_data(frames: list[Frame], image: Image) -> dict[str, Any]:
+def _page_data(frames: list[Frame], image: Image, reference: NDArray[np.bool_] | None) -> dict[str, Any]:
     """What the script draws: sizes, the pixel's place in the world, masks once each, prompts by frame."""
     masks: list[str] = []
 
@@ -137,6 +174,7 @@ def _page_data(frames: list[Frame], image: Image) -> dict[str, Any]:
                 "box": [box.x0, box.y0, box.x1, box.y1] if box is not None else None,
             }
         )
+    outlined = number(encode_mask(reference)) if reference is not None else None
     geometry, world = image.geometry, None
     if geometry.affine is not None:
         affine = np.asarray(geometry.affine) @ np.vstack([np.asarray(geometry.index_from_pixel), [0.0, 0.0, 1.0]])
@@ -148,6 +186,7 @@ def _page_data(frames: list[Frame], image: Image) -> dict[str, Any]:
         "mmPerPixel": geometry.spacing_mm[1] if geometry.spacing_mm is not None else None,
         "world": world,
         "masks": masks,
+        "reference": outlined,
         "frames": stops,
     }
 

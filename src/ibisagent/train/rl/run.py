@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.train.config import load_config, write_config
 from ibisagent.train.rl.config import RlConfig
+from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, without_patches
 
 if TYPE_CHECKING:
     from ibisagent.train.models import Start
@@ -59,11 +60,9 @@ def train(config: RlConfig) -> int:
 
     from ibisagent.train.guards import StopOnSignal, last_checkpoint, one_line_errors
     from ibisagent.train.models import export_model
-    from ibisagent.train.sft.run import CONFIG
-    from ibisagent.train.sft.run import _check_out as check_out
-    from ibisagent.train.sft.run import _say as say
-    from ibisagent.train.sft.run import _without_patches as without_patches
+    from ibisagent.train.watch.trackers import check_trackers
 
+    check_trackers(config.report_to)
     state = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available())
     checkpoints = config.out / "checkpoints"
     newest = last_checkpoint(checkpoints)
@@ -100,15 +99,17 @@ def train(config: RlConfig) -> int:
 
 def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
     import torch
+    from accelerate import PartialState
 
-    from ibisagent.errors import InputError
     from ibisagent.messages import default_system_prompt
     from ibisagent.train.models import Lora, load_start
     from ibisagent.train.rl.prompts import open_prompts
     from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker
     from ibisagent.train.rl.trainer import AgentGrpoTrainer
-    from ibisagent.train.sft.log import LogFile
     from ibisagent.train.tokens import Renderer
+    from ibisagent.train.watch.log import RL_NAMES, LogFile, own_lines_only
+    from ibisagent.train.watch.pages import PageWriter
+    from ibisagent.train.watch.trackers import tensorboard_callback
 
     args = grpo_arguments(config, num_processes)
     prompts = open_prompts(config.prompts, config.seed)
@@ -124,15 +125,15 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
     )
     told = start.system_prompt
     if config.system_prompt is not None:
-        try:
-            told = config.system_prompt.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the system prompt {config.system_prompt}: {error}") from None
+        told = read_prompt(config.system_prompt)
     if start.nano:
         start.model.to(memory_format=torch.channels_last)  # its tower is convolutions
     renderer = Renderer(start.processor)
     player = make_player(config, renderer, told)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.out / "tensorboard"))
+    pages = None
+    if config.page_updates and PartialState().is_main_process:
+        number, scale = config.num_pages, config.scale_rewards
+        pages = PageWriter(config.out / "pages", config.page_updates, number, player.rubric, scale)
     trainer = AgentGrpoTrainer(
         start.model,
         args,
@@ -140,9 +141,14 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
         prompts,
         player,
         sampler_maker(config, renderer),
+        on_rollouts=pages,
         processing_class=start.processor,
-        callbacks=[LogFile(config.out / "log.jsonl")],
+        callbacks=[
+            LogFile(config.out / "log.jsonl", RL_NAMES, "update"),
+            *tensorboard_callback(config.report_to, config.out / "tensorboard"),
+        ],
     )
+    own_lines_only(trainer)
     return trainer, start, told if told is not None else default_system_prompt(player.dialect)
 
 

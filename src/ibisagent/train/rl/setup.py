@@ -69,6 +69,8 @@ def grpo_arguments(config: RlConfig, num_processes: int = 1) -> GRPOConfig:
     import torch
     from trl import GRPOConfig
 
+    from ibisagent.train.watch.trackers import tracker_arguments
+
     accumulation = config.accumulation(num_processes)
     return GRPOConfig(
         output_dir=str(config.out / "checkpoints"),
@@ -102,7 +104,7 @@ def grpo_arguments(config: RlConfig, num_processes: int = 1) -> GRPOConfig:
         save_total_limit=config.keep_checkpoints,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to=list(config.report_to) or "none",
+        **tracker_arguments(config.report_to, config.out),
         disable_tqdm=True,
         shuffle_dataset=True,
         dataloader_num_workers=0,

@@ -13,12 +13,14 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
 
 from ibisagent.errors import IbisError
 from ibisagent.train.guards import not_finite
@@ -79,7 +81,10 @@ class AgentGrpoTrainer(GRPOTrainer):
         self._is_nano = getattr(model.config, "model_type", "") == "ibis_nano"
         rows = Dataset.from_dict({"prompt": [""] * len(prompts), "row": list(range(len(prompts)))})
         super().__init__(model=model, reward_funcs=_unused_reward, args=args, train_dataset=rows, **options)
-        self._clock = time.perf_counter()
+        # Of the time split: the last update's end, this one's first pass, and what it spent before learning.
+        self._clock: float | None = None
+        self._begun: float | None = None
+        self._away = 0.0
 
     # -- rollouts ----------------------------------------------------------------------------
 
@@ -88,16 +93,34 @@ class AgentGrpoTrainer(GRPOTrainer):
         rows = [item["row"] for item in inputs]
         size = self._config.group_size
         groups = rows[::size]
+        began = time.perf_counter()
         if [row for row in groups for _ in range(size)] != rows:
             raise IbisError("a process got part of a group; its runs must be a multiple of group_size")
         before = self._player.seconds.__dict__.copy()
-        sampler = self._make_sampler(self.accelerator.unwrap_model(self.model))
-        rollouts = self._player.play([self._prompts[row] for row in groups], size, sampler, self._seed(mode))
+        prompts = [self._prompts[row] for row in groups]
+        with self._whole_model() as whole:
+            rollouts = self._player.play(prompts, size, self._make_sampler(whole), self._seed(mode))
         if self._on_rollouts is not None and mode == "train":
             self._on_rollouts(self.state.global_step, rollouts)
+        self._away += time.perf_counter() - began
         batch = self._batch(rollouts, size)
         self._note(mode, rollouts, batch, before)
         return batch
+
+    @contextmanager
+    def _whole_model(self) -> Iterator[Any]:
+        """The model without wrappers; where it is sharded (FSDP, ZeRO-3), its shards together."""
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=checkpointing,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            yield model
 
     def _seed(self, mode: str) -> int:
         """Of a batch's sampling, by run, update and process: a resume repeats it."""
@@ -203,6 +226,8 @@ class AgentGrpoTrainer(GRPOTrainer):
         TrainingError
             If it is not; the checkpoints before it are whole.
         """
+        now = time.perf_counter()
+        self._clock, self._begun = self._clock or now, self._begun or now
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if not math.isfinite(float(loss)):
             raise not_finite(self.state.global_step + 1, Path(self.args.output_dir))
@@ -215,9 +240,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         after = self._player.seconds.__dict__
         spent = {name: after[name] - before[name] for name in after}
         spent["rest"] = max(0.0, spent["total"] - spent["policy"] - spent["segmenter"])
-        now = time.perf_counter()
         values |= {f"seconds/{name if name != 'total' else 'rollout'}": value for name, value in spent.items()}
-        values["seconds/since_last_batch"], self._clock = now - self._clock, now
         values["images_per_batch"] = float(sum(batch["num_images"]))
         values["tokens/own"] = float((batch["completion_mask"] * batch["tool_mask"]).sum())
         values["tokens/all"] = float(batch["prompt_mask"].sum() + batch["completion_mask"].sum())
@@ -230,6 +253,32 @@ class AgentGrpoTrainer(GRPOTrainer):
             total = int(self.accelerator.gather(batch["prompt_mask"].sum() + batch["completion_mask"].sum()).sum())
             self.state.num_input_tokens_seen += total
         self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand figures to whoever keeps them; of an update, with where its time went.
+
+        ``seconds/update`` is the time since the update before. Of it, ``seconds/rollout`` went into playing (policy,
+        segmenter and the rest: environment, rendering, rewards), and ``seconds/optimizer`` into learning: batch,
+        scores of older or reference weights, forward and backward passes, the optimiser, waiting for other
+        processes. What is left made prompts, wrote pages and saved the last checkpoint.
+        """
+        mode = "train" if self.model.training else "eval"
+        if mode == "train" and "loss" in logs and self._begun is not None and self._clock is not None:
+            now = time.perf_counter()
+            mine = torch.tensor([now - self._clock, now - self._begun - self._away], device=self.accelerator.device)
+            update, optimizer = self.accelerator.gather(mine[None]).mean(0).tolist()
+            self._metrics[mode]["seconds/update"].append(update)
+            self._metrics[mode]["seconds/optimizer"].append(optimizer)
+            self._clock, self._begun, self._away = now, None, 0.0
+        for name in [n for n, values in self._metrics[mode].items() if all(map(math.isnan, values))]:
+            del self._metrics[mode][name]  # nothing that it applies to: trackers take no None
+        super().log(logs, start_time)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: our own stands beside the exported model."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing: what is trained here is nobody else's business."""
 
 
 def _unused_reward(**_: Any) -> list[float]:

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ibisagent.errors import InputError
-from ibisagent.train.config import load_config, read_yaml, write_config
+from ibisagent.train.config import load_config, write_config
+from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, without_patches
 from ibisagent.train.sft.config import SftConfig
 
 __all__ = ["main", "train"]
-
-CONFIG = "config.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,19 +48,21 @@ def train(config: SftConfig) -> int:
 
     from ibisagent.train.guards import StopOnSignal, last_checkpoint, one_line_errors
     from ibisagent.train.models import export_model
+    from ibisagent.train.watch.trackers import check_trackers
 
+    check_trackers(config.report_to)
     bf16 = _bf16(config)
     state = PartialState(cpu=config.device == "cpu")
     accumulation = config.accumulation(state.num_processes)
     checkpoints = config.out / "checkpoints"
     newest = last_checkpoint(checkpoints)
-    _check_out(config, newest)
+    check_out(config, newest)
     with one_line_errors(checkpoints):
         trainer, start, facts = _build(config, bf16, accumulation, checkpoints, newest)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
             write_config(config, config.out / CONFIG)
-            _say(_opening(trainer, facts, newest))
+            say(_opening(trainer, facts, newest))
         stop = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnSignal))
         began = time.perf_counter()
         try:
@@ -71,7 +71,7 @@ def train(config: SftConfig) -> int:
             stop.close()
         if stop.stopped and trainer.state.global_step < trainer.state.max_steps:
             if state.is_main_process:
-                _say(f"ibisagent: stopped at step {trainer.state.global_step}, saved; --resume goes on")
+                say(f"ibisagent: stopped at step {trainer.state.global_step}, saved; --resume goes on")
             return 130
         if trainer.eval_dataset is not None:
             trainer.evaluate()
@@ -86,12 +86,12 @@ def train(config: SftConfig) -> int:
                 (folder / "system_prompt.txt").write_text(facts["system_prompt"] + "\n", encoding="utf-8")
             else:
                 model = trainer.accelerator.unwrap_model(trainer.model)
-                _without_patches(model)
+                without_patches(model)
                 export_model(start, model, folder, facts["system_prompt"])
             result = _result(trainer, config, facts, seconds)
             (config.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(_card(config, result, start.base), encoding="utf-8")
-            _say(f"{result['steps']} steps, loss {result['loss']}; the model is in {folder} (--policy vlm:{folder})")
+            say(f"{result['steps']} steps, loss {result['loss']}; the model is in {folder} (--policy vlm:{folder})")
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
     return 0
@@ -102,17 +102,17 @@ def _build(
 ) -> tuple[Any, Any, dict[str, Any]]:
     import torch
     from datasets import Dataset
-    from transformers import PrinterCallback, ProgressCallback
     from trl import SFTConfig as TrlConfig
 
     from ibisagent.train.guards import StopOnSignal
     from ibisagent.train.models import Lora, load_start
     from ibisagent.train.sft.collator import SftCollator
     from ibisagent.train.sft.conversations import open_conversations
-    from ibisagent.train.sft.log import LogFile
     from ibisagent.train.sft.nano_batch import NanoCollator
     from ibisagent.train.sft.trainer import SftTrainer
     from ibisagent.train.tokens import Renderer
+    from ibisagent.train.watch.log import LogFile, own_lines_only
+    from ibisagent.train.watch.trackers import tensorboard_callback, tracker_arguments
 
     lora = None
     if config.lora_rank:
@@ -129,10 +129,7 @@ def _build(
     )
     prompt = start.system_prompt
     if config.system_prompt is not None:
-        try:
-            prompt = config.system_prompt.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the system prompt {config.system_prompt}: {error}") from None
+        prompt = read_prompt(config.system_prompt)
     learnt, measured = open_conversations(config, prompt, start.grid)
     renderer = Renderer(start.processor)
     parts = [learnt] if measured is None else [learnt, measured]
@@ -147,7 +144,6 @@ def _build(
         lengths = [40 * place.turns + place.pixels // 784 for place in part.places]
         rows = list(range(len(part)))
         sets.append(Dataset.from_dict({"part": [number] * len(rows), "row": rows, "length": lengths}))
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.out / "tensorboard"))
     args = TrlConfig(
         output_dir=str(checkpoints),
         seed=config.seed,
@@ -167,7 +163,7 @@ def _build(
         gradient_checkpointing=config.gradient_checkpointing,
         dataloader_num_workers=config.workers,
         dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
-        report_to=list(config.report_to) or "none",
+        **tracker_arguments(config.report_to, config.out),
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
         save_strategy="steps",
@@ -193,12 +189,15 @@ def _build(
         eval_dataset=sets[1] if measured is not None else None,
         processing_class=start.processor,
         collator=collator,
-        callbacks=[StopOnSignal(), LogFile(config.out / "log.jsonl")],
+        callbacks=[
+            StopOnSignal(),
+            LogFile(config.out / "log.jsonl"),
+            *tensorboard_callback(config.report_to, config.out / "tensorboard"),
+        ],
         group_by_length=config.group_by_length,
         still_norms=config.freeze_vision or not config.random_weights,
     )
-    for printer in (PrinterCallback, ProgressCallback) if args.disable_tqdm else ():
-        trainer.remove_callback(printer)
+    own_lines_only(trainer)
     return trainer, start, facts
 
 
@@ -210,33 +209,10 @@ def _bf16(config: SftConfig) -> bool:
     return config.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
-def _check_out(config: SftConfig, newest: Path | None) -> None:
-    """Refuse to mix two runs in a folder."""
-    known = config.out / CONFIG
-    if not config.resume:
-        if newest is not None:
-            raise InputError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
-        return
-    if newest is None:
-        return
-    if not known.is_file():
-        raise InputError(f"{known} is missing, so that nobody knows what {newest} was trained with")
-    now, before = config.what_is_learnt, read_yaml(known)
-    for name, value in now.items():
-        if name in before and before[name] != value:
-            raise InputError(f"{config.out} was begun with {name} {before[name]}, not {value}; choose another --out")
-
-
 def _system_prompt(learnt: Any) -> str:
     """The prompt of the corpus: that of its first trajectory."""
     messages = next(learnt[i] for i, p in enumerate(learnt.places) if p.table == "sft").messages
     return messages[0]["content"][0]["text"] if messages[0]["role"] == "system" else ""
-
-
-def _without_patches(model: Any) -> None:
-    """Take trl's way of computing the loss off the model again."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.__dict__.pop("forward", None)
 
 
 def _opening(trainer: Any, facts: dict[str, Any], newest: Path | None) -> str:
@@ -285,10 +261,6 @@ def _card(config: SftConfig, result: dict[str, Any], base: str) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

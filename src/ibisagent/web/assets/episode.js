@@ -3,14 +3,14 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const { width: W, height: H, frames } = data;
-  const MASK = "#40c4ff", GIVEN = "#f0c446";
+  const MASK = "#40c4ff", GIVEN = "#f0c446", REFERENCE = "#ff6fae";
   const base = $("base"), canvas = $("canvas");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const thumbs = [...document.querySelectorAll(".thumb")];
   const cards = [...document.querySelectorAll(".card")];
   const state = {
     at: frames.length - 1, overlay: true, style: 0, opacity: 0.25, clicks: true, ghost: false, zoom: false,
-    pixels: false, all: false, timer: 0,
+    pixels: false, reference: data.reference !== null, all: false, timer: 0,
   };
 
   const masks = drawing.masks(W, H), decoded = new Map(); /* each mask is decoded once */
@@ -31,7 +31,8 @@
   let regionCache;
   function region() {
     if (regionCache !== undefined) return regionCache;
-    const boxes = [];
+    const boxes = [], wanted = maskAt(data.reference);
+    if (wanted && wanted.bounds) boxes.push(wanted.bounds);
     for (const frame of frames) {
       const mask = maskAt(frame.mask);
       if (mask && mask.bounds) boxes.push(mask.bounds);
@@ -74,6 +75,8 @@
       const before = maskAt(frames[index - 1].mask);
       if (before && before !== mask && before.count) drawing.outline(context, before.path, matrix, GIVEN, 1.1 * unit);
     }
+    const wanted = options.reference ? maskAt(data.reference) : null;
+    if (wanted && wanted.count) drawing.outline(context, wanted.path, matrix, REFERENCE, 1.3 * unit);
     if (options.clicks) drawPrompts(context, frame, matrix, unit, options.numbers);
   }
   function drawPrompts(context, frame, matrix, unit, numbers) {
@@ -222,6 +225,7 @@
   const keys = {
     ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), Home: () => go(0), End: () => go(frames.length - 1),
     " ": () => play(!state.timer), o: () => flip("overlay"), c: restyle, m: () => flip("clicks"), d: () => flip("ghost"),
+    r: () => data.reference !== null && flip("reference"),
     z: () => region() && flip("zoom"), p: () => flip("pixels"), a: showAll, "+": () => tint(state.opacity + 0.1),
     "=": () => tint(state.opacity + 0.1), "-": () => tint(state.opacity - 0.1), "−": () => tint(state.opacity - 0.1), "?": help,
   };
@@ -235,6 +239,7 @@
   const on = (id, action) => $(id).addEventListener("click", action);
   on("first", keys.Home); on("prev", keys.ArrowLeft); on("next", keys.ArrowRight); on("last", keys.End);
   on("play", keys[" "]); on("overlay", keys.o); on("style", keys.c); on("clicks", keys.m); on("ghost", keys.d);
+  if (data.reference !== null) on("reference", keys.r);
   on("zoom", keys.z); on("pixels", keys.p); on("all", keys.a); on("help", keys["?"]);
   $("opacity").addEventListener("input", (event) => tint(event.target.value / 100));
   thumbs.forEach((thumb) => thumb.addEventListener("click", () => go(+thumb.dataset.go)));
