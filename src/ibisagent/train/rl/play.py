@@ -14,46 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.actions import Dialect
 from ibisagent.config import RolloutConfig
-from ibisagent.environment import SegmentationEnv
-from ibisagent.episode import Episode
-from ibisagent.messages import new_messages
-from ibisagent.policies.protocol import Reply
 from ibisagent.segmenters.memo import MemoSegmenter
-from ibisagent.train.rl.contexts import Context
+from ibisagent.train.rl.run_state import Rollout, Run, RunRules
 
 if TYPE_CHECKING:
-    from ibisagent.rewards import Breakdown, Rubric
+    from ibisagent.rewards import Rubric
     from ibisagent.segmenters.protocol import Segmenter
     from ibisagent.train.rl.prompts import RlPrompt
-    from ibisagent.train.rl.sampler import Sample, Sampler
+    from ibisagent.train.rl.sampler import Sampler
     from ibisagent.train.tokens import Renderer
 
 __all__ = ["Player", "Rollout", "Seconds"]
-
-
-@dataclass(eq=False)
-class Rollout:
-    """One finished run with what training needs of it.
-
-    Parameters
-    ----------
-    prompt
-        What was asked.
-    sibling
-        Its number within the group.
-    context
-        All tokens.
-    episode
-        The record.
-    breakdown
-        Its rewards.
-    """
-
-    prompt: RlPrompt
-    sibling: int
-    context: Context
-    episode: Episode
-    breakdown: Breakdown
 
 
 @dataclass
@@ -68,15 +39,6 @@ class Seconds:
     def rest(self) -> float:
         """Environment, rendering, tokens, rewards."""
         return max(0.0, self.total - self.policy - self.segmenter)
-
-
-@dataclass(eq=False)
-class _Run:
-    env: SegmentationEnv
-    context: Context
-    prompt: RlPrompt
-    sibling: int
-    segmenter: _Timed
 
 
 class _Timed:
@@ -100,18 +62,6 @@ class _Timed:
             return self._inner.predict(embedding, prompts)
         finally:
             self._seconds.segmenter += time.perf_counter() - started
-
-
-class _Speaker:
-    """The policy's side of the record: its dialect, prompt and name. It never acts by itself."""
-
-    def __init__(self, name: str, dialect: Dialect, system_prompt: str | None, weights_sha256: str | None) -> None:
-        self.name, self.dialect, self.weights_sha256 = name, dialect, weights_sha256
-        if system_prompt is not None:
-            self.system_prompt = system_prompt
-
-    def act(self, views: Sequence[Any], seed: int) -> list[Reply]:
-        raise NotImplementedError
 
 
 @dataclass(eq=False)
@@ -177,58 +127,32 @@ class Player:
             if self.batched:
                 self._foresee(live, texts)
             for run, sample, text in zip(live, samples, texts, strict=True):
-                self._step(run, sample, text)
+                run.step(sample, text)
             live = [run for run in live if not run.env.done]
-        rollouts = [
-            Rollout(
-                run.prompt,
-                run.sibling,
-                run.context,
-                run.env.episode,
-                self.rubric.score(run.env.episode, run.prompt.target),
-            )
-            for run in flat
-        ]
+        rollouts = [run.finish(self.rubric) for run in flat]
         self.seconds.total += time.perf_counter() - started
         return rollouts
 
-    def _begin(self, prompt: RlPrompt, group: int, num_siblings: int) -> list[_Run]:
-        speaker = _Speaker(self.name, self.dialect, self.system_prompt, None)
+    def _begin(self, prompt: RlPrompt, group: int, num_siblings: int) -> list[Run]:
+        rules = RunRules(self.renderer, self.config, self.dialect, self.system_prompt, self.max_context, self.name)
         timed = _Timed(self.segmenter, self.seconds)
         shared: Any = MemoSegmenter(timed) if self.batched else timed
-        runs: list[_Run] = []
+        runs: list[Run] = []
         for sibling in range(num_siblings):
-            config = self.config.model_copy(update={"seed": self.config.seed + sibling})
-            env = SegmentationEnv(shared, config, dialect=self.dialect, policy=speaker)
-            env.reset(prompt.case)
-            if runs and self.batched:  # the same words and picture: tokenised once
-                context = runs[0].context.twin(f"{group}/{sibling}")
-            else:
-                messages = new_messages(env.view, env.system_prompt)
-                context = Context.begin(f"{group}/{sibling}", messages, self.renderer)
-            runs.append(_Run(env, context, prompt, sibling, shared))
+            like = runs[0] if runs and self.batched else None  # the same words and picture: tokenised once
+            runs.append(Run.begin(rules, prompt, sibling, f"{group}/{sibling}", shared, like=like))
         return runs
 
-    def _foresee(self, live: Sequence[_Run], texts: Sequence[str]) -> None:
+    def _foresee(self, live: Sequence[Run], texts: Sequence[str]) -> None:
         """Ask the segmenter for what the replies are about to ask for, one call a case."""
         by_case: dict[int, tuple[Any, list[Any]]] = {}
         for run, text in zip(live, texts, strict=True):
             wanted = run.env.foresee(text)
             if wanted is not None:
-                by_case.setdefault(id(run.segmenter), (run, []))[1].append(wanted)
+                by_case.setdefault(id(run.env.segmenter), (run, []))[1].append(wanted)
         for run, together in by_case.values():
             try:
-                run.segmenter.predict(together[0][0], [prompt for _, prompt in together])
+                run.env.segmenter.predict(together[0][0], [prompt for _, prompt in together])
             except Exception:
                 # Whoever caused it will be asked alone in a moment, and the failure recorded as that run's.
                 continue
-
-    def _step(self, run: _Run, sample: Sample, text: str) -> None:
-        env, context = run.env, run.context
-        context.reply(sample.ids, sample.ended, self.renderer.end_id)
-        reply = Reply(text, num_prompt_tokens=len(context.ids) - len(sample.ids), num_tokens=len(sample.ids))
-        env.step(reply)
-        if env.done:
-            return
-        if not context.observe(new_messages(env.view, env.system_prompt), self.renderer, self.max_context):
-            env.exhaust()
