@@ -22,7 +22,7 @@ _NEEDED = (
 )
 _EXTRAS = {
     "api": ("openai",),
-    "train": ("accelerate", "peft", "scikit-image"),
+    "train": ("accelerate", "datasets", "peft", "scikit-image", "tensorboard", "trl"),
     "optional": ("torchvision",),
 }
 _DEFAULTS = {"nano": "policy nano", "litemedsam": "segmenter litemedsam", "clicknet": "segmenter litemedsam"}
