@@ -110,5 +110,5 @@ class _Masks:
     def positive(self, turn: int) -> bool | None:
         """Whether the one click of a reply adds; None where it is no single click."""
         action = json.loads(self._row["steps"][turn]["action"] or "{}")
-        clicks = action.get("clicks", ()) if action.get("kind") == "click" else ()
+        clicks: list[dict[str, Any]] = action.get("clicks", []) if action.get("kind") == "click" else []
         return bool(clicks[0]["positive"]) if len(clicks) == 1 else None
