@@ -99,6 +99,8 @@ def make_small_nano(vocabulary: Any, seed: int = 0) -> Any:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(3.0)
+        model.language.norm.weight.mul_(2.0)
+        model.pointer.query[-1].weight.mul_(4.0)
         table = model.language.embed_tokens.weight
         table[[tokenizer.eos_token_id, model.config.coordinate_token_id]] *= 2.5
         for word in ("<|system|>", "<|user|>", "<|assistant|>", "<|unk|>", "<|bos|>", "<|pad|>"):

@@ -197,6 +197,13 @@ class _Block:
                 cell = self._pick(cells, generator)
                 token[rows] = config.vocab_size + cell
                 log_prob[rows] += cells.gather(1, cell[:, None])[:, 0]
+                if self._sampler.temperature == 0:  # a word may be likelier than the likeliest of the cells
+                    others = words[rows]
+                    others[:, config.coordinate_token_id] = float("-inf")
+                    best, word = others.max(-1)
+                    is_word = best > log_prob[rows]
+                    token[rows] = torch.where(is_word, word, token[rows])
+                    log_prob[rows] = torch.where(is_word, best, log_prob[rows])
             for row in live.nonzero()[:, 0].tolist():
                 drawn[row].append(int(token[row]))
                 said[row].append(float(log_prob[row]))
