@@ -227,9 +227,9 @@ def _ticks(axis: Axes, ends: tuple[int, int]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     first, last = ends
-    room = 0.02 * (last - first) or 0.5
+    room = 0.02 * (last - first) or 0.8
     axis.set_xlim(first - room, last + room)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     if axis.get_yscale() == "log":
         low, high = axis.get_ylim()
         axis.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 200 * low else (1.0, 2.0, 5.0), numticks=7))
