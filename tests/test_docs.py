@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ibisagent.cli.main import _TRAIN as RECIPES
 from ibisagent.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]

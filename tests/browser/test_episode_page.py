@@ -10,7 +10,7 @@ import pytest
 from browsing import open_page, press, requested, severe
 from ibisagent.rle import decode_mask
 from ibisagent.scoring import score_episode
-from ibisagent.web.episode_page import write_episode_page
+from ibisagent.web.episode_page import PageNotes, write_episode_page
 from sample_episodes import (
     absent_episode,
     chest_image,
@@ -19,6 +19,7 @@ from sample_episodes import (
     mini_image,
     mini_mask,
     refine_episode,
+    shifted,
 )
 
 
@@ -30,6 +31,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_episode_page(run, chest, folder / "chest.html", score_episode(run, lung))
     nuclei, nucleus = mini_image("dsb2018_000_000"), mini_mask("dsb2018_000_000__uppermost-nucleus")
     write_episode_page(refine_episode(nuclei, nucleus), nuclei, folder / "refine.html")
+    notes = PageNotes(reference=shifted(nucleus, -6))
+    write_episode_page(refine_episode(nuclei, nucleus), nuclei, folder / "reference.html", notes=notes)
     write_episode_page(hostile_episode(nuclei, nucleus), nuclei, folder / "hostile.html")
     write_episode_page(absent_episode(chest), chest, folder / "absent.html")
     return folder
@@ -112,6 +115,22 @@ def test_mask_lies_where_the_record_says(browser, pages: Path) -> None:
     expected = mask[rows][:, cols]
     overlap = (painted & expected).sum() / (painted | expected).sum()
     assert overlap > 0.97
+
+
+def test_reference_is_outlined_and_taken_away(browser, pages: Path) -> None:
+    open_page(browser, pages / "reference.html")
+    with_it = canvas(browser)
+    pink = (np.abs(with_it[..., :3].astype(int) - (255, 111, 174)).max(axis=2) < 40).sum()
+    assert pink > 100
+    press(browser, "r")
+    without = canvas(browser)
+    assert (np.abs(without[..., :3].astype(int) - (255, 111, 174)).max(axis=2) < 40).sum() == 0
+    press(browser, "r")
+    assert same(canvas(browser), with_it)
+    open_page(browser, pages / "refine.html")  # a page without one has neither key nor button
+    before = canvas(browser)
+    press(browser, "r")
+    assert same(canvas(browser), before) and not severe(browser)
 
 
 def test_toggles_change_the_picture_and_back(browser, pages: Path) -> None:

@@ -53,7 +53,7 @@ def test_damage_is_said_in_a_line(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_missing_runs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no log.jsonl"):
+    with pytest.raises(InputError, match=r"holds no log\.jsonl"):
         read_history(tmp_path)
     with pytest.raises(InputError, match="there is no run"):
         read_history(tmp_path / "nowhere")

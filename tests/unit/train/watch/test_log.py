@@ -129,3 +129,33 @@ def test_hosted_trackers_get_the_name_of_the_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     assert tracker_arguments(("wandb",), tmp_path)["project"] == "mine"
     assert tensorboard_callback(("wandb",), tmp_path) == []
+
+
+def test_an_update_s_time_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trl")
+    from collections import defaultdict
+    from types import SimpleNamespace
+
+    from trl import GRPOTrainer
+
+    from ibisagent.train.rl import trainer as module
+
+    trainer = object.__new__(module.AgentGrpoTrainer)
+    trainer.model = SimpleNamespace(training=True)
+    trainer.accelerator = SimpleNamespace(device="cpu", gather=lambda values: values)
+    found: list[dict[str, Any]] = []
+
+    def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
+        found.append({**logs, **{name: values[-1] for name, values in self._metrics["train"].items()}})
+        self._metrics["train"].clear()
+
+    monkeypatch.setattr(GRPOTrainer, "log", log)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 130.0))
+    trainer._metrics = {"train": defaultdict(list, {"reward": [0.5], "refusal/right": [float("nan")]})}
+    # Saved a checkpoint until 112, played until 120.
+    trainer._clock, trainer._begun, trainer._away = 110.0, 112.0, 8.0
+    trainer.log({"loss": 0.1})
+    assert found[0] == {"loss": 0.1, "reward": 0.5, "seconds/update": 20.0, "seconds/optimizer": 10.0}
+    assert (trainer._clock, trainer._begun, trainer._away) == (130.0, None, 0.0)
+    trainer.log({"train_runtime": 3.0})  # the end of a run is no update
+    assert found[1] == {"train_runtime": 3.0}
