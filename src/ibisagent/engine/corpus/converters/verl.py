@@ -4,13 +4,16 @@
 
 ``data_source`` ``ibisagent/SOURCE``; ``prompt`` with ``<image>`` where an image stands, ``images`` in that order;
 ``ability`` ``segmentation`` or ``vqa``; ``reward_model`` ``{"style": "rule", "ground_truth": JSON}``;
-``extra_info`` with ``index``, ``split`` and the names of the case. ``ground_truth`` is a string, as verl's own data
-have it: ``{"kind": "mask", "mask": {"size", "counts"} | null}`` (COCO RLE on the image's grid, null where the target is
-absent) or ``{"kind": "answer", "answer": …, "closed": …}``. An agent loop finds the image without a mask on it in
-``source_image`` (PNG) and the given mask in ``extra_info["initial_mask"]`` (RLE as JSON, empty for none).
+``extra_info`` with ``index``, ``split``, the names of the case and its pixel spacing; ``agent_name`` ``ibisagent``, our
+agent loop (:mod:`ibisagent.train.rl.verl_loop`), or for a visual question verl's ``single_turn_agent``.
+``ground_truth`` is a string, as verl's own data have it: ``{"kind": "mask", "mask": {"size", "counts"} | null}`` (COCO
+RLE on the image's grid, null where the target is absent) or ``{"kind": "answer", "answer": …, "closed": …}``. An agent
+loop finds the image without a mask on it in ``source_image`` (PNG) and the given mask in
+``extra_info["initial_mask"]`` (RLE as JSON, empty for none).
 
 What the format cannot say: nothing of what a prompt holds is lost. Trajectories (``sft``) have no place in it, so
-loss spans do not arise. verl's own ``default_compute_score`` knows no masks: give it ``custom_reward_function``.
+loss spans do not arise. Our agent loop scores its runs itself; verl's own ``default_compute_score`` knows neither masks
+nor our answers: for another loop, or for visual questions, give it ``custom_reward_function``.
 """
 
 from __future__ import annotations
@@ -46,8 +49,15 @@ def write(corpus: Corpus, table: str, split: str | None, out: Path, per_turn: bo
         "prompt": pa.list_(pa.struct([("role", text), ("content", text)])),
         "images": pa.list_(picture_type()),
         "ability": text,
+        "agent_name": text,
         "reward_model": pa.struct([("style", text), ("ground_truth", text)]),
-        "extra_info": pa.struct([("index", pa.int64()), *((name, text) for name in (*_EXTRA, *_ASKED))]),
+        "extra_info": pa.struct(
+            [
+                ("index", pa.int64()),
+                *((name, text) for name in (*_EXTRA, *_ASKED)),
+                ("spacing_mm", pa.list_(pa.float64())),
+            ]
+        ),
         "source_image": picture_type(),
     }
     files, index = [], 0
@@ -68,6 +78,7 @@ def write(corpus: Corpus, table: str, split: str | None, out: Path, per_turn: bo
 def _row(corpus: Corpus, table: str, row: Mapping[str, Any], index: int) -> dict[str, Any]:
     pictures = Pictures(corpus, row)
     extra: dict[str, Any] = {name: row.get(name) for name in (*_EXTRA, *_ASKED)}
+    extra["spacing_mm"] = corpus.image_row(row["image_id"])["spacing_mm"]
     if table == "vqa":
         name, messages = row["question_id"], vqa_messages(row)[:-1]
         truth: dict[str, Any] = {"kind": "answer", "answer": row["answer"], "closed": row["closed"]}
@@ -85,6 +96,7 @@ def _row(corpus: Corpus, table: str, row: Mapping[str, Any], index: int) -> dict
         ],
         "images": [pictures.cell(number) for number in shown_masks(messages)],
         "ability": "vqa" if table == "vqa" else "segmentation",
+        "agent_name": "single_turn_agent" if table == "vqa" else "ibisagent",
         "reward_model": {"style": "rule", "ground_truth": json.dumps(truth, ensure_ascii=False)},
         "extra_info": {**extra, "index": index, "id": name},
         "source_image": pictures.cell(NO_MASK),
