@@ -125,8 +125,10 @@ def present_sections(histories: Sequence[History]) -> list[Section]:
                 continue
             both = [(m, n) for m, n in zip(panel.metrics, panel.names or panel.metrics, strict=True) if m in logged]
             if both and not (panel.idle and _is_nil(histories, both[0][0])):
+                alone = both[0][1] if len(both) == 1 and panel.names else ""
+                title = f"{panel.title}: {alone}" if alone not in ("", "training") else panel.title
                 names = tuple(n for _, n in both) if len(both) > 1 and panel.names else ()
-                kept.append(replace(panel, metrics=tuple(m for m, _ in both), names=names))
+                kept.append(replace(panel, title=title, metrics=tuple(m for m, _ in both), names=names))
         if kept:
             found.append(Section(section.title, tuple(kept)))
     return found

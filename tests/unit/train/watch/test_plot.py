@@ -136,6 +136,12 @@ def test_a_short_run_is_drawn(tmp_path: Path, drawn: list[Any]) -> None:
     assert axis_of(drawn[0], "Valid actions").get_ylim()[0] < 1.0 < axis_of(drawn[0], "Valid actions").get_ylim()[1]
 
 
+def test_one_of_a_pair_is_named(tmp_path: Path, drawn: list[Any]) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 0.5, "refusal/false": 0.1}\n')
+    main([str(tmp_path)])
+    assert titles(drawn[0]) == ["Refusals: false", "Loss"]
+
+
 def test_files_are_what_they_say_and_the_same_again(rl_run, tmp_path: Path) -> None:
     folder = str(rl_run("a $x_1$ <b>", 30))
     for name in ("new/a.png", "b.PNG", "c.svg", "d.svg"):
