@@ -154,7 +154,10 @@ def _add_flags(parser: argparse.ArgumentParser, cls: type[BaseModel], prefix: st
             parser.add_argument(flag, dest=dest, nargs="+", metavar=_metavar(name), default=None, help=text)
         else:
             metavar = "{" + ",".join(map(str, typing.get_args(kind))) + "}" if _is_choice(kind) else _metavar(name)
-            parser.add_argument(flag, dest=dest, metavar=metavar, type=_flag_value, default=None, help=text)
+            known = _is_choice(kind) and "none" in typing.get_args(kind)  # then it is a word like others
+            parser.add_argument(
+                flag, dest=dest, metavar=metavar, type=str if known else _flag_value, default=None, help=text
+            )
     return names
 
 

@@ -120,7 +120,7 @@ def load_start(
         model = type(model)(model.config).to(getattr(__import__("torch"), dtype))
         model.generation_config = checkpoint.model.generation_config
     if adapted and lora is None:
-        model = model.merge_and_unload()
+        model = model.merge_and_unload().requires_grad_(True)  # below an adapter, weights are not learnt
     elif adapted:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
@@ -79,8 +80,10 @@ class AgentGrpoTrainer(GRPOTrainer):
         self._config, self._prompts, self._player = config, prompts, player
         self._make_sampler, self._on_rollouts = make_sampler, on_rollouts
         self._is_nano = getattr(model.config, "model_type", "") == "ibis_nano"
-        rows = Dataset.from_dict({"prompt": [""] * len(prompts), "row": list(range(len(prompts)))})
-        super().__init__(model=model, reward_funcs=_unused_reward, args=args, train_dataset=rows, **options)
+        # trl only counts them (see `_numbers`), and would train on nothing if they were fewer than a batch.
+        rows = Dataset.from_dict({"prompt": [""] * max(len(prompts), args.generation_batch_size or 0)})
+        with _reference_like(model):
+            super().__init__(model=model, reward_funcs=_unused_reward, args=args, train_dataset=rows, **options)
         # Of the time split: the last update's end, this one's first pass, and what it spent before learning.
         self._clock: float | None = None
         self._begun: float | None = None
@@ -90,14 +93,12 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
-        rows = [item["row"] for item in inputs]
         size = self._config.group_size
-        groups = rows[::size]
-        began = time.perf_counter()
-        if [row for row in groups for _ in range(size)] != rows:
+        if len(inputs) % size:
             raise IbisError("a process got part of a group; its runs must be a multiple of group_size")
+        began = time.perf_counter()
         before = self._player.seconds.__dict__.copy()
-        prompts = [self._prompts[row] for row in groups]
+        prompts = [self._prompts[number] for number in self._numbers(len(inputs) // size)]
         with self._whole_model() as whole:
             rollouts = self._player.play(prompts, size, self._make_sampler(whole), self._seed(mode))
         if self._on_rollouts is not None and mode == "train":
@@ -121,6 +122,20 @@ class AgentGrpoTrainer(GRPOTrainer):
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
             yield model
+
+    def _numbers(self, count: int) -> list[int]:
+        """This process's prompts of a batch, by run, update and process alone.
+
+        trl's own order is drawn anew for every round of the prompts by a generator that no checkpoint holds: after a
+        resume the second round would be in the order of the first.
+        """
+        batch = self.state.global_step // self._config.updates_per_batch
+        first = (batch * self.accelerator.num_processes + self.accelerator.process_index) * count
+        numbers = []
+        for place in range(first, first + count):
+            around, at = divmod(place, len(self._prompts))
+            numbers.append(int(np.random.default_rng([self.args.seed, 41, around]).permutation(len(self._prompts))[at]))
+        return numbers
 
     def _seed(self, mode: str) -> int:
         """Of a batch's sampling, by run, update and process: a resume repeats it."""
@@ -176,10 +191,6 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._own = inputs["completion_mask"] * inputs["tool_mask"]
-        # Batch norms keep their statistics, as in acting: what is scored must be what was drawn.
-        for module in model.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.eval()
         loss: Tensor = super()._compute_loss(model, inputs)
         return loss
 
@@ -191,6 +202,10 @@ class AgentGrpoTrainer(GRPOTrainer):
         placeholders = int((input_ids == renderer.image_id).sum())
         shown = sum(num_images) if num_images else 0
         check_images(placeholders, num_features(renderer, kwargs), shown, pixels is not None)
+        # Batch norms keep their statistics, as in acting: what is scored must be what was drawn.
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
         if not self._is_nano:
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
@@ -279,6 +294,28 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """Nothing: what is trained here is nobody else's business."""
+
+
+@contextmanager
+def _reference_like(model: Any) -> Iterator[None]:
+    """Where the KL term needs a reference, it is a copy of the start.
+
+    trl loads it again by the name in the model's configuration. That is the base where an adapter was merged, the
+    published weights where the start is random, and nothing that it could load for NanoVLM.
+    """
+    import copy
+
+    from trl.trainer import grpo_trainer
+
+    def copied(*_: Any, **__: Any) -> Any:
+        return copy.deepcopy(model).requires_grad_(False).eval()
+
+    before = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = copied
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = before
 
 
 def _unused_reward(**_: Any) -> list[float]:
