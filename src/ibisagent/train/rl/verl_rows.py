@@ -1,4 +1,4 @@
-"""Rows that ``ibisagent corpus convert --to verl`` wrote, as verl's ``RLHFDataset`` hands them to an agent loop."""
+"""Rows that ``ibisagent data convert --to verl`` wrote, as verl's ``RLHFDataset`` hands them to an agent loop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def prompt_of_row(row: Mapping[str, Any]) -> RlPrompt:
         raise
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
-            f"{name}: no row of 'ibisagent corpus convert --to verl' ({type(error).__name__}: {error})"
+            f"{name}: no row of 'ibisagent data convert --to verl' ({type(error).__name__}: {error})"
         ) from None
     spacing = info.get("spacing_mm")
     geometry = Geometry.plane_2d((float(spacing[0]), float(spacing[1])) if spacing else None)

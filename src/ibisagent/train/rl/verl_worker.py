@@ -35,6 +35,8 @@ class VerlOptions(BaseModel):
     """The tool that the model steers; one for each worker."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the segmenter runs. Ray gives workers of agent loops no GPU."""
+    threads: int | None = Field(default=1, ge=1)
+    """Threads of a worker's networks; null leaves them. Workers are many, and share a node's cores."""
     reward: str = "paper"
     """Rubric."""
     dialect: str = "ibis-paper"
@@ -100,8 +102,14 @@ class VerlWorker:
     """
 
     def __init__(self, options: VerlOptions, processor: Any, model: str | None = None) -> None:
+        import torch
+
+        from ibisagent.memory import keep_freed_memory
         from ibisagent.registry import make_segmenter
 
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+            keep_freed_memory()
         if options.dialect not in DIALECTS:
             raise InputError(f"no dialect is called '{options.dialect}'; there are {', '.join(DIALECTS)}")
         self.options, self.processor = options, processor

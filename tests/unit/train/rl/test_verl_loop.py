@@ -134,7 +134,14 @@ def make_loop() -> Make:
             hf_model_type=None,
             tools=None,
             name=AGENT_NAME,
-            options={"segmenter": "rules", "reward": "ibis", "dialect": "plain", "max_steps": 4, **options},
+            options={
+                "segmenter": "rules",
+                "reward": "ibis",
+                "dialect": "plain",
+                "max_steps": 4,
+                "threads": None,
+                **options,
+            },
         )
 
     return make
@@ -374,7 +381,7 @@ def test_rows_that_cannot_be_played(rows: list[dict[str, Any]]) -> None:
     for damaged, words in (
         ({}, "a row: no row of"),
         (truth('{"kind": "answer", "answer": "yes", "closed": true}'), "visual questions"),
-        (truth("no json"), "no row of 'ibisagent corpus convert"),
+        (truth("no json"), "no row of 'ibisagent data convert"),
         (truth(small), "the target is not of the image's size"),
         (changed(image_id="0" * 64), "not the one that it names"),
         (changed(initial_mask="{}"), "no row of"),
@@ -422,9 +429,91 @@ def test_wrong_settings_are_refused(
 def test_the_prompt_of_the_model_s_folder_is_told(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     processor = load(request, "nano")
     (tmp_path / "system_prompt.txt").write_text("Segment well.\n", encoding="utf-8")
-    options = verl_worker.VerlOptions(segmenter="rules")
+    options = verl_worker.VerlOptions(segmenter="rules", threads=None)
     assert verl_worker.worker_for(options, processor, str(tmp_path)).rules.system_prompt == "Segment well."
     assert verl_worker.worker_for(options, processor, "org/model").rules.system_prompt is None
+
+
+# -- the recipe ------------------------------------------------------------------------------
+
+RECIPE = Path(__file__).parents[4] / "recipes" / "verl"
+
+
+def test_the_recipe_is_the_paper_s() -> None:
+    import yaml
+
+    from ibisagent.train.rl.config import RlConfig
+
+    (agent,) = yaml.safe_load((RECIPE / "agent.yaml").read_text(encoding="utf-8"))
+    assert agent["name"] == AGENT_NAME
+    assert agent["_target_"] == f"{SegmentationAgentLoop.__module__}.{SegmentationAgentLoop.__qualname__}"
+    options = verl_worker.VerlOptions.of(agent["options"])
+    paper = RlConfig.PRESETS["paper"]
+    for name in ("reward", "dialect", "max_steps", "max_context", "max_new_tokens"):
+        assert getattr(options, name) == paper[name], name
+    config = yaml.safe_load((RECIPE / "grpo.yaml").read_text(encoding="utf-8"))
+    data, model = config["data"], config["actor_rollout_ref"]
+    actor, rollout = model["actor"], model["rollout"]
+    assert data["max_prompt_length"] + data["max_response_length"] == paper["max_context"] == rollout["max_model_len"]
+    assert data["train_batch_size"] == actor["ppo_mini_batch_size"] == paper["prompts_per_update"]
+    assert rollout["n"] == paper["group_size"] and actor["optim"]["lr"] == paper["learning_rate"]
+    assert not actor["use_kl_loss"] and not config["algorithm"]["use_kl_in_reward"] and config["trainer"]["use_v1"]
+    assert actor["ppo_max_token_len_per_gpu"] >= paper["max_context"]
+    assert rollout["limit_images"] >= options.max_steps + 2
+    assert rollout["agent"]["default_agent_loop"] == AGENT_NAME
+
+
+@pytest.mark.skipif(not verl_stand_in.HAS_VERL, reason="verl is not installed")
+def test_verl_takes_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    for name, value in {"IBIS_RECIPE": str(RECIPE), "IBIS_MODEL": "org/model", "NNODES": "4", "IBIS_RUN": "/r"}.items():
+        monkeypatch.setenv(name, value)
+    files = ["data.train_files=[/a.parquet,/b.parquet]", "data.val_files=[/c.parquet]"]
+    with initialize_config_dir(str(RECIPE), version_base=None):
+        config = compose("grpo", overrides=[*files, "+ray_kwargs.ray_init.address=auto"])
+    OmegaConf.resolve(config)
+    validate_config(config, use_reference_policy=False, use_critic=False)
+    assert config.trainer.nnodes == 4 and config.ray_kwargs.ray_init.runtime_env.env_vars.IBIS_RUN == "/r"
+    for part in (config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor, config.algorithm):
+        omega_conf_to_dataclass(part)  # unknown keys raise
+
+
+@pytest.mark.skipif(not verl_stand_in.HAS_VERL, reason="verl is not installed")
+def test_verl_s_worker_makes_the_loop_from_the_recipe(
+    request: pytest.FixtureRequest, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from omegaconf import OmegaConf
+    from verl.experimental.agent_loop import agent_loop as verl
+
+    monkeypatch.setenv("IBIS_RUN", str(tmp_path))
+    processor = load(request, "qwen2_5_vl")
+    (entry,) = OmegaConf.load(RECIPE / "agent.yaml")
+    entry.options.update({"segmenter": "rules", "threads": None})
+    monkeypatch.setitem(verl._agent_loop_registry, AGENT_NAME, entry)
+
+    async def whole(self: Any, output: Any, validate: bool, **row: Any) -> Any:
+        return output
+
+    monkeypatch.setattr(verl.AgentLoopWorker, "_agent_loop_postprocess", whole)
+    worker = object.__new__(verl.AgentLoopWorker)
+    rollout = {"name": "vllm", "prompt_length": 2048, "response_length": 30720}
+    worker.config = OmegaConf.create(
+        {"data": {}, "trainer": {"use_v1": True}, "actor_rollout_ref": {"rollout": rollout, "model": {"path": "x"}}}
+    )
+    worker.tokenizer, worker.processor, worker.hf_model_type = processor.tokenizer, processor, "qwen2_5_vl"
+    worker.dataset_cls, worker.tools = None, []
+    from ibisagent.train.tokens import Renderer
+
+    worker.llm_client = FakeServer(Renderer(processor), script("ibis-paper"))
+    where = {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False}
+    row = {k: v for k, v in rows[0].items() if k != "agent_name"}
+    done = worker._run_agent_loop(dict(SAMPLING), where, agent_name=AGENT_NAME, trace=False, session_id=0, **row)
+    output = asyncio.run(done)
+    assert output.reward_score is not None and output.extra_fields["reward_extra_info"]["steps"] == 4
+    assert len(list((tmp_path / "rollouts").glob("*.jsonl"))) == 1
 
 
 # -- the real verl ---------------------------------------------------------------------------
