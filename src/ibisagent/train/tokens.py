@@ -253,7 +253,8 @@ class Renderer:
         if merge is not None and hasattr(worker, "get_number_of_image_patches"):
             sizes = [shown_size(image.shape[1], image.shape[0], self.max_pixels) for image in images]
             # Qwen: the product of the grid (time is 1) over the square of the merge size.
-            return [self.image_token * (worker.get_number_of_image_patches(h, w) // merge**2) for w, h in sizes]
+            # `{}` is the default; without it transformers 5.9 (which verl 0.9 asks for) fails without torchvision.
+            return [self.image_token * (worker.get_number_of_image_patches(h, w, {}) // merge**2) for w, h in sizes]
         if not images:
             return []
         try:
