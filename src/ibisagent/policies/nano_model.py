@@ -166,6 +166,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pooled: Tensor | None = None,
         return_states: bool = False,
         wanted: Tensor | None = None,
+        temperature: float = 1.0,
         **kwargs: Any,
     ) -> NanoOutput:
         """Score the next token at every position.
@@ -186,6 +187,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             Skip the logits and return the hidden states, all keys, and each position's image (training).
         wanted
             ``bool`` (B, T): score these tokens and no others, and return nothing else (training on what was sampled).
+        temperature
+            With ``wanted``: at which they were sampled; see :func:`~ibisagent.policies.nano_scores.nano_token_scores`.
 
         Raises
         ------
@@ -247,7 +250,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if wanted is None:
                 return states
             with torch.autocast(device, enabled=False):  # small products that decide what a token was worth
-                scores, entropy = nano_token_scores(self, states, input_ids, wanted)
+                scores, entropy = nano_token_scores(self, states, input_ids, wanted, temperature)
             return NanoOutput(log_probs=scores, entropy=entropy)
         last = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         b, t, d = last.shape

@@ -18,6 +18,7 @@ def nano_token_scores(
     states: NanoOutput,
     input_ids: Tensor,
     wanted: Tensor,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Score the wanted tokens of whole conversations, and no others.
 
@@ -31,6 +32,8 @@ def nano_token_scores(
         (B, T), padded on either side.
     wanted
         ``bool`` (B, T), tokens to score: what the model wrote, after an image.
+    temperature
+        The words' scores and the cells' scores are divided by it, each before their own softmax.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def nano_token_scores(
     words = model.base_logits(hidden, states.pooled[image])
     blocked = torch.zeros_like(words[:1])
     blocked[:, config.image_token_id] = float("-inf")
-    log_words = (words + blocked).log_softmax(-1)
+    log_words = (words / temperature + blocked).log_softmax(-1)
     is_cell = goal >= config.vocab_size
     word = torch.where(is_cell, config.coordinate_token_id, goal)
     scores = log_words.gather(1, word[:, None])[:, 0]
@@ -58,7 +61,7 @@ def nano_token_scores(
     if bool(is_cell.any()):
         at = is_cell.nonzero()[:, 0]
         cells = model.pointer.score(hidden[at], states.pointer_keys[image[at]].float(), states.belief[image[at]])
-        cells = cells.log_softmax(-1)
+        cells = (cells / temperature).log_softmax(-1)
         scores = scores.index_add(0, at, cells.gather(1, (goal[at] - config.vocab_size)[:, None])[:, 0])
         gate = probability[at, config.coordinate_token_id]
         entropy = entropy.index_add(0, at, gate * -(cells.exp() * cells).sum(-1))

@@ -34,7 +34,9 @@ class NanoSampler:
     renderer
         Of its processor.
     temperature
-        1, or 0 for the likeliest: in between, words and cells would not factorise.
+        0 takes the likeliest. Otherwise the scores of words and those of cells are divided by it, each before their
+        own softmax: at 1 that is the model's own distribution over its whole vocabulary, below 1 a sharper one, by
+        which the update scores too.
     max_new_tokens
         Most tokens of a reply.
     batch_size
@@ -53,10 +55,8 @@ class NanoSampler:
         batch_size: int = 32,
         bf16: bool = False,
     ) -> None:
-        if temperature not in (0.0, 1.0):
-            raise InputError(f"nano samples at temperature 1, or 0 for the likeliest, not {temperature}")
-        if max_new_tokens < 1 or batch_size < 1:
-            raise InputError("max_new_tokens and batch_size must be at least 1")
+        if temperature < 0 or max_new_tokens < 1 or batch_size < 1:
+            raise InputError("temperature must not be negative, max_new_tokens and batch_size at least 1")
         self.model, self.renderer = model, renderer
         self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
         self.bf16 = bf16
@@ -184,8 +184,9 @@ class _Block:
         drawn: list[list[int]] = [[] for _ in range(count)]
         said: list[list[float]] = [[] for _ in range(count)]
         live = torch.ones(count, dtype=torch.bool)
+        warm = self._sampler.temperature or 1.0
         for position in range(self._sampler.max_new_tokens):
-            words = model.base_logits(hidden, pooled).float()
+            words = model.base_logits(hidden, pooled).float() / warm
             words[:, config.image_token_id] = float("-inf")
             words = words.log_softmax(-1)
             token = self._pick(words, generator)
@@ -193,7 +194,8 @@ class _Block:
             at = (token == config.coordinate_token_id) & live
             if bool(at.any()):
                 rows = at.nonzero()[:, 0]
-                cells = model.pointer.score(hidden[rows], keys[rows], belief[rows]).float().log_softmax(-1)
+                cells = model.pointer.score(hidden[rows], keys[rows], belief[rows]).float() / warm
+                cells = cells.log_softmax(-1)
                 cell = self._pick(cells, generator)
                 token[rows] = config.vocab_size + cell
                 log_prob[rows] += cells.gather(1, cell[:, None])[:, 0]

@@ -228,6 +228,7 @@ class AgentGrpoTrainer(GRPOTrainer):
                     attention_mask=attention_mask[at:until],
                     pixel_values=pixels[starts[at] : starts[until]],
                     wanted=wanted[at:until],
+                    temperature=self.temperature,
                 )
             scores.append(out.log_probs[:, -logits_to_keep:])
             entropies.append(out.entropy[:, -logits_to_keep:])

@@ -76,21 +76,23 @@ def test_nano_s_sampler_takes_the_tokens_that_generate_takes(vocabulary: Any, re
     assert {any(i >= cells for i in s.ids) for s in drawn} == {True, False}
 
 
-def scored(model: Any, renderer: Any, runs: list[Context]) -> list[list[float]]:
+def scored(model: Any, renderer: Any, runs: list[Context], temperature: float = 1.0) -> list[list[float]]:
     """Log-probabilities of the own tokens of whole conversations, as the update computes them."""
     batch = renderer.tensors([r.ids for r in runs], [r.images for r in runs])
     wanted = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
     for row, run in enumerate(runs):
         wanted[row, : len(run.own)] = torch.tensor(run.own)
     with torch.no_grad(), evaluating(model):
-        out = model(**batch, wanted=wanted)
+        out = model(**batch, wanted=wanted, temperature=temperature)
     return [out.log_probs[row][wanted[row]].tolist() for row in range(len(runs))]
 
 
-@pytest.mark.parametrize("batch", [32, 2])
-def test_what_nano_says_of_its_tokens_is_what_the_update_computes(batch: int, vocabulary: Any, renderer: Any) -> None:
+@pytest.mark.parametrize(("batch", "temperature"), [(32, 1.0), (2, 1.0), (32, 0.5)])
+def test_what_nano_says_of_its_tokens_is_what_the_update_computes(
+    batch: int, temperature: float, vocabulary: Any, renderer: Any
+) -> None:
     model = make_small_nano(vocabulary, seed=2)
-    sampler = NanoSampler(model, renderer, temperature=1.0, max_new_tokens=10, batch_size=batch)
+    sampler = NanoSampler(model, renderer, temperature=temperature, max_new_tokens=10, batch_size=batch)
     runs = contexts(renderer, 6)
     said: dict[str, list[float]] = {run.key: [] for run in runs}
     ended = set()
@@ -100,7 +102,7 @@ def test_what_nano_says_of_its_tokens_is_what_the_update_computes(batch: int, vo
             said[run.key] += sample.log_probs
             ended.add(sample.ended)
     assert ended == {True, False}
-    for run, want in zip(runs, scored(model, renderer, runs), strict=True):
+    for run, want in zip(runs, scored(model, renderer, runs, temperature), strict=True):
         assert said[run.key] == pytest.approx(want, abs=1e-4)
 
 
@@ -191,12 +193,12 @@ def test_generate_draws_for_rows_of_unlike_lengths_what_it_draws_for_each(
         assert not {i for s in got for i in s.ids} & set(renderer.forbidden_ids)
 
 
-@pytest.mark.parametrize(("temperature", "budget"), [(0.7, 8), (1.0, 0)])
+@pytest.mark.parametrize(("temperature", "budget"), [(-0.7, 8), (1.0, 0)])
 def test_what_nano_cannot_sample_is_said(temperature: float, budget: int, small_nano: Any, renderer: Any) -> None:
     with pytest.raises(InputError):
         NanoSampler(small_nano, renderer, temperature=temperature, max_new_tokens=budget)
     with pytest.raises(InputError):
-        GenerateSampler(small_nano, renderer, temperature=-temperature, max_new_tokens=budget)
+        GenerateSampler(small_nano, renderer, temperature=temperature, max_new_tokens=budget)
 
 
 @pytest.mark.slow
