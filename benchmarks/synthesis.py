@@ -5,9 +5,11 @@
     python benchmarks/synthesis.py --plain               # one trajectory a target, as the paper's code makes them
 
 *Straightforward*: one process on all cores; for each target the image is read and encoded, every click of every
-trajectory is predicted, and the distance transform runs over the whole image. It makes clicks and nothing else: no
-thoughts, no messages, no files. It runs as plain Python runs it, with the memory settings that ours has
-(``ibisagent.memory``), and once more on one thread, for the clicks to compare.
+trajectory is predicted by the plain network with nothing kept between clicks, and the distance transform runs over the
+whole image. It makes clicks and nothing else: no thoughts, no messages, no files. It runs as plain Python runs it,
+with the memory settings that ours has (``ibisagent.memory``), and once more on one thread, for the clicks to compare.
+``--kept`` gives the loop the segmenter's own savings (kept click planes, weights laid out once), so that the rest
+shows alone.
 *Engine*: ``ibisagent synthesize`` as a user runs it, with the thoughts, the messages and the Parquet files. A build of
 every third image is timed too, so that the start of its processes cancels. Clicks are compared, trajectory by
 trajectory. Prints one JSON object.
@@ -71,6 +73,8 @@ def straightforward(a: argparse.Namespace) -> dict[str, Any]:
     module.deepest_point = deepest_point
     config = settings(a)
     segmenter, expert = make_segmenter(config.segmenter), Expert(config.expert)
+    if not a.kept and hasattr(segmenter, "_network"):
+        segmenter._network = lambda count: segmenter._clicknet
     found: dict[str, Any] = {}
     samples = chosen(a, config)
     warm = samples[0].reader()
@@ -80,7 +84,7 @@ def straightforward(a: argparse.Namespace) -> dict[str, Any]:
         key = f"{sample.source}/{sample.key}"
         for name in sample.reader().masks:
             labelled = sample.reader()
-            mask, once = labelled.masks[name], _EncodedOnce(segmenter, labelled.image)
+            mask, once = labelled.masks[name], _EncodedOnce(segmenter, labelled.image, not a.kept)
             if not config.min_pixels <= mask.sum() <= config.max_share * mask.size:
                 continue
             others = tuple(m for other, m in labelled.masks.items() if other != name)
@@ -101,12 +105,17 @@ def straightforward(a: argparse.Namespace) -> dict[str, Any]:
 
 
 class _EncodedOnce:
-    """A segmenter that encodes one image once; every prompt goes through."""
+    """A segmenter that encodes one image once; every prompt goes through, `plain` ones with nothing kept."""
 
-    def __init__(self, segmenter: Any, image: Any) -> None:
+    def __init__(self, segmenter: Any, image: Any, plain: bool) -> None:
         self.name, self.capabilities = segmenter.name, segmenter.capabilities
-        self.weights_sha256, self.predict = segmenter.weights_sha256, segmenter.predict
+        self.weights_sha256, self._segmenter, self._plain = segmenter.weights_sha256, segmenter, plain
         self._embedding = segmenter.encode(image)
+
+    def predict(self, embedding: Any, prompts: Any) -> Any:
+        if self._plain and hasattr(embedding, "said"):
+            embedding.said = None
+        return self._segmenter.predict(embedding, prompts)
 
     def encode(self, image: Any) -> Any:
         return self._embedding
@@ -179,6 +188,7 @@ def main() -> int:
     p.add_argument("--cases", type=Path, default=Path("data/mini/cases.jsonl"))
     p.add_argument("--preset", default="ibis")
     p.add_argument("--plain", action="store_true", help="one trajectory a target")
+    p.add_argument("--kept", action="store_true", help="the loop has the segmenter's own savings too")
     p.add_argument("--segmenter", default="litemedsam")
     p.add_argument("--stride", type=int, default=4, help="use every n-th image of mini's training split")
     p.add_argument("--num-phantoms", type=int, default=22)
@@ -218,6 +228,7 @@ def main() -> int:
     result = {
         "preset": a.preset,
         "plain": a.plain,
+        "loop_keeps": a.kept,
         "segmenter": a.segmenter,
         "images": ours["images"],
         "trajectories": len(mine),

@@ -78,8 +78,16 @@ class StopOnSignal(TrainerCallback):
 
 
 @contextmanager
-def one_line_errors(checkpoints: Path) -> Iterator[None]:
-    """Turn "out of memory" into a :class:`TrainingError` that says what helps and where to go on."""
+def one_line_errors(checkpoints: Path, smaller: str) -> Iterator[None]:
+    """Turn "out of memory" into a :class:`TrainingError` that says what helps and where to go on.
+
+    Parameters
+    ----------
+    checkpoints
+        Folder of the run's checkpoints.
+    smaller
+        Settings that save memory when they are smaller, for the message.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -87,8 +95,7 @@ def one_line_errors(checkpoints: Path) -> Iterator[None]:
             raise
         device = "the GPU" if "cuda" in str(error).lower() else "this machine"
         raise TrainingError(
-            f"out of memory on {device}; try a smaller --per-device-batch, --gradient-checkpointing, fewer "
-            f"--max-pixels or a shorter --max-length{_where(checkpoints)}"
+            f"out of memory on {device}; try --gradient-checkpointing or a smaller {smaller}{_where(checkpoints)}"
         ) from error
 
 

@@ -174,8 +174,6 @@ class RlConfig(Settings):
     """Runs that get a page then."""
     report_to: tuple[str, ...] = ("tensorboard",)
     """Where figures go beside OUT/log.jsonl: tensorboard, wandb, trackio."""
-    vllm_server: str | None = None
-    """Address of a trl vLLM server that writes the replies (a log-prob parity check must pass first)."""
 
     @field_validator("report_to")
     @classmethod
@@ -217,6 +215,6 @@ class RlConfig(Settings):
         """The settings that a resumed run must share with its beginning."""
         free = {
             "out", "resume", "num_updates", "report_to", "save_updates", "keep_checkpoints", "page_updates",
-            "num_pages", "device", "gradient_checkpointing", "sampler_batch", "vllm_server",
+            "num_pages", "device", "gradient_checkpointing", "sampler_batch",
         }  # fmt: skip
         return {k: v for k, v in self.model_dump(mode="json").items() if k not in free}
