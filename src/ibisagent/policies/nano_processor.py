@@ -91,7 +91,7 @@ class NanoProcessor(ProcessorMixin):
         Returns
         -------
         BatchFeature
-            ``input_ids``, ``attention_mask`` and, where there are images, ``pixel_values`` (N, 3, 256, 256) in [-1, 1].
+            ``input_ids``, ``attention_mask`` and, where there are images, ``pixel_values`` (N, 3, S, S) in [-1, 1].
 
         Raises
         ------

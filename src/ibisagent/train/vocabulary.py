@@ -6,7 +6,7 @@ other number is spelt by the byte-level part, so every text can be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -30,7 +30,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_processor(texts: Iterable[str], *, size: int = 1024, grid: int = 64, image_tokens: int = 64) -> NanoProcessor:
+def build_processor(
+    texts: Iterable[str],
+    *,
+    size: int = 1024,
+    grid: int = 64,
+    image_tokens: int = 64,
+    image_size: int = 256,
+    phrases: Sequence[str] = (),
+) -> NanoProcessor:
     """Train the tokenizer on ``texts`` and wrap it.
 
     Parameters
@@ -43,6 +51,10 @@ def build_processor(texts: Iterable[str], *, size: int = 1024, grid: int = 64, i
         Cells a side of the coordinates.
     image_tokens
         Placeholders that an image becomes.
+    image_size
+        Pixels a side that images are stretched to.
+    phrases
+        Strings that become one entry each, such as those of the grammar: shorter replies for small budgets.
 
     Returns
     -------
@@ -62,6 +74,7 @@ def build_processor(texts: Iterable[str], *, size: int = 1024, grid: int = 64, i
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False, special=False) for phrase in phrases])
     tokenizer.add_tokens([AddedToken(cell_text(i, grid), normalized=False, special=False) for i in range(grid * grid)])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -73,7 +86,8 @@ def build_processor(texts: Iterable[str], *, size: int = 1024, grid: int = 64, i
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
-    return NanoProcessor(NanoImageProcessor(), fast, chat_template=CHAT_TEMPLATE, image_tokens=image_tokens)
+    worker = NanoImageProcessor(size={"height": image_size, "width": image_size})
+    return NanoProcessor(worker, fast, chat_template=CHAT_TEMPLATE, image_tokens=image_tokens)
 
 
 def save_processor(processor: NanoProcessor, folder: Path) -> None:

@@ -1,0 +1,85 @@
+#!/bin/sh
+# From masks to a trained, evaluated agent at nano scale: 2 cores, planned for 125 minutes.
+#
+#   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR]
+#
+#   stage      planned   what
+#   nano        82 min   trajectories of an expert on mini's train masks and phantoms, then NanoVLM on them (SFT, corrections)
+#   exam         2 min   held-out phantoms with instructions of held-out templates, as a case list
+#   rl          32 min   70 updates, two processes, fresh scenes of the same train masks and phantoms
+#   evaluate     9 min   the agent before and after RL, on mini's val split and on the held-out phantoms
+#
+# A finished stage is skipped and an interrupted one goes on: the same command again. PYTHON names another interpreter.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3} seed=0 work="" dry=""
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dry-run) dry=1; shift ;;
+        --seed) seed=$2; shift 2 ;;
+        --work) work=$2; shift 2 ;;
+        -h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p;}' "$0"; exit 0 ;;
+        *) echo "speedrun.sh: unknown option $1 (--help shows all)" >&2; exit 2 ;;
+    esac
+done
+work=${work:-runs/speedrun-seed$seed}
+cases=data/mini/cases.jsonl
+
+# run COMMAND...: carry it out, or only print it
+run() {
+    if [ -n "$dry" ]; then echo "$*"; else "$@"; fi
+}
+
+# stage NAME: whether it has still to be done
+stage() {
+    began=$(date +%s)
+    if [ -e "$work/done/$1" ]; then echo "speedrun: $1 is done" >&2; return 1; fi
+    [ -n "$dry" ] || echo "speedrun: $1" >&2
+}
+
+# finished NAME: note it
+finished() {
+    if [ -z "$dry" ]; then
+        mkdir -p "$work/done"
+        echo "$(($(date +%s) - began)) s" > "$work/done/$1"
+    fi
+}
+
+if stage nano; then
+    run "$python" -m ibisagent train nano --cases $cases --out "$work/nano" --seed "$seed"
+    finished nano
+fi
+if stage exam; then
+    run "$python" -m ibisagent synthesize "phantoms:120?seed=$((1000 + seed))&split=test" --teacher terse --out "$work/phantoms"
+    run rm -rf "$work/cases"
+    run "$python" -m ibisagent data convert "$work/phantoms" --to mini --table test --out "$work/cases"
+    finished exam
+fi
+if stage rl; then
+    run env OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --standalone --nproc_per_node 2 -m ibisagent.train.rl.run \
+        --preset nano --model "$work/nano/model" --prompts "scenes:$cases?instances=2" --num-updates 70 \
+        --prompts-per-update 8 --learning-rate 1e-4 --schedule linear --seed "$seed" --out "$work/rl" --resume
+    finished rl
+fi
+for agent in nano rl; do
+    for exam in val phantoms; do
+        if stage "evaluate-$agent-$exam"; then
+            if [ $exam = val ]; then list="$cases --split val"; else list="$work/cases/cases.jsonl"; fi
+            run rm -rf "$work/evaluate/$agent-$exam"
+            # shellcheck disable=SC2086 # the list is a file and perhaps an option
+            run "$python" -m ibisagent evaluate $list --policy "nano:$work/$agent/model" --seed "$seed" \
+                --out "$work/evaluate/$agent-$exam"
+            finished "evaluate-$agent-$exam"
+        fi
+    done
+done
+[ -n "$dry" ] || "$python" - "$work" << 'END'
+import json, pathlib, sys
+
+work = pathlib.Path(sys.argv[1])
+for path in sorted((work / "evaluate").glob("*/summary.json")):
+    told = json.loads(path.read_text())
+    print(f"{path.parent.name}: IoU {told['mean_iou']:.3f} {told['ci95_iou']}, {told['mean_steps']:.2f} steps, n {told['num_cases']}")
+seconds = sum(int(path.read_text().split()[0]) for path in (work / "done").iterdir())
+print(f"{seconds / 60:.0f} minutes; the agent: --policy nano:{work}/rl/model")
+END

@@ -1,0 +1,130 @@
+"""The exam: greedy runs on held-out prompts, and what they come to, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.evaluate.statistics import bootstrap_ci95
+
+if TYPE_CHECKING:
+    from ibisagent.scoring import Scores
+    from ibisagent.train.course.config import GymConfig
+    from ibisagent.train.course.gym import Exam
+
+__all__ = ["figure", "figures", "ratio", "take_exam"]
+
+Figure = dict[str, Any]
+"""``value``, ``ci95`` and ``n``."""
+
+_LIVE = 64
+"""Runs that are played side by side."""
+
+
+def take_exam(config: GymConfig, folder: Path, exam: Exam) -> dict[str, list[Scores]]:
+    """Play all prompts greedily.
+
+    Parameters
+    ----------
+    config
+        Budgets.
+    folder
+        Of the model.
+    exam
+        From :func:`~ibisagent.train.course.gym.open_exam`.
+    """
+    from ibisagent.actions import DIALECTS
+    from ibisagent.config import RolloutConfig
+    from ibisagent.policies.checkpoints import load_checkpoint
+    from ibisagent.registry import make_segmenter
+    from ibisagent.rewards import load_rubric
+    from ibisagent.scoring import score_episode
+    from ibisagent.train.course.gym import SEGMENTER, SYSTEM_PROMPT
+    from ibisagent.train.rl.nano_sampler import NanoSampler
+    from ibisagent.train.rl.play import Player
+    from ibisagent.train.tokens import Renderer
+
+    loaded = load_checkpoint(folder, device="cpu", dtype="float32")
+    renderer = Renderer(loaded.processor)
+    sampler = NanoSampler(
+        loaded.model, renderer, temperature=0.0, max_new_tokens=config.max_new_tokens, batch_size=_LIVE
+    )
+    player = Player(
+        make_segmenter(SEGMENTER),
+        renderer,
+        load_rubric("ibis"),
+        RolloutConfig(max_steps=config.max_steps),
+        DIALECTS["plain"],
+        SYSTEM_PROMPT,
+        max_context=2048,
+    )
+    found: dict[str, list[Scores]] = {}
+    for name, prompts in exam.items():
+        found[name] = []
+        for start in range(0, len(prompts), _LIVE):
+            for run in player.play(prompts[start : start + _LIVE], 1, sampler, 0):
+                found[name].append(score_episode(run.episode, run.prompt.target))
+    return found
+
+
+def figures(found: dict[str, list[Scores]]) -> dict[str, Figure]:
+    """What a cell reports.
+
+    Returns
+    -------
+    dict
+        ``iou``, ``dice``, ``steps``, ``false_refusals`` over present targets; ``refinement_success`` over their steps
+        after the first; ``validity`` over all replies; ``right_refusals`` over absent targets; ``iou_given`` over
+        prompts with a wrong or damaged given mask. What has no run is left out.
+    """
+    present, absent, given = found["present"], found["absent"], found["given"]
+    every = [*present, *absent, *given]
+    told = {
+        "iou": figure([_number(s.iou) for s in present]),
+        "dice": figure([_number(s.dice) for s in present]),
+        "steps": figure([float(s.num_steps) for s in present]),
+        "false_refusals": figure([float(bool(s.false_refusal)) for s in present]),
+        "refinement_success": ratio(
+            [s.num_improvements or 0 for s in present], [s.num_refinements or 0 for s in present]
+        ),
+        "validity": ratio([s.num_valid for s in every], [s.num_replies for s in every]),
+        "right_refusals": figure([float(bool(s.right_refusal)) for s in absent]),
+        "iou_given": figure([_number(s.iou) for s in given]),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def figure(values: Sequence[float]) -> Figure | None:
+    """A mean over runs with its bootstrap interval; None of nothing."""
+    interval = bootstrap_ci95(values)
+    if interval is None:
+        return None
+    return {"value": _short(float(np.mean(values))), "ci95": [_short(v) for v in interval], "n": len(values)}
+
+
+def ratio(parts: Sequence[int], wholes: Sequence[int], num_resamples: int = 5000) -> Figure | None:
+    """Sum over sum; the interval draws runs, not replies. ``n`` is the sum of `wholes`. None where that is 0."""
+    part, whole = np.asarray(parts, float), np.asarray(wholes, float)
+    if not whole.sum():
+        return None
+    drawn = np.random.default_rng(0).integers(0, len(part), (num_resamples, len(part)))
+    sums = whole[drawn].sum(1)
+    shares = part[drawn].sum(1)[sums > 0] / sums[sums > 0]
+    value = float(part.sum() / whole.sum())
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return {
+        "value": _short(value),
+        "ci95": [_short(min(float(low), value)), _short(max(float(high), value))],
+        "n": int(whole.sum()),
+    }
+
+
+def _number(value: float | None) -> float:
+    return 0.0 if value is None else float(value)
+
+
+def _short(value: float) -> float:
+    return round(value, 4)

@@ -1,0 +1,132 @@
+"""Grid and report: commands, tables of what has run, and which shapes reproduce, on made-up cells."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ibisagent.errors import InputError
+from ibisagent.train.course import grid, report
+from ibisagent.train.course.exam import figure, ratio
+from ibisagent.train.course.stages import ROWS
+
+ROOT = Path(__file__).parents[4]
+PLACES = "".join(
+    f"<!-- course {name} -->\nold\n<!-- /course -->\nkept\n" for name in ("stages", "rewards", "shapes", "made")
+)
+
+
+def write_cell(folder: Path, row: str, seed: int, iou: float, steps: float = 3.0, sha: str = "a", n: int = 40) -> None:
+    rng = np.random.default_rng([seed, 5])
+    ious = np.clip(iou + rng.normal(0, 0.1, n), 0, 1).round(4).tolist()
+    content = {
+        "row": row,
+        "seed": seed,
+        "figures": {"iou": figure(ious), "validity": {"value": 0.99, "ci95": [0.98, 1.0], "n": 90}},
+        "runs": {"iou": ious, "steps": (steps + rng.integers(0, 2, n)).tolist()},
+        "training": {"base": {"parameters": 0.9}},
+        "seconds_own": 100.0 + seed,
+        "commit": "0123456789ab",
+        "config_sha256": sha,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / f"{row}-seed{seed}.json").write_text(json.dumps(content))
+
+
+def line(text: str, begins: str) -> str:
+    return next(part for part in text.splitlines() if part.startswith(f"| {begins} |"))
+
+
+def test_tables_show_what_has_run_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results, document = tmp_path / "results", tmp_path / "course.md"
+    document.write_text(PLACES)
+    for seed in (0, 1):
+        write_cell(results, "base", seed, 0.1)
+        write_cell(results, "sft", seed, 0.5)
+        write_cell(results, "rl", seed, 0.3)
+        write_cell(results, "reflection", seed, 0.5)
+    write_cell(results, "sft+rl", 0, 0.9, sha="other")
+    words = ["--results", str(results), "--document", str(document)]
+    assert report.main([*words, "--check"]) == 1
+    assert report.main(words) == 0
+    text = document.read_text()
+    assert report.main([*words, "--check"]) == 0
+    assert text.count("kept") == 4 and "old" not in text
+    sft = line(text, "sft").split(" | ")
+    assert sft[1:3] == ["2", "40"] and sft[-2] == "53.42"
+    assert float(sft[3].split()[0]) == pytest.approx(50, abs=3)
+    assert "0.990 (0.980–1.000)" in line(text, "sft")
+    assert line(text, "sft+rl").startswith("| sft+rl | 0 | – |")
+    assert "Left out, made with other settings: sft+rl-seed0." in text
+    assert "8 cells have run, with a model of 0.90 M parameters" in text
+    assert line(text, "sft against base, IoU").endswith("| 2 | yes |")
+    assert line(text, "rl against reflection, IoU").endswith("| 2 | no |")
+    assert line(text, "reflection against sft, IoU").endswith("| 2 | undecided |")
+    assert line(text, "all against sft+rl, IoU").endswith("| – | 0 | not run |")
+    assert {f"| {name.removeprefix('reward-')} |" in text for name in ROWS} == {True}
+
+
+def test_nothing_has_run(tmp_path: Path) -> None:
+    document = tmp_path / "course.md"
+    document.write_text(PLACES)
+    assert report.main(["--results", str(tmp_path / "none"), "--document", str(document)]) == 0
+    assert "No cell has run yet." in document.read_text()
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"row": "nothing"}'])
+def test_a_file_that_is_no_cell_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match=r"x\.json is no cell"):
+        report.read_cells(tmp_path)
+
+
+def test_a_document_without_places_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no place for the table 'stages'"):
+        report.with_tables("text", {})
+
+
+def test_the_document_is_what_the_results_say() -> None:
+    words = ["--results", str(ROOT / "docs/results/ablation"), "--document", str(ROOT / "docs/course.md"), "--check"]
+    assert report.main(words) == 0
+
+
+def test_a_ratio_weighs_runs_by_their_replies() -> None:
+    told = ratio([1, 9], [1, 10])
+    assert told is not None
+    assert told["value"] == round(10 / 11, 4) and told["n"] == 11
+    assert told["ci95"][0] <= told["value"] <= told["ci95"][1]
+    assert ratio([0], [0]) is None and figure([]) is None
+
+
+def test_the_grid_prints_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    assert grid.main(["--dry-run", "--only", "stages", "--seeds", "0", "2", "--rl-updates", "7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12
+    assert all(text.endswith("--rl-updates 7") for text in lines)
+    assert "--row sft+rl --seed 2" in lines[-2]
+    grid.main(["--dry-run"])
+    assert len(capsys.readouterr().out.splitlines()) == 3 * (6 + 8)
+    with pytest.raises(InputError, match="there is no cell 'stage'"):
+        grid.main(["--dry-run", "--only", "stage"])
+
+
+@pytest.mark.parametrize("script", ["ablation.sh", "speedrun.sh"])
+def test_scripts_print_their_commands(script: str, any_python: dict[str, Any]) -> None:
+    run = subprocess.run([ROOT / "runs" / script, "--dry-run"], capture_output=True, text=True, **any_python)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout.splitlines()) >= 10
+    if script == "speedrun.sh":
+        assert [word in run.stdout for word in ("train nano", "synthesize", "rl.run", "evaluate")] == [True] * 4
+
+
+@pytest.fixture
+def any_python() -> dict[str, Any]:
+    import os
+    import sys
+
+    return {"env": {**os.environ, "PYTHON": sys.executable}}
