@@ -18,6 +18,7 @@ import numpy as np
 from ibisagent.actions import DIALECTS, Click, ClickAction, TerminateAction, Turn
 from ibisagent.engine.reasoning.terse import answer_text, thought_text, where_text
 from ibisagent.train.course.gym import SYSTEM_PROMPT, gym_model, gym_processor
+from ibisagent.train.runs import say
 
 if TYPE_CHECKING:
     from ibisagent.train.course.config import GymConfig
@@ -106,6 +107,8 @@ def make_base(config: GymConfig, seed: int, folder: Path) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         told.append((float(loss.detach()), right))
+        if step % 50 == 49:
+            say(f"base: step {step + 1}/{config.base_steps}, loss {told[-1][0]:.2f}, tokens right {right:.3f}")
     export(model.to(memory_format=torch.contiguous_format), processor, folder)
     last = np.mean(told[-max(1, len(told) // 10) :], axis=0) if told else (math.nan, math.nan)
     size = sum(p.numel() for p in model.parameters()) / 1e6
