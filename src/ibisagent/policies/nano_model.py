@@ -15,6 +15,7 @@ Loaded through ``AutoModelForImageTextToText`` and ``AutoProcessor`` after :func
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +168,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return_states: bool = False,
         wanted: Tensor | None = None,
         temperature: float = 1.0,
+        forbidden: Sequence[int] = (),
         **kwargs: Any,
     ) -> NanoOutput:
         """Score the next token at every position.
@@ -189,6 +191,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             ``bool`` (B, T): score these tokens and no others, and return nothing else (training on what was sampled).
         temperature
             With ``wanted``: at which they were sampled; see :func:`~ibisagent.policies.nano_scores.nano_token_scores`.
+        forbidden
+            With ``wanted``: ids that could not be drawn; likewise.
 
         Raises
         ------
@@ -250,7 +254,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if wanted is None:
                 return states
             with torch.autocast(device, enabled=False):  # small products that decide what a token was worth
-                scores, entropy = nano_token_scores(self, states, input_ids, wanted, temperature)
+                scores, entropy = nano_token_scores(self, states, input_ids, wanted, temperature, forbidden)
             return NanoOutput(log_probs=scores, entropy=entropy)
         last = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         b, t, d = last.shape

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ibisagent.policies.nano_model import NanoForConditionalGeneration, NanoOutput
+    from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, NanoOutput
 
-__all__ = ["nano_token_scores"]
+__all__ = ["nano_token_scores", "unwritten"]
+
+
+def unwritten(config: NanoConfig, forbidden: Iterable[int] = ()) -> list[int]:
+    """Entries of the plain vocabulary that no reply holds: places of images, and what is forbidden beside them.
+
+    The entry that stands for all coordinates stays, though its own word is never written.
+    """
+    ids = {config.image_token_id, *forbidden} - {config.coordinate_token_id}
+    return sorted(i for i in ids if 0 <= i < config.vocab_size)
 
 
 def nano_token_scores(
@@ -19,6 +29,7 @@ def nano_token_scores(
     input_ids: Tensor,
     wanted: Tensor,
     temperature: float = 1.0,
+    forbidden: Iterable[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Score the wanted tokens of whole conversations, and no others.
 
@@ -34,6 +45,8 @@ def nano_token_scores(
         ``bool`` (B, T), tokens to score: what the model wrote, after an image.
     temperature
         The words' scores and the cells' scores are divided by it, each before their own softmax.
+    forbidden
+        Ids that could not be drawn, see :func:`unwritten`.
 
     Returns
     -------
@@ -51,7 +64,7 @@ def nano_token_scores(
     hidden, image = states.hidden[row, column].float(), states.image_of[row, column]
     words = model.base_logits(hidden, states.pooled[image])
     blocked = torch.zeros_like(words[:1])
-    blocked[:, config.image_token_id] = float("-inf")
+    blocked[:, unwritten(config, forbidden)] = float("-inf")
     log_words = (words / temperature + blocked).log_softmax(-1)
     is_cell = goal >= config.vocab_size
     word = torch.where(is_cell, config.coordinate_token_id, goal)

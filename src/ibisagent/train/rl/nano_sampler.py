@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ibisagent.errors import InputError
+from ibisagent.policies.nano_scores import unwritten
 from ibisagent.train.rl.sampler import Sample, evaluating
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class NanoSampler:
     model
         In the weights that are to act; left as it is found.
     renderer
-        Of its processor.
+        Of its processor; what it forbids is not drawn.
     temperature
         0 takes the likeliest. Otherwise the scores of words and those of cells are divided by it, each before their
         own softmax: at 1 that is the model's own distribution over its whole vocabulary, below 1 a sharper one, by
@@ -185,9 +186,10 @@ class _Block:
         said: list[list[float]] = [[] for _ in range(count)]
         live = torch.ones(count, dtype=torch.bool)
         warm = self._sampler.temperature or 1.0
+        never = unwritten(config, self._sampler.renderer.forbidden_ids)
         for position in range(self._sampler.max_new_tokens):
             words = model.base_logits(hidden, pooled).float() / warm
-            words[:, config.image_token_id] = float("-inf")
+            words[:, never] = float("-inf")
             words = words.log_softmax(-1)
             token = self._pick(words, generator)
             log_prob = words.gather(1, token[:, None])[:, 0]

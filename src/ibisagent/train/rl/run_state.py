@@ -163,9 +163,10 @@ class Run:
             What it says, if the caller has decoded it already.
         """
         env, context, renderer = self.env, self.context, self.rules.renderer
+        num_shown = len(context.ids)  # before the reply, and before the end that a cut-off one is given
         context.reply(sample.ids, sample.ended, renderer.end_id)
         said = renderer.text(sample.ids) if text is None else text
-        env.step(Reply(said, num_prompt_tokens=len(context.ids) - len(sample.ids), num_tokens=len(sample.ids)))
+        env.step(Reply(said, num_prompt_tokens=num_shown, num_tokens=len(sample.ids)))
         if env.done:
             return
         if not context.observe(new_messages(env.view, env.system_prompt), renderer, self.max_context):

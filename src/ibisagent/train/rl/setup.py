@@ -47,6 +47,7 @@ def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None)
 
 def sampler_maker(config: RlConfig, renderer: Renderer) -> Callable[[Any], Sampler]:
     """From a model to who samples from it: NanoVLM has a sampler of its own."""
+    from ibisagent.train.models import is_nano
     from ibisagent.train.rl.nano_sampler import NanoSampler
     from ibisagent.train.rl.sampler import GenerateSampler
 
@@ -57,7 +58,7 @@ def sampler_maker(config: RlConfig, renderer: Renderer) -> Callable[[Any], Sampl
     }
 
     def make(model: Any) -> Sampler:
-        if model.config.model_type == "ibis_nano":
+        if is_nano(model):
             return NanoSampler(model, renderer, bf16=config.bf16, **options)
         return GenerateSampler(model, renderer, **options)
 

@@ -25,6 +25,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from ibisagent.errors import IbisError
 from ibisagent.train.guards import not_finite
+from ibisagent.train.models import is_nano
 from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
 from ibisagent.train.rl.batch import to_tensors, token_advantages
 from ibisagent.train.rl.images import check_images, num_features
@@ -79,7 +80,7 @@ class AgentGrpoTrainer(GRPOTrainer):
 
         self._config, self._prompts, self._player = config, prompts, player
         self._make_sampler, self._on_rollouts = make_sampler, on_rollouts
-        self._is_nano = getattr(model.config, "model_type", "") == "ibis_nano"
+        self._is_nano = is_nano(model)
         # trl only counts them (see `_numbers`), and would train on nothing if they were fewer than a batch.
         rows = Dataset.from_dict({"prompt": [""] * max(len(prompts), args.generation_batch_size or 0)})
         with _reference_like(model):
@@ -229,6 +230,7 @@ class AgentGrpoTrainer(GRPOTrainer):
                     pixel_values=pixels[starts[at] : starts[until]],
                     wanted=wanted[at:until],
                     temperature=self.temperature,
+                    forbidden=renderer.forbidden_ids,
                 )
             scores.append(out.log_probs[:, -logits_to_keep:])
             entropies.append(out.entropy[:, -logits_to_keep:])

@@ -95,7 +95,7 @@ def test_the_model_sees_all_that_came_before_and_its_own_mask(
     told = [p["sha256"] for step in steps for m in step.messages for p in m["content"] if p["type"] == "image"]
     assert told == [pixel_hash(image) for image in rollout.context.images]
     assert (rollout.context.images[1] != rollout.context.images[0]).any()
-    assert rollout.episode.history and steps[1].num_prompt_tokens == lengths[1]
+    assert rollout.episode.history and [step.num_prompt_tokens for step in steps] == lengths
     assert [s.num_tokens for s in steps] == [len(renderer.reply(t)) for t in (INSIDE, OUTSIDE, FOUND)]
 
 
@@ -189,9 +189,11 @@ def test_a_full_context_ends_the_run_and_nothing_happens_unseen(
 def test_a_reply_that_is_cut_off_is_read_as_far_as_it_goes(
     make_player: Make, scripted: Make, disc_prompt: Any, renderer: Any
 ) -> None:
-    (rollout,) = make_player().play([disc_prompt], 1, scripted({"0/0": ["<think>so" + "…", INSIDE, FOUND]}), seed=0)
+    sampler = scripted({"0/0": ["<think>so" + "…", INSIDE, FOUND]})
+    (rollout,) = make_player().play([disc_prompt], 1, sampler, seed=0)
     assert rollout.episode.steps[0].invalid is not None and rollout.episode.steps[0].raw_text == "<think>so"
     assert rollout.context.truncated
+    assert [step.num_prompt_tokens for step in rollout.episode.steps] == [len(ids) for _, ids, _ in sampler.asked]
     check_tokens(rollout, renderer)
 
 

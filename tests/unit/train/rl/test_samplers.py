@@ -83,7 +83,7 @@ def scored(model: Any, renderer: Any, runs: list[Context], temperature: float = 
     for row, run in enumerate(runs):
         wanted[row, : len(run.own)] = torch.tensor(run.own)
     with torch.no_grad(), evaluating(model):
-        out = model(**batch, wanted=wanted, temperature=temperature)
+        out = model(**batch, wanted=wanted, temperature=temperature, forbidden=renderer.forbidden_ids)
     return [out.log_probs[row][wanted[row]].tolist() for row in range(len(runs))]
 
 
@@ -115,7 +115,9 @@ def test_scores_are_generation_s_own_probabilities(vocabulary: Any, renderer: An
     for run, got in zip(runs, scored(model, renderer, runs), strict=True):
         batch = renderer.tensors([run.ids], [run.images])
         with torch.no_grad():
-            whole = model(**batch).logits[0].log_softmax(-1)
+            logits = model(**batch).logits[0]
+            logits[:, list(renderer.forbidden_ids)] = float("-inf")
+            whole = logits.log_softmax(-1)
         own = [i for i, mine in enumerate(run.own) if mine]
         assert got == pytest.approx([float(whole[i - 1, run.ids[i]]) for i in own], abs=1e-3)
 
@@ -136,8 +138,7 @@ def test_tokens_are_drawn_as_often_as_the_model_says(kind: str, vocabulary: Any,
     drawn = Counter(s.ids[0] for s in sampler.session(7).sample([run.twin(f"0/{i}") for i in range(count)]))
     with torch.no_grad():
         logits = model(**batch, logits_to_keep=1).logits[0, -1]
-    if kind == "generate":
-        logits[list(renderer.forbidden_ids)] = float("-inf")
+    logits[list(renderer.forbidden_ids)] = float("-inf")
     share = logits.double().softmax(-1).numpy()
     # Chi-square over all entries that are expected often enough, the others together.
     often = np.flatnonzero(share * count >= 8)
