@@ -128,7 +128,8 @@ class _GenerateSession:
         )
         noise = LogitsProcessorList([_Noise(own.temperature, self._generator, renderer.forbidden_ids)])
         with evaluating(model), torch.no_grad():
-            output = model.generate(**inputs, generation_config=config, logits_processor=noise)
+            # Not in step with other processes, whose runs take other numbers of turns: all weights are here.
+            output = model.generate(**inputs, generation_config=config, logits_processor=noise, synced_gpus=False)
         if not torch.is_tensor(output):
             raise PolicyError("generate gave no tensor of ids")
         width = inputs["input_ids"].shape[1]

@@ -30,6 +30,7 @@ from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
 from ibisagent.train.rl.batch import to_tensors, token_advantages
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
+from ibisagent.train.rl.sharded import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ class AgentGrpoTrainer(GRPOTrainer):
     model
         The policy, LoRA or not.
     args
-        Of trl; see :func:`ibisagent.train.rl.run.grpo_arguments`.
+        Of trl; see :func:`ibisagent.train.rl.setup.grpo_arguments`.
     config
         Our settings.
     prompts
@@ -100,8 +101,8 @@ class AgentGrpoTrainer(GRPOTrainer):
         began = time.perf_counter()
         before = self._player.seconds.__dict__.copy()
         prompts = [self._prompts[number] for number in self._numbers(len(inputs) // size)]
-        with self._whole_model() as whole:
-            rollouts = self._player.play(prompts, size, self._make_sampler(whole), self._seed(mode))
+        with self._whole_model() as model:
+            rollouts = self._player.play(prompts, size, self._make_sampler(model), self._seed(mode))
         if self._on_rollouts is not None and mode == "train":
             self._on_rollouts(self.state.global_step, rollouts)
         self._away += time.perf_counter() - began
@@ -111,7 +112,7 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     @contextmanager
     def _whole_model(self) -> Iterator[Any]:
-        """The model without wrappers; where it is sharded (FSDP, ZeRO-3), its shards together."""
+        """The model without wrappers; where it is shared out (FSDP 2, ZeRO-3), all of it."""
         checkpointing = self.args.gradient_checkpointing_kwargs
         with (
             unwrap_model_for_generation(
@@ -120,7 +121,7 @@ class AgentGrpoTrainer(GRPOTrainer):
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
                 gradient_checkpointing_kwargs=checkpointing,
             ) as model,
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            whole(self.model_wrapped),
         ):
             yield model
 
