@@ -133,8 +133,11 @@ def write_config(config: BaseModel, path: str | Path) -> None:
     """Write settings as YAML that :func:`load_config` reads."""
     import yaml
 
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    from ibisagent.rendering.png import write_atomic
+
+    # Escaped: PyYAML writes line breaks of Unicode in a way that it reads back as spaces.
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_atomic(text.encode(), path)
 
 
 def _add_flags(parser: argparse.ArgumentParser, cls: type[BaseModel], prefix: str = "") -> list[str]:

@@ -28,13 +28,20 @@ class StopOnSignal(TrainerCallback):
 
     A second Ctrl-C stops at once. With several processes, they agree on the step.
 
+    Parameters
+    ----------
+    every
+        Stop after a multiple of so many steps only: within a batch that several steps share, a checkpoint could not
+        be resumed exactly.
+
     Attributes
     ----------
     stopped
         Whether training was stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
         self.stopped = False
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
@@ -58,7 +65,7 @@ class StopOnSignal(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save and stop, if asked to."""
-        if self._agreed():
+        if state.global_step % self.every == 0 and self._agreed():
             self.stopped = True
             control.should_save = control.should_training_stop = True
 

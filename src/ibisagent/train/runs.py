@@ -10,10 +10,11 @@ from ibisagent.errors import InputError
 from ibisagent.train.config import read_yaml
 
 if TYPE_CHECKING:
+    from ibisagent.train.models import Start
     from ibisagent.train.rl.config import RlConfig
     from ibisagent.train.sft.config import SftConfig
 
-__all__ = ["CONFIG", "check_out", "read_prompt", "say", "without_patches"]
+__all__ = ["CONFIG", "check_out", "read_prompt", "say", "write_model"]
 
 CONFIG = "config.yaml"
 """Name of the settings in a run's folder."""
@@ -68,7 +69,33 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def without_patches(model: Any) -> None:
-    """Take trl's way of computing the loss off the model again."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.__dict__.pop("forward", None)
+def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) -> None:
+    """Write what was trained as :func:`~ibisagent.train.models.export_model` does. All processes call this.
+
+    Parameters
+    ----------
+    trainer
+        Of transformers, after its training.
+    start
+        What the training began with.
+    folder
+        Made if need be.
+    system_prompt
+        The prompt that was trained with.
+    """
+    from ibisagent.train.models import export_model
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_fsdp_enabled:
+        if hasattr(model, "peft_config"):
+            model.peft_config["default"].base_model_name_or_path = start.base
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+        trainer.save_model(str(folder))  # gathers the shards, for which every process is needed
+        if trainer.accelerator.is_main_process:
+            start.processor.save_pretrained(folder)
+            (folder / "system_prompt.txt").write_text(system_prompt + "\n", encoding="utf-8")
+    elif trainer.accelerator.is_main_process:
+        # trl's way of computing the loss comes off the model again.
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base.__dict__.pop("forward", None)
+        export_model(start, model, folder, system_prompt)

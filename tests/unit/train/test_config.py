@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -77,6 +77,7 @@ def test_files_that_are_no_settings_are_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=30, deadline=None)
+@example(rate=1.0, steps=None, names=["\x85", "é"])
 @given(
     rate=st.floats(1e-12, 1e6), steps=st.none() | st.integers(-9, 9), names=st.lists(st.text(max_size=5), max_size=3)
 )

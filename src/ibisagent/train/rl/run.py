@@ -7,7 +7,7 @@ reply is also held against its siblings' replies of the same turn.
 
 Several processes (one for each GPU, or one for each CPU core)::
 
-    accelerate launch --num_processes 8 -m ibisagent.train.rl.run --preset ibis --model Qwen/Qwen2.5-VL-7B-Instruct …
+    accelerate launch --num_processes 8 -m ibisagent train rl --preset ibis --model Qwen/Qwen2.5-VL-7B-Instruct …
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.train.config import load_config, write_config
 from ibisagent.train.rl.config import RlConfig
-from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, without_patches
+from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, write_model
 
 if TYPE_CHECKING:
     from ibisagent.train.models import Start
@@ -58,8 +58,8 @@ def train(config: RlConfig) -> int:
     import torch
     from accelerate import PartialState
 
+    from ibisagent.rendering.png import write_atomic
     from ibisagent.train.guards import StopOnSignal, last_checkpoint, one_line_errors
-    from ibisagent.train.models import export_model
     from ibisagent.train.watch.trackers import check_trackers
 
     check_trackers(config.report_to)
@@ -72,7 +72,7 @@ def train(config: RlConfig) -> int:
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
             write_config(config, config.out / CONFIG)
-        stop = StopOnSignal()
+        stop = StopOnSignal(config.updates_per_batch)
         trainer.add_callback(stop)
         began = time.perf_counter()
         try:
@@ -84,14 +84,13 @@ def train(config: RlConfig) -> int:
                 say(f"ibisagent: stopped at update {trainer.state.global_step}, saved; --resume goes on")
             return 130
         seconds = time.perf_counter() - began
+        folder = config.out / "model"
+        write_model(trainer, start, folder, told)
         if state.is_main_process:
-            folder = config.out / "model"
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            without_patches(model)
-            export_model(start, model, folder, told)
             result = _result(trainer, config, seconds)
-            (config.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(_card(config, result, start), encoding="utf-8")
+            # Last and at once: where it stands, the run is whole.
+            write_atomic((json.dumps(result, indent=1) + "\n").encode(), config.out / "result.json")
             say(f"{result['updates']} updates; the model is in {folder} (--policy vlm:{folder})")
         state.wait_for_everyone()
     return 0

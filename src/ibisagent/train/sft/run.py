@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ibisagent.train.config import load_config, write_config
-from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, without_patches
+from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, write_model
 from ibisagent.train.sft.config import SftConfig
 
 __all__ = ["main", "train"]
@@ -43,11 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(config: SftConfig) -> int:
     """Train, and write ``OUT/model``; returns and raises as :func:`main`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
     from accelerate import PartialState
 
+    from ibisagent.rendering.png import write_atomic
     from ibisagent.train.guards import StopOnSignal, last_checkpoint, one_line_errors
-    from ibisagent.train.models import export_model
     from ibisagent.train.watch.trackers import check_trackers
 
     check_trackers(config.report_to)
@@ -58,7 +57,7 @@ def train(config: SftConfig) -> int:
     newest = last_checkpoint(checkpoints)
     check_out(config, newest)
     with one_line_errors(checkpoints, "--per-device-batch, --max-pixels or --max-length"):
-        trainer, start, facts = _build(config, bf16, accumulation, checkpoints, newest)
+        trainer, start, facts = _build(config, bf16, accumulation, checkpoints)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
             write_config(config, config.out / CONFIG)
@@ -77,29 +76,18 @@ def train(config: SftConfig) -> int:
             trainer.evaluate()
         seconds = time.perf_counter() - began
         folder = config.out / "model"
-        if trainer.is_fsdp_enabled:
-            trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-            trainer.save_model(str(folder))  # gathers the shards
+        write_model(trainer, start, folder, facts["system_prompt"])
         if state.is_main_process:
-            if trainer.is_fsdp_enabled:
-                start.processor.save_pretrained(folder)
-                (folder / "system_prompt.txt").write_text(facts["system_prompt"] + "\n", encoding="utf-8")
-            else:
-                model = trainer.accelerator.unwrap_model(trainer.model)
-                without_patches(model)
-                export_model(start, model, folder, facts["system_prompt"])
             result = _result(trainer, config, facts, seconds)
-            (config.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(_card(config, result, start.base), encoding="utf-8")
+            # Last and at once: where it stands, the run is whole.
+            write_atomic((json.dumps(result, indent=1) + "\n").encode(), config.out / "result.json")
             say(f"{result['steps']} steps, loss {result['loss']}; the model is in {folder} (--policy vlm:{folder})")
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        state.wait_for_everyone()
     return 0
 
 
-def _build(
-    config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path, newest: Path | None
-) -> tuple[Any, Any, dict[str, Any]]:
+def _build(config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path) -> tuple[Any, Any, dict[str, Any]]:
     import torch
     from datasets import Dataset
     from trl import SFTConfig as TrlConfig

@@ -13,6 +13,8 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
+from ibisagent.rendering.png import write_atomic
+
 __all__ = ["RL_NAMES", "SFT_NAMES", "LogFile", "own_lines_only"]
 
 SFT_NAMES = {
@@ -75,7 +77,7 @@ class LogFile(TrainerCallback):
                         kept.append(line)
                 except (ValueError, KeyError):
                     continue  # the last line of a killed run
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_atomic("".join(line + "\n" for line in kept).encode(), self.path)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Write a line."""

@@ -44,6 +44,7 @@ def test_yaml_and_command_line(tmp_path: Path) -> None:
         (["--set", "learning_rte=1"], "is 'learning_rate' meant?"),
         (["--micro-batch", "3"], "prompts_per_update x group_size = 32 runs cannot be cut into micro batches of 3"),
         (["--updates-per-batch", "2", "--save-updates", "5"], "save_updates (5) must be a multiple"),
+        (["--updates-per-batch", "2", "--num-updates", "5"], "num_updates (5) must be a multiple"),
         (["--preset", "huge"], "there is no preset 'huge'"),
     ],
 )
@@ -67,6 +68,8 @@ def test_what_a_resumed_run_must_share() -> None:
     assert one.what_is_learnt == other.what_is_learnt
     for words in (("--seed", 1), ("--reward", "paper"), ("--micro-batch", 4), ("--credit", "turn"), ("--beta", 0.1)):
         assert load(*words).what_is_learnt != one.what_is_learnt
+    falling = load("--schedule", "cosine").what_is_learnt
+    assert load("--schedule", "cosine", "--num-updates", 999).what_is_learnt != falling
 
 
 def test_trl_is_told_what_was_asked_for(tmp_path: Path) -> None:
