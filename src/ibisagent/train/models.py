@@ -103,6 +103,7 @@ def load_start(
     MissingExtraError
         If peft is needed and not installed.
     """
+    import torch
     from transformers import set_seed
 
     from ibisagent.policies.checkpoints import load_checkpoint
@@ -117,7 +118,7 @@ def load_start(
     if random_weights:
         if adapted:
             raise InputError("random weights and an adapter do not go together; name the base model")
-        model = type(model)(model.config).to(getattr(__import__("torch"), dtype))
+        model = type(model)(model.config).to(getattr(torch, dtype))
         model.generation_config = checkpoint.model.generation_config
     if adapted and lora is None:
         model = model.merge_and_unload().requires_grad_(True)  # below an adapter, weights are not learnt

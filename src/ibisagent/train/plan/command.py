@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ibisagent.errors import InputError
+from ibisagent.train.config import read_yaml
 from ibisagent.train.plan.config import MACHINES, PlanConfig
 from ibisagent.train.plan.models import PUBLISHED
 
@@ -68,16 +69,9 @@ def read_config(args: argparse.Namespace) -> PlanConfig:
     InputError
         If a file cannot be read, or a name or value is not one of the plan's.
     """
-    import yaml
-
     values: dict[str, Any] = {}
     if args.config is not None:
-        try:
-            values = yaml.safe_load(args.config.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"{args.config} cannot be read: {str(error).splitlines()[0]}") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{args.config} is no table of names and values")
+        values = read_yaml(args.config)
     if args.model is not None:
         values["model"] = args.model
     if args.gpu is not None:

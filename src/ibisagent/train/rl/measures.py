@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibisagent.rewards import means
 from ibisagent.scoring import score_episode
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ def measure(rollouts: Sequence[Rollout], rubric: Rubric, num_siblings: int) -> d
         ``validity``, ``refinement_success``, ``refusal/right`` and ``refusal/false``, shares of runs that ended in each
         way, ``failed`` (excluded), ``truncated``, ``groups_alike`` (no advantage in them).
     """
+    earned = means(r.breakdown for r in rollouts)
     scores = [score_episode(r.episode, r.prompt.target) for r in rollouts]
     totals = np.array([np.nan if r.breakdown.total is None else r.breakdown.total for r in rollouts])
     grouped = totals.reshape(-1, num_siblings)
     known = ~np.isnan(grouped)
     spread = np.where(known, grouped, -np.inf).max(1) - np.where(known, grouped, np.inf).min(1)
     values = {
-        "reward": _mean(totals),
+        "reward": earned.get("total", float("nan")),
         "reward_std": float(np.nanstd(totals)) if known.any() else float("nan"),
         "groups_alike": float(np.mean(~(spread > 1e-9))),
-        "failed": float(np.mean([r.breakdown.excluded is not None for r in rollouts])),
+        "failed": earned["excluded"],
         "truncated": float(np.mean([r.context.truncated for r in rollouts])),
         "iou": _mean([s.iou for s in scores]),
         "steps": _mean([s.num_steps for s in scores]),
@@ -60,12 +62,12 @@ def measure(rollouts: Sequence[Rollout], rubric: Rubric, num_siblings: int) -> d
             np.mean([s.outcome is not None and s.outcome.value == outcome for s in scores])
         )
     for name in rubric.names:
-        values[f"reward/{name}"] = _mean([r.breakdown.parts[name] for r in rollouts])
+        values[f"reward/{name}"] = earned.get(name, float("nan"))
     return values
 
 
-def _mean(values: Sequence[float | None] | np.ndarray) -> float:
-    kept = [float(v) for v in values if v is not None and not np.isnan(v)]
+def _mean(values: Sequence[float | None]) -> float:
+    kept = [v for v in values if v is not None]
     return float(np.mean(kept)) if kept else float("nan")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ibisagent.errors import InputError
+from ibisagent.train.shards import Shards
 from ibisagent.types import Case
 
 if TYPE_CHECKING:
@@ -69,22 +70,20 @@ class CorpusPrompts:
     def __init__(self, folder: str | Path, table: str = "rl", split: str | None = None) -> None:
         from ibisagent.engine.corpus.reader import Corpus
 
-        self._corpus, self._table = Corpus(folder), table
+        self._corpus = Corpus(folder)
         self._places: list[tuple[Path, int]] = []
         for path in self._corpus.shards(table, split):
             self._places += [(path, i) for i in range(self._corpus.count_of(path, table))]
         if not self._places:
             raise InputError(f"{folder}: the table '{table}' has no row to train on")
-        self._kept: tuple[Path | None, list[dict[str, Any]]] = (None, [])
+        self._shards = Shards()
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> RlPrompt:
         path, number = self._places[index]
-        if self._kept[0] != path:
-            self._kept = path, list(self._corpus.shard_rows(path, self._table))
-        row = self._kept[1][number]
+        row = self._shards.row(path, number)
         case = self._corpus.case(row)
         target = self._corpus.target(row)
         if target is not None and target.shape != (case.image.height, case.image.width):
@@ -205,8 +204,8 @@ def _scenes(spec: str, place: str, options: dict[str, str], seed: int) -> SceneP
             raise InputError(f"prompts {spec}: {name} must be a number, not '{text}'") from None
         if name.endswith("_share") and not 0 <= values[name] <= 1:
             raise InputError(f"prompts {spec}: {name} must be from 0 to 1, not {text}")
-        least = {"number": 1, "offset": 0}.get(name)
-        if least is not None and values[name] < least:
+        least = {"number": 1, "offset": 0, "instances": 0}.get(name)
+        if least is not None and not least <= values[name] < float("inf"):
             raise InputError(f"prompts {spec}: {name} must be at least {least}, not {text}")
     drawn = {name: values[name] for name in ("real_share", "absent_share", "instances")}
     source = training_scenes(Path(place), seed=seed, **drawn)

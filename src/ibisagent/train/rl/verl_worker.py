@@ -18,6 +18,7 @@ from ibisagent.rewards import load_rubric
 from ibisagent.scoring import score_episode
 from ibisagent.segmenters.cache import EmbeddingCache
 from ibisagent.train.rl.run_state import Rollout, Run, RunRules
+from ibisagent.train.runs import read_prompt
 from ibisagent.train.tokens import Renderer
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class VerlOptions(BaseModel):
     max_pixels: int | None = Field(default=512 * 512, ge=28 * 28)
     """Images with more pixels are shown smaller."""
     max_embeddings: int = Field(default=32, ge=1)
-    """Embeddings of images that a worker keeps (4 MB each with litemedsam)."""
+    """Embeddings of images that a worker keeps (2 MB each with litemedsam, and up to 15 more with clicks and boxes)."""
     seed: int = Field(default=0, ge=0)
     """Of the records; sampling is the server's."""
     log_folder: Path | None = None
@@ -179,7 +180,4 @@ def _system_prompt(file: Path | None, model: str | None) -> str | None:
         if model is None or not (Path(model).expanduser() / "system_prompt.txt").is_file():
             return None
         file = Path(model).expanduser() / "system_prompt.txt"
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the system prompt {file}: {error}") from None
+    return read_prompt(file)

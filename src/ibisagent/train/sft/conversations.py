@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,15 @@ from ibisagent.engine.corpus.converters.dialogue import vqa_messages
 from ibisagent.engine.corpus.reader import Corpus
 from ibisagent.engine.corpus.records import dialect_of
 from ibisagent.errors import ActionError, InputError
-from ibisagent.io.files import display_name, reading
+from ibisagent.io.files import display_name
+from ibisagent.train.shards import Shards
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ibisagent.train.sft.config import SftConfig
 
 __all__ = ["Conversation", "Conversations", "Place", "open_conversations", "snapped"]
 
 Message = dict[str, Any]
-
-_MAX_TABLES = 64
-"""Shards that are held in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +103,10 @@ class Conversations:
         self.folders, self.places, self.shards = tuple(folders), list(places), dict(shards)
         self.system_prompt, self.learn_wrong, self.grid = system_prompt, learn_wrong, grid
         self._corpora: dict[int, Corpus] = {}
-        self._tables: OrderedDict[Path, pa.Table] = OrderedDict()
+        self._shards = Shards()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_corpora": {}, "_tables": OrderedDict()}
+        return {**self.__dict__, "_corpora": {}}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -128,7 +123,7 @@ class Conversations:
             If the row or its image is damaged, or a loss span covers a part of a reply.
         """
         place = self.places[index]
-        row = self._row(place)
+        row = self._shards.row(self.shards[place.corpus, place.table][place.shard], place.row)
         corpus = self.corpus(place)
         if place.table == "vqa":
             row = {**row, "messages": vqa_messages(row), "masks": []}
@@ -146,18 +141,6 @@ class Conversations:
         if place.corpus not in self._corpora:
             self._corpora[place.corpus] = Corpus(self.folders[place.corpus])
         return self._corpora[place.corpus]
-
-    def _row(self, place: Place) -> dict[str, Any]:
-        import pyarrow.parquet as pq
-
-        path = self.shards[place.corpus, place.table][place.shard]
-        if path not in self._tables:
-            with reading(path, "a shard of a corpus"):
-                self._tables[path] = pq.read_table(path)
-            while len(self._tables) > _MAX_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(path)
-        return self._tables[path].slice(place.row, 1).to_pylist()[0]
 
     def _learn(self, row: Mapping[str, Any]) -> tuple[bool, ...]:
         spans = {span["message"]: (span["start"], span["end"]) for span in row["loss_spans"]}

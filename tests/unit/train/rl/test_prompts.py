@@ -85,6 +85,8 @@ def test_an_offset_moves_the_numbers(toy_cases: Path) -> None:
         ("scenes:{cases}?real_share=1.5", "real_share must be from 0 to 1, not 1.5"),
         ("scenes:{cases}?given_share=nan", "given_share must be from 0 to 1"),
         ("scenes:{cases}?offset=-1", "offset must be at least 0"),
+        ("scenes:{cases}?instances=-1", "instances must be at least 0"),
+        ("scenes:{cases}?instances=nan", "instances must be at least 0"),
     ],
 )
 def test_what_cannot_be_opened_is_said_in_one_line(spec: str, reason: str, corpus: Path, toy_cases: Path) -> None:

@@ -15,6 +15,7 @@ from ibisagent.errors import InputError
 from ibisagent.rendering import agent_overlay
 from ibisagent.train.sft.config import SftConfig
 from ibisagent.train.sft.conversations import Conversations, open_conversations, snapped
+from ibisagent.train.shards import Shards
 from sample_corpus import LESION, LIVER, skin_image
 
 
@@ -134,13 +135,13 @@ def test_they_go_through_a_pickle_without_their_caches(corpus: Path) -> None:
 
 def test_a_span_of_a_part_of_a_reply_is_refused(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = opened(corpus)
-    real = Conversations._row
+    real = Shards.row
 
-    def shortened(self: Conversations, place: Any) -> dict[str, Any]:
-        row = real(self, place)
+    def shortened(self: Shards, path: Path, number: int) -> dict[str, Any]:
+        row = real(self, path, number)
         return {**row, "loss_spans": [{**span, "end": span["end"] - 1} for span in row["loss_spans"]]}
 
-    monkeypatch.setattr(Conversations, "_row", shortened)
+    monkeypatch.setattr(Shards, "row", shortened)
     with pytest.raises(InputError, match="toy-0-liver: a loss span covers a part of a reply"):
         found[0]
 
