@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.config import RlConfig
     from ibisagent.train.sft.config import SftConfig
 
-__all__ = ["CONFIG", "check_out", "read_prompt", "say", "write_model"]
+__all__ = ["CONFIG", "check_out", "read_prompt", "restore_on_numbered_cpus", "say", "write_model"]
 
 CONFIG = "config.yaml"
 """Name of the settings in a run's folder."""
@@ -99,3 +99,18 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) ->
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         base.__dict__.pop("forward", None)
         export_model(start, model, folder, system_prompt)
+
+
+def restore_on_numbered_cpus() -> None:
+    """Let ``torch.load`` put tensors on ``cpu:0``, ``cpu:1`` …; safe to call twice.
+
+    So accelerate calls the CPU of each of several processes, and transformers asks for it when a run is resumed.
+    """
+    import torch
+
+    def to_numbered_cpu(storage: Any, location: str) -> Any:
+        return storage if location.startswith("cpu:") else None
+
+    registry = torch.serialization._package_registry
+    if not any(getattr(restorer, "__name__", "") == "to_numbered_cpu" for *_, restorer in registry):
+        torch.serialization.register_package(5, lambda storage: None, to_numbered_cpu)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.train.config import load_config, write_config
 from ibisagent.train.rl.config import RlConfig
-from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, write_model
+from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
 
 if TYPE_CHECKING:
     from ibisagent.train.models import Start
@@ -74,6 +74,7 @@ def train(config: RlConfig) -> int:
             write_config(config, config.out / CONFIG)
         stop = StopOnSignal(config.updates_per_batch)
         trainer.add_callback(stop)
+        restore_on_numbered_cpus()
         began = time.perf_counter()
         try:
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)

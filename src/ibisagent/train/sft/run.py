@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ibisagent.train.config import load_config, write_config
-from ibisagent.train.runs import CONFIG, check_out, read_prompt, say, write_model
+from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
 from ibisagent.train.sft.config import SftConfig
 
 __all__ = ["main", "train"]
@@ -63,6 +63,7 @@ def train(config: SftConfig) -> int:
             write_config(config, config.out / CONFIG)
             say(_opening(trainer, facts, newest))
         stop = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnSignal))
+        restore_on_numbered_cpus()
         began = time.perf_counter()
         try:
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
