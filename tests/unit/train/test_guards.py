@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ibisagent.train.guards import StopOnSignal  # noqa: E402
+from ibisagent.train.guards import StopOnSignal
 
 
 @pytest.mark.parametrize(("every", "stops_at"), [(1, 3), (2, 4), (4, 4)])

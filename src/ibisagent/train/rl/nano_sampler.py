@@ -72,7 +72,8 @@ class _NanoSession:
 
     def __init__(self, sampler: NanoSampler, seed: int) -> None:
         self._sampler = sampler
-        self._generator = torch.Generator().manual_seed(seed)
+        device = next(sampler.model.parameters()).device
+        self._generator = torch.Generator(device=device).manual_seed(seed)
         self._blocks: list[_Block] | None = None
 
     def sample(self, contexts: Sequence[Context]) -> list[Sample]:
@@ -96,9 +97,9 @@ class _Block:
     def __init__(self, sampler: NanoSampler, keys: Sequence[str]) -> None:
         self.keys = list(keys)
         self._sampler, self._model = sampler, sampler.model
-        self._device = next(sampler.model.parameters()).device.type
+        self._device = next(sampler.model.parameters()).device
         self._cache: Any = None
-        self._mask = torch.zeros(len(self.keys), 0, dtype=torch.long)
+        self._mask = torch.zeros(len(self.keys), 0, dtype=torch.long, device=self._device)
         self._read = [0] * len(self.keys)
         self._images = [0] * len(self.keys)
         # Of every run's newest image: keys, belief, what it says as a whole.
@@ -106,14 +107,12 @@ class _Block:
 
     def sample(self, contexts: Sequence[Context], generator: torch.Generator) -> list[Sample]:
         self._keep([self.keys.index(context.key) for context in contexts])
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._sampler.bf16):
-            hidden = self._show(contexts)
-        return self._draw(hidden, generator)
+        return self._draw(self._show(contexts), generator)
 
     def _keep(self, rows: list[int]) -> None:
         if len(rows) == len(self.keys):
             return
-        at = torch.tensor(rows)
+        at = torch.tensor(rows, device=self._device)
         self.keys = [self.keys[i] for i in rows]
         self._read, self._images = [self._read[i] for i in rows], [self._images[i] for i in rows]
         self._mask = self._mask[at]
@@ -139,11 +138,12 @@ class _Block:
         pixels = self._sampler.renderer.pixels([images[row][0] for row in with_image]) if with_image else None
         out = self._forward(ids, mask, pixels)
         if with_image:
-            self._remember(out, torch.tensor(with_image), len(new))
+            with self._precision():
+                self._remember(out, torch.tensor(with_image, device=self._device), len(new))
         self._read = [len(context.ids) for context in contexts]
         self._images = [len(context.images) for context in contexts]
-        ends = mask.sum(1) - 1
-        hidden: Tensor = out.hidden[torch.arange(len(new)), ends]
+        ends = (mask.sum(1) - 1).to(self._device)
+        hidden: Tensor = out.hidden[torch.arange(len(new), device=self._device), ends]
         return hidden
 
     def _remember(self, out: Any, rows: Tensor, count: int) -> None:
@@ -151,13 +151,13 @@ class _Block:
         pool = self._model.summary.pool
         keys, belief = out.pointer_keys, out.belief
         if self._seen is None:
-            pooled = pool(keys, belief, torch.zeros(len(rows), dtype=torch.bool))
+            pooled = pool(keys, belief, torch.zeros(len(rows), dtype=torch.bool, device=rows.device))
             assert len(rows) == count, "every run begins with an image"
             self._seen = keys.float(), belief, pooled
             return
         # Pairs of (the image before, this one): `pool` carries the facts of the first over to the second.
         pairs = torch.stack([self._seen[1][rows], belief], 1).flatten(0, 1)
-        follows = torch.tensor([False, True]).repeat(len(rows))
+        follows = torch.tensor([False, True], device=rows.device).repeat(len(rows))
         pooled = pool(keys.repeat_interleave(2, 0), pairs, follows)[1::2]
         kept = [part.clone() for part in self._seen]
         for part, value in zip(kept, (keys, belief, pooled), strict=True):
@@ -165,17 +165,21 @@ class _Block:
         self._seen = kept[0], kept[1], kept[2]
 
     def _forward(self, ids: Tensor, mask: Tensor, pixels: Tensor | None = None) -> Any:
-        self._mask = torch.cat([self._mask, mask], 1)
-        out = self._model(
-            input_ids=ids,
-            attention_mask=self._mask,
-            pixel_values=pixels,
-            past_key_values=self._cache,
-            use_cache=True,
-            return_states=True,
-        )
+        self._mask = torch.cat([self._mask, mask.to(self._device)], 1)
+        with self._precision():
+            out = self._model(
+                input_ids=ids.to(self._device),
+                attention_mask=self._mask,
+                pixel_values=None if pixels is None else pixels.to(self._device),
+                past_key_values=self._cache,
+                use_cache=True,
+                return_states=True,
+            )
         self._cache = out.past_key_values
         return out
+
+    def _precision(self) -> Any:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._sampler.bf16)
 
     def _draw(self, hidden: Tensor, generator: torch.Generator) -> list[Sample]:
         model, config = self._model, self._model.config
@@ -184,11 +188,11 @@ class _Block:
         count, end = len(hidden), config.eos_token_id
         drawn: list[list[int]] = [[] for _ in range(count)]
         said: list[list[float]] = [[] for _ in range(count)]
-        live = torch.ones(count, dtype=torch.bool)
+        live = torch.ones(count, dtype=torch.bool, device=self._device)
         warm = self._sampler.temperature or 1.0
         never = unwritten(config, self._sampler.renderer.forbidden_ids)
         for position in range(self._sampler.max_new_tokens):
-            words = model.base_logits(hidden, pooled).float() / warm
+            words = model.base_logits(hidden.float(), pooled.float()).float() / warm
             words[:, never] = float("-inf")
             words = words.log_softmax(-1)
             token = self._pick(words, generator)
@@ -196,7 +200,7 @@ class _Block:
             at = (token == config.coordinate_token_id) & live
             if bool(at.any()):
                 rows = at.nonzero()[:, 0]
-                cells = model.pointer.score(hidden[rows], keys[rows], belief[rows]).float() / warm
+                cells = model.pointer.score(hidden[rows].float(), keys[rows], belief[rows]).float() / warm
                 cells = cells.log_softmax(-1)
                 cell = self._pick(cells, generator)
                 token[rows] = config.vocab_size + cell
@@ -208,19 +212,18 @@ class _Block:
                     is_word = best > log_prob[rows]
                     token[rows] = torch.where(is_word, word, token[rows])
                     log_prob[rows] = torch.where(is_word, best, log_prob[rows])
+            ids, log_probs = token.tolist(), log_prob.tolist()
             for row in live.nonzero()[:, 0].tolist():
-                drawn[row].append(int(token[row]))
-                said[row].append(float(log_prob[row]))
+                drawn[row].append(ids[row])
+                said[row].append(log_probs[row])
                 self._read[row] += position > 0
             live = live & (token != end)
             if not bool(live.any()) or position + 1 == self._sampler.max_new_tokens:
                 break
             mask = live.long()[:, None]
-            ids = torch.where(live, token, torch.full_like(token, config.pad_token_id))[:, None]
-            hidden = self._forward(ids, mask).hidden[:, -1]
-        return [
-            Sample(tuple(ids), ids[-1] == end, tuple(log_probs)) for ids, log_probs in zip(drawn, said, strict=True)
-        ]
+            fed = torch.where(live, token, torch.full_like(token, config.pad_token_id))[:, None]
+            hidden = self._forward(fed, mask).hidden[:, -1]
+        return [Sample(tuple(row), row[-1] == end, tuple(scores)) for row, scores in zip(drawn, said, strict=True)]
 
     def _pick(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         if self._sampler.temperature == 0:
