@@ -56,7 +56,7 @@ if stage exam; then
     finished exam
 fi
 if stage rl; then
-    run env OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --standalone --nproc_per_node 2 -m ibisagent.train.rl.run \
+    run env OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --standalone --nproc_per_node 2 -m ibisagent train rl \
         --preset nano --model "$work/nano/model" --prompts "scenes:$cases?instances=2" --num-updates 70 \
         --prompts-per-update 8 --learning-rate 1e-4 --schedule linear --seed "$seed" --out "$work/rl" --resume
     finished rl
