@@ -104,7 +104,9 @@ def run_cell(config: CellConfig) -> int:
         },
         "training": maker.told,
         "seconds": {name: round(value, 1) for name, value in clock.seconds.items()},
-        "seconds_own": round(sum(v for name, v in clock.seconds.items() if name in ("exam", row.name)), 1),
+        "seconds_own": _own(clock.seconds, maker.told[row.name].get("wall")),
+        "cpu_seconds": {name: round(value, 1) for name, value in clock.cpu.items()},
+        "cpu_seconds_own": _own(clock.cpu, maker.told[row.name].get("cpu")),
         "threads": _threads(),
         "commit": _commit(),
         "config_sha256": config.sha256,
@@ -112,8 +114,16 @@ def run_cell(config: CellConfig) -> int:
     }
     _write(config.results / f"{cell_name(row.name, config.seed)}.json", told)
     iou = told["figures"]["iou"]  # type: ignore[index]
-    say(f"{cell_name(row.name, config.seed)}: IoU {iou['value']:.3f} {iou['ci95']}, {told['seconds_own']} s of its own")
+    say(
+        f"{cell_name(row.name, config.seed)}: IoU {iou['value']:.3f} {iou['ci95']}, {told['seconds_own']} s of its own "
+        f"({told['cpu_seconds_own']} of all cores)"
+    )
     return 0
+
+
+def _own(now: dict[str, float], training: float | None) -> float | None:
+    """Seconds of a cell's own training, whenever that was, and of its exam; None where they were not noted."""
+    return None if training is None else round(now["exam"] + training, 1)
 
 
 class _Stopped(Exception):
@@ -121,18 +131,23 @@ class _Stopped(Exception):
 
 
 class _Clock:
-    """Seconds by part; what was found and not made takes none worth naming."""
+    """Seconds by part, of the wall clock and of all cores together; the latter say what a cell costs on a busy machine.
+
+    What was found and not made has no entry.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), sum(os.times()[:4])  # with children that have ended
         try:
             yield
         finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+            self.seconds[part] = time.perf_counter() - began
+            self.cpu[part] = sum(os.times()[:4]) - used
 
 
 class _Maker:
@@ -158,7 +173,8 @@ class _Maker:
         if not note.is_file():
             with self.clock(row.name):
                 facts = self._make(row, start, out)
-            _write(note, facts)
+            spent = {"wall": round(self.clock.seconds[row.name], 1), "cpu": round(self.clock.cpu[row.name], 1)}
+            _write(note, {**facts, **spent})
         self.told[row.name] = json.loads(note.read_text(encoding="utf-8"))
         return out / "model"
 
@@ -233,6 +249,8 @@ class _Maker:
                 loss="dapo",
                 epsilon_high=0.28,
                 learning_rate=c.rl_learning_rate,
+                schedule="linear",
+                temperature=c.rl_temperature,
                 freeze_vision=False,
                 seed=c.seed,
                 device="cpu",

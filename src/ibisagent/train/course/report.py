@@ -219,14 +219,15 @@ def _made(cells: Cells, left_out: Sequence[str]) -> str:
     every = [cell for made in cells.values() for cell in made.values()]
     if not every:
         return "No cell has run yet.\n"
-    seconds = sorted(cell["seconds_own"] for cell in every)
+    seconds, cpu = (sorted(cell[name] or 0.0 for cell in every) for name in ("seconds_own", "cpu_seconds_own"))
     commits = sorted({str(cell["commit"]) for cell in every})
     size = next((m["parameters"] for c in every for m in c["training"].values() if "parameters" in m), None)
     text = (
         f"{len(every)} cells have run"
         + (f", with a model of {size:.2f} M parameters" if size else "")
         + f": {seconds[len(seconds) // 2]:.0f} s a cell of its own work (median; most {seconds[-1]:.0f} s), beginnings "
-        f"that cells share left out. Commits: {', '.join(commits)}.\n"
+        f"that cells share left out; of all cores together {cpu[len(cpu) // 2]:.0f} s (most {cpu[-1]:.0f} s), whatever "
+        f"else the machine did. Commits: {', '.join(commits)}.\n"
     )
     if left_out:
         text += f"Left out, made with other settings: {', '.join(left_out)}.\n"

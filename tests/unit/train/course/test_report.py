@@ -31,6 +31,7 @@ def write_cell(folder: Path, row: str, seed: int, iou: float, steps: float = 3.0
         "runs": {"iou": ious, "steps": (steps + rng.integers(0, 2, n)).tolist()},
         "training": {"base": {"parameters": 0.9}},
         "seconds_own": 100.0 + seed,
+        "cpu_seconds_own": 150.0,
         "commit": "0123456789ab",
         "config_sha256": sha,
     }
