@@ -202,9 +202,9 @@ def verifier() -> str:
     lines += [
         "",
         "It has learnt from the first three sets (it misses none of their 600 now) and from none of the others: expect "
-        "one slip in twenty of an ordinary teacher to pass, one in five of a devious one, and look at samples. Weighing "
-        "the rules by small nets over word vectors (commit 0e6a780) missed 25 and refused 14 of reviewer-4's; that "
-        "was not worth its size and was taken out again.",
+        "one slip in ten of an ordinary teacher to pass, one in five of a devious one, and look at samples. "
+        "Weighing the rules by small nets over word vectors (commit 0e6a780) missed 25 and refused 14 of reviewer-4's; "
+        "that was not worth its size and was taken out again.",
     ]
     return "\n".join(lines)
 
@@ -229,8 +229,9 @@ def speed() -> str:
     lines += [
         "",
         "The loop (`benchmarks/synthesis.py`) makes the same clicks in one process, reads and encodes the image for "
-        "every target, and makes clicks only; the engine's time has the thoughts, messages and files in it, not the "
-        "start of its processes. In brackets: against the loop with glibc's memory tuned as the engine's is.",
+        "every target, asks the plain network for every click, and makes clicks only; the engine's time has the "
+        "thoughts, messages and files in it, not the start of its processes. In brackets: against the loop with "
+        "glibc's memory tuned as the engine's is.",
     ]
     if ray:
         lines.append(f"Two Ray workers reach {ray['ray_against_processes']:.2f} x the rate of two processes.")
