@@ -122,7 +122,7 @@ def test_scripts_print_their_commands(script: str, any_python: dict[str, Any]) -
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.splitlines()) >= 10
     if script == "speedrun.sh":
-        assert [word in run.stdout for word in ("train nano", "synthesize", "rl.run", "evaluate")] == [True] * 4
+        assert [word in run.stdout for word in ("train nano", "synthesize", "train rl", "evaluate")] == [True] * 4
 
 
 @pytest.fixture
