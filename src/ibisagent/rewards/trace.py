@@ -174,6 +174,7 @@ class _States:
         self._known: dict[str | None, _State] = {}
 
     def of(self, rle: Rle | None) -> _State:
+        """The state that a mask is; None is no mask. Every mask is decoded once."""
         key = rle.counts if rle is not None else None
         if rle is not None and rle.size != self.size:
             raise ValueError(f"a mask is {rle.size}, the image {self.size}")

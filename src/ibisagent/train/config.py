@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from ibisagent.errors import InputError
+from ibisagent.io import settings
 
 __all__ = ["Settings", "load_config", "read_yaml", "write_config"]
 
@@ -107,26 +108,8 @@ def validated(cls: type[S], values: dict[str, Any], where: str = "settings") -> 
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping of settings.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or holds something else.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{path}: a mapping of settings is needed, for example 'learning_rate: 1e-5'")
-    return content
+    """A file with settings of a training; errors as in :func:`ibisagent.io.settings.read_yaml`."""
+    return settings.read_yaml(path, "learning_rate: 1e-5")
 
 
 def write_config(config: BaseModel, path: str | Path) -> None:

@@ -15,6 +15,7 @@ from ibisagent.engine.reasoning.teacher import make_teacher
 from ibisagent.engine.scenarios import Filters, Scenario
 from ibisagent.errors import InputError
 from ibisagent.hashing import text_hash
+from ibisagent.io.settings import read_yaml
 from ibisagent.registry import SEGMENTERS, parse_spec
 
 __all__ = ["PRESETS", "SynthesisConfig", "load_config"]
@@ -215,7 +216,7 @@ def load_config(
     where = "settings"
     if path is not None:
         where = str(path)
-        fields.update(_read_yaml(Path(path)))
+        fields.update(read_yaml(path, "seed: 1"))
     fields["sources"] = (*sources, *fields.get("sources", ()))
     for given in (fields.pop("filters", None), settings.pop("filters", None)):
         filters.update(given or {})  # likewise
@@ -238,19 +239,3 @@ def load_config(
         raise InputError(f"{where}: {place}: {first['msg']}") from None
     config.check()
     return config
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{path}: a mapping of settings is needed, for example 'seed: 1'")
-    return content

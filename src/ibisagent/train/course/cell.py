@@ -158,6 +158,7 @@ class _Maker:
         self.told: dict[str, Any] = {}
 
     def corpora(self) -> None:
+        """Write the gym's corpora, unless they are there."""
         from ibisagent.train.course.gym import write_corpora
 
         done = self.config.corpora / "done"

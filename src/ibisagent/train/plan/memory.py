@@ -54,6 +54,7 @@ class State:
 
     @property
     def total(self) -> float:
+        """Bytes that stay while training."""
         return self.weights + self.gradients + self.optimizer + self.gathered
 
 

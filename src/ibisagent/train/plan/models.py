@@ -113,6 +113,7 @@ class Linear:
 
     @property
     def num_weights(self) -> int:
+        """Entries of the matrix."""
         return self.num_in * self.num_out
 
 
@@ -162,10 +163,12 @@ class ModelSizes:
 
     @property
     def query_width(self) -> int:
+        """Channels of all queries."""
         return self.heads * self.head_dim
 
     @property
     def kv_width(self) -> int:
+        """Channels of all keys, and of all values."""
         return self.kv_heads * self.head_dim
 
     @property
@@ -185,6 +188,7 @@ class ModelSizes:
         return text + (seen if vision else 0)
 
     def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
         return asdict(self)
 
 

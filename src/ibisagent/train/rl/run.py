@@ -67,7 +67,8 @@ def train(config: RlConfig) -> int:
     checkpoints = config.out / "checkpoints"
     newest = last_checkpoint(checkpoints)
     check_out(config, newest)
-    with one_line_errors(checkpoints, "--micro-batch, --sampler-batch, --max-pixels or --max-context"):
+    smaller = "--sampler-batch, or in another --out a smaller --micro-batch, --max-pixels or --max-context"
+    with one_line_errors(checkpoints, smaller):
         trainer, start, told = _build(config, state.num_processes)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def train(config: SftConfig) -> int:
     checkpoints = config.out / "checkpoints"
     newest = last_checkpoint(checkpoints)
     check_out(config, newest)
-    with one_line_errors(checkpoints, "--per-device-batch, --max-pixels or --max-length"):
+    with one_line_errors(checkpoints, "--per-device-batch, or in another --out a smaller --max-pixels or --max-length"):
         trainer, start, facts = _build(config, bf16, accumulation, checkpoints)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
