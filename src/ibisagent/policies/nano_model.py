@@ -52,7 +52,8 @@ class NanoOutput(CausalLMOutputWithPast):
     pooled
         (B, size) what that image says as a whole; with ``return_states``, (N, size).
     belief
-        (B, 2, cells) logits of the target's and the shown mask's place in it; with ``return_states``, (N, 2, cells).
+        (B, 2 or 3, cells) maps of :meth:`~ibisagent.policies.nano_parts.Pointer.keys`: logits of the target's and the
+        shown mask's place in it, and what was chosen; with ``return_states``, (N, 2 or 3, cells).
     hidden
         (B, T, hidden_size) language states; with ``return_states`` only.
     image_of

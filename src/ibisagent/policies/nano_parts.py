@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-__all__ = ["Belief", "NanoConfig", "Pointer", "Summary", "Vision"]
+__all__ = ["CHOICE_WEIGHT", "Belief", "Choice", "NanoConfig", "Pointer", "Summary", "Vision", "choice_loss"]
 
 
 class NanoConfig(PretrainedConfig):
@@ -23,6 +23,8 @@ class NanoConfig(PretrainedConfig):
         Cells a side of the coordinate vocabulary (``grid * grid`` entries).
     image_tokens_side
         Tokens a side that an image becomes.
+    chooses
+        Whether the model has a :class:`Choice`; weights from before it was there have none.
 
     Notes
     -----
@@ -48,6 +50,7 @@ class NanoConfig(PretrainedConfig):
         coordinate_token_id: int = 4,
         vision_widths: tuple[int, ...] = (32, 64, 96, 160, 256),
         dropout: float = 0.0,
+        chooses: bool = False,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -64,6 +67,7 @@ class NanoConfig(PretrainedConfig):
         self.coordinate_token_id = coordinate_token_id
         self.vision_widths = list(vision_widths)
         self.dropout = dropout
+        self.chooses = chooses
         kwargs.setdefault("tie_word_embeddings", False)
         super().__init__(**kwargs)
 
@@ -117,7 +121,8 @@ class Vision(nn.Module):
 class Belief:
     """Where the target and the shown mask are believed to lie, as plain functions of the two maps' logits.
 
-    Maps are (N, 2, cells): the target's first, then the mask's. Everything is computed in ``float32``.
+    Maps are (N, 2, cells), the target's first, then the mask's; a third one, of a :class:`Choice`, is not read.
+    Everything is computed in ``float32``.
     """
 
     windows = (5, 7, 11)
@@ -132,7 +137,7 @@ class Belief:
         """(N, num_channels, cells) log averages of what is missed, of what is too much, and of the target."""
         n, _, cells = logits.shape
         side = round(cells**0.5)
-        target, shown = logits.float().sigmoid().unbind(1)
+        target, shown = logits[:, :2].float().sigmoid().unbind(1)
         maps = torch.stack([target * (1 - shown), shown * (1 - target), target], 1).reshape(n, 3, side, side)
         means = [maps]
         for w in cls.windows:
@@ -144,7 +149,7 @@ class Belief:
         """(N, num_facts) areas, overlaps and maxima: how much there is of the target, and how well the mask fits."""
         n, _, cells = logits.shape
         side = round(cells**0.5)
-        target, shown = logits.float().sigmoid().unbind(1)
+        target, shown = logits[:, :2].float().sigmoid().unbind(1)
         missed, excess, both = target * (1 - shown), shown * (1 - target), target * shown
         areas = torch.stack([m.mean(-1) for m in (target, shown, missed, excess, both)], 1)
         at, sh, mi, ex, bo = areas.unbind(1)
@@ -158,6 +163,65 @@ class Belief:
         logs = (areas + 1e-4).log() / 4 + 1
         # The last repeats the first, moved by one half: of no use, but the shipped weights were trained with it.
         return torch.cat([logs, ratios, peaks, sure, logs[:, :1] + 0.5], 1)
+
+
+class Choice(nn.Module):
+    """Which one of several is meant: the leftmost, the largest.
+
+    A convolution knows what a place looks like and not what all others look like, and attention over tokens learns to
+    compare them slowly. Here the comparison is built in: every cell has a score, how surely it belongs to what is asked
+    for plus its place and its size as the words weigh them, and a softmax over the image lets the best one win. What
+    lies near the winner is then lifted in the belief of the target, as far as the words ask for it (for "the liver",
+    not at all). Training tells the winner where there is one (:func:`choice_loss`).
+    """
+
+    windows = (5, 9, 15)
+    """Cells a side of the averages around the winner, one on top of the other: how near a cell lies to it."""
+
+    _steep = 8.0
+
+    def __init__(self, config: NanoConfig) -> None:
+        super().__init__()
+        d, key = config.hidden_size, config.key_size
+        self.side, self.scale = config.grid, key**-0.5
+        self.sizes = (key, key, 2, len(self.windows))
+        self.ask = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, sum(self.sizes)))
+
+    def forward(self, state: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, d) states and (N, key_size, cells) keys -> log-probabilities of the winner's cell, and what is added to
+        the target's logits, both ``float32`` (N, cells)."""
+        kind, size, way, pull = (v.float() for v in self.ask(state).split(self.sizes, -1))
+        asked = torch.stack([kind, size], 1).to(keys.dtype) * self.scale
+        belongs, large = torch.bmm(asked, keys).float().unbind(1)
+        at = torch.linspace(-1, 1, self.side, device=keys.device)
+        place = torch.stack([at.repeat(self.side), at.repeat_interleave(self.side)])
+        chosen = (F.logsigmoid(belongs) + large + self._steep * way @ place).log_softmax(-1)
+        near, maps = chosen.exp().reshape(-1, 1, self.side, self.side), []
+        for window in self.windows:
+            near = F.avg_pool2d(near, window, 1, window // 2)
+            maps.append(near.flatten(1) / near.flatten(1).amax(-1, keepdim=True))
+        lifts = (torch.stack(maps, 1) + 1e-2).log() + 2.0
+        return chosen, (pull[..., None] * lifts).sum(1)
+
+
+CHOICE_WEIGHT = 0.3
+"""Of :func:`choice_loss` beside the losses of the belief."""
+
+
+def choice_loss(chosen: Tensor, target: Tensor) -> Tensor:
+    """How unlikely a choice holds the target: minus the log of its probability there, a mean over rows.
+
+    Parameters
+    ----------
+    chosen
+        (N, cells) log-probabilities of :class:`Choice`.
+    target
+        (N, cells) share of the target in every cell; rows without any count as 0.
+    """
+    inside = (target > 0.5).float()
+    there = inside.sum(-1) > 0
+    missed = -torch.logsumexp(chosen + (inside + 1e-9).log(), -1)
+    return (missed * there).sum() / there.sum().clamp_min(1)
 
 
 class Pointer(nn.Module):
@@ -183,13 +247,15 @@ class Pointer(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, config.key_size, config.grid // 4, config.grid // 4))
         self.ask = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 2 * config.key_size))
         self.bias = nn.Parameter(torch.full((2, 1), -2.0))
+        self.choice = Choice(config) if config.chooses else None
         self.query = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, config.key_size + Belief.num_channels))
         self.scale = config.key_size**-0.5
 
     def keys(self, states: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(N, tokens, d) states and features at strides 4, 8, 16 -> keys and belief.
 
-        Keys are (N, key_size, grid * grid), the belief's logits (N, 2, grid * grid) in ``float32``.
+        Keys are (N, key_size, grid * grid), the belief's logits (N, 2, grid * grid) in ``float32``; with a
+        :class:`Choice`, its log-probabilities are a third map.
         """
         n = states.shape[0]
         weigh = [(1 + v)[..., None, None] for v in self.weigh(states[:, -1]).split(self.widths, -1)]
@@ -203,7 +269,11 @@ class Pointer(nn.Module):
         place = F.interpolate(self.position, size=x.shape[-2:], mode="bilinear", align_corners=False)
         k = (k + place.flatten(2).transpose(1, 2).to(k.dtype)).transpose(1, 2)
         asked = self.ask(states[:, -1]).reshape(n, 2, -1) * self.scale
-        return k, torch.bmm(asked.to(k.dtype), k).float() + self.bias
+        belief = torch.bmm(asked.to(k.dtype), k).float() + self.bias
+        if self.choice is not None:
+            chosen, lifted = self.choice(states[:, -1], k)
+            belief = torch.stack([belief[:, 0] + lifted, belief[:, 1], chosen], 1)
+        return k, belief
 
     def score(self, hidden: Tensor, keys: Tensor, belief: Tensor) -> Tensor:
         """(M, d) states, and keys and belief of each one's image -> (M, cells) scores."""

@@ -33,7 +33,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ibisagent.errors import InputError
 from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration
+from ibisagent.policies.nano_parts import CHOICE_WEIGHT, choice_loss
 from ibisagent.policies.nano_processor import NanoProcessor, load_processor
 from ibisagent.train import nano_corpus
 from ibisagent.train.nano_corpus import SYSTEM_PROMPT
@@ -73,9 +75,12 @@ def _loss(
     # Share of probability on cells where a click would have been right.
     hit = (cells.exp() * (weights > 1e-6)).sum(-1).mean() if len(cross) else words * 0
     truth = torch.stack([batch["target_maps"], batch["shown_maps"]], 1).float() / 255
-    belief, overlap = _belief_loss(out.belief, truth)
+    belief, overlap = _belief_loss(out.belief[:, :2], truth)
+    choice = words * 0  # of weights that choose nothing
+    if model.pointer.choice is not None:
+        choice = choice_loss(out.belief[:, 2], truth[:, 0] * batch["ones"][:, None])
     decided = _decisions(logits, goal, batch["loss_mask"], at)
-    loss = words + cell_weight * divergence + belief_weight * belief
+    loss = words + cell_weight * divergence + belief_weight * belief + CHOICE_WEIGHT * choice
     return loss, {
         "words": float(words.detach()),
         "decided": decided,
@@ -83,6 +88,7 @@ def _loss(
         "right_place": float(hit.detach()),
         "belief": float(belief.detach()),
         "belief_dice": overlap,
+        "choice": float(choice.detach()),
     }
 
 
@@ -169,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="ibisagent train nano", description=__doc__.split("\n")[0])
     p.add_argument("--cases", type=Path, default=Path("data/mini/cases.jsonl"))
     p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--start", type=Path, help="model folder to go on from (default: none; it learns to read first)")
     p.add_argument("--num-trajectories", type=int, default=2500)
     p.add_argument("--num-corrections", type=int, default=500, help="trajectories that begin with nano's own turns")
     p.add_argument("--correct-after", type=float, default=0.7, help="share of the time until those are made")
@@ -210,25 +217,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _train(a, 1.0)
 
 
+def _begin(a: argparse.Namespace, folder: Path, resumed: bool) -> tuple[NanoForConditionalGeneration, NanoProcessor]:
+    """The model and its processor: new ones, or what ``--start`` names, given a choice among many if it has none."""
+    if a.start is not None:
+        from ibisagent.policies.checkpoints import load_checkpoint
+
+        found = load_checkpoint(a.start, device="cpu", dtype="float32")
+        if not isinstance(found.model, NanoForConditionalGeneration):
+            raise InputError(f"--start: {a.start} is no nano model")
+        processor = found.processor
+        config = NanoConfig(**{**found.model.config.to_dict(), "chooses": True})
+    else:
+        known = resumed and folder.exists()
+        processor = (
+            load_processor(folder) if known else build_processor(nano_corpus.texts(nano_corpus.source(a)), size=1024)
+        )
+        tokenizer = processor.tokenizer
+        config = NanoConfig(
+            vocab_size=len(tokenizer) - 64 * 64,
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            coordinate_token_id=tokenizer.convert_tokens_to_ids("<|coordinate|>"),
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            chooses=True,
+        )
+    save_processor(processor, folder)
+    model = NanoForConditionalGeneration(config)
+    if a.start is not None:
+        model.load_state_dict({**model.state_dict(), **found.model.state_dict()})
+    return model, processor
+
+
 def _train(a: argparse.Namespace, share: float) -> int:
     """Train on the shards until this share of the time is spent, then export."""
     last, folder = a.out / "last.pt", a.out / "model"
     trajectories = nano_corpus.read(a.out, a.num_trajectories, a.num_corrections if share == 1 else 0)
-    if folder.exists() and last.exists():
-        processor = load_processor(folder)
-    else:
-        processor = build_processor(nano_corpus.texts(nano_corpus.source(a)), size=1024)
-        save_processor(processor, folder)
-    tokenizer = processor.tokenizer
-    config = NanoConfig(
-        vocab_size=len(tokenizer) - 64 * 64,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        coordinate_token_id=tokenizer.convert_tokens_to_ids("<|coordinate|>"),
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    model, average = NanoForConditionalGeneration(config), NanoForConditionalGeneration(config)
+    model, processor = _begin(a, folder, last.exists())
+    config = model.config
+    average = NanoForConditionalGeneration(config)
     average.load_state_dict(model.state_dict())
     model.to(a.device, memory_format=torch.channels_last).train()
     average.to(a.device)
@@ -261,7 +288,7 @@ def _train(a: argparse.Namespace, share: float) -> int:
         optimizer.load_state_dict(state["optimizer"])
         seconds, drawn, steps = state["seconds"], state["samples"], state["steps"]
         print(f"resumed at {seconds / 60:.1f} min, {drawn} samples", file=sys.stderr)
-    elif a.read_minutes:
+    elif a.read_minutes and a.start is None:
         source = nano_corpus.source(a)
         known = learn_to_read(
             model, processor, source, SYSTEM_PROMPT, minutes=a.read_minutes, lr=1.5 * a.lr, seed=a.seed
@@ -304,7 +331,7 @@ def _train(a: argparse.Namespace, share: float) -> int:
             )
             for g in optimizer.param_groups:
                 g["lr"] = lr
-            if not frozen and elapsed >= a.freeze_after * budget:
+            if not frozen and (a.start is not None or elapsed >= a.freeze_after * budget):
                 _freeze_norms(model, average)
                 frozen = True
             batch = {k: v.to(a.device) for k, v in batch.items()}

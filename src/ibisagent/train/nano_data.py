@@ -29,7 +29,7 @@ from ibisagent.policies.protocol import View
 from ibisagent.train.augment import change_intensity, draw_warp
 from ibisagent.train.nano_expert import cell_depths
 from ibisagent.train.nano_questions import draw_questions
-from ibisagent.train.nano_scenes import SceneSource, turn_for
+from ibisagent.train.nano_scenes import SceneSource, one_of_many
 from ibisagent.train.nano_trajectories import GRID, Trajectory, cell_click
 from ibisagent.train.tokens import render
 from ibisagent.types import Case, Image
@@ -88,6 +88,8 @@ class NanoSample:
         ``uint8`` (cells,), share of the target in each cell times 255; all zero where it is absent.
     shown_maps
         ``uint8`` (N, cells), the same of the mask that each image shows.
+    one
+        Whether the target is one of many, see :func:`~ibisagent.train.nano_scenes.one_of_many`.
     """
 
     ids: NDArray[np.int64]
@@ -97,6 +99,7 @@ class NanoSample:
     cell_weights: NDArray[np.float32]
     target_map: NDArray[np.uint8]
     shown_maps: NDArray[np.uint8]
+    one: bool
 
 
 def cell_shares(mask: NDArray[np.bool_] | None, grid: int = GRID) -> NDArray[np.uint8]:
@@ -251,25 +254,25 @@ class NanoSamples(Dataset):
         shown_maps = np.stack([cell_shares(m) for m in [initial, *masks[:-1]]])
         images = np.stack(rendered.images)
         return NanoSample(
-            rendered.ids, rendered.loss_mask, images, at, cell_weights, cell_shares(target), shown_maps[-len(images) :]
+            rendered.ids,
+            rendered.loss_mask,
+            images,
+            at,
+            cell_weights,
+            cell_shares(target),
+            shown_maps[-len(images) :],
+            one_of_many(name),
         )
 
     def _warped(self, item: Trajectory, rng: np.random.Generator) -> tuple[Any, ...]:
         """Pixels, masks, target, given mask and clicks, all moved alike; as they were where something would be lost."""
         pixels, masks, target, initial, clicks = kept = _as_recorded(item)
         size = pixels.shape[0]
-        # One nucleus among many stays the largest or the leftmost only while none is cut off.
-        one = item.scene.name.endswith("nucleus")
+        # One among many stays the leftmost or the largest only where nothing moves.
+        if one_of_many(item.scene.name):
+            return kept
         warp = draw_warp(
-            rng,
-            (size, size),
-            size,
-            turn=turn_for(item.scene.name),
-            flip=False,
-            zoom=(0.9, 0.96) if one else (0.95, 1.12),
-            elastic=0.25,
-            shift=0.02 if one else 0.05,
-            aspect=0.03 if one else 0.1,
+            rng, (size, size), size, turn=8.0, flip=False, zoom=(0.95, 1.12), elastic=0.25, shift=0.05, aspect=0.1
         )
         moved = [None if c is None else _forward(warp.map_x, warp.map_y, c) for c in clicks]
         lost = any(m is None for m, c in zip(moved, clicks, strict=True) if c is not None)
@@ -324,7 +327,7 @@ def collate(samples: Sequence[NanoSample], pad_id: int) -> dict[str, Tensor]:
         :class:`~ibisagent.policies.nano_processor.NanoImageProcessor` yields; ``cell_row`` and ``cell_at`` ``int64``
         (M,), row and position of the coordinates to predict; ``cell_weights`` ``float32`` (M, cells), where a
         click would have been right; ``target_maps`` and ``shown_maps`` ``uint8`` (N, cells), what each image's maps
-        should say.
+        should say; ``ones`` ``bool`` (N,), whether one of many is meant.
     """
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad_id, dtype=torch.long)
@@ -342,4 +345,5 @@ def collate(samples: Sequence[NanoSample], pad_id: int) -> dict[str, Tensor]:
         "cell_weights": torch.cat([torch.from_numpy(s.cell_weights) for s in samples]),
         "target_maps": torch.from_numpy(np.concatenate([np.tile(s.target_map, (len(s.images), 1)) for s in samples])),
         "shown_maps": torch.from_numpy(np.concatenate([s.shown_maps for s in samples])),
+        "ones": torch.tensor([s.one for s in samples for _ in s.images]),
     }

@@ -24,7 +24,7 @@ from ibisagent.geometry import Geometry
 from ibisagent.train.nano_trajectories import Scene
 from ibisagent.types import Image
 
-__all__ = ["NEVER_SHOWN", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "turn_for"]
+__all__ = ["NEVER_SHOWN", "OPTIONAL", "POSSIBLE", "Picture", "SceneSource", "askable", "one_of_many"]
 
 SIZE = 256
 
@@ -64,6 +64,11 @@ POSSIBLE = {
     "Ultrasound": ("breast lesion", "body", "vessels", "heart", "aorta", "bone"),
 }
 """Names that no list gives an image of this modality, and that it may show all the same: never called absent."""
+
+_MIRRORED = {"leftmost": "rightmost", "rightmost": "leftmost"}
+_FLIPPED = {"uppermost": "lowest", "lowest": "uppermost"}
+_TURNED = {"leftmost": "uppermost", "uppermost": "leftmost", "rightmost": "lowest", "lowest": "rightmost"}
+"""What a name becomes when columns run the other way, when rows do, and when rows and columns change places."""
 
 _NO_FLIP = ("lung1",)
 """Groups whose left and right, or inner asymmetry, must stay as they are."""
@@ -151,7 +156,7 @@ class SceneSource:
         weights = np.array([heavy.get(k, 0.18 / max(1, len(rest))) for k in phantoms.KINDS])
         weights[phantoms.KINDS.index("nuclei")] *= instances
         self.kind_p = weights / weights.sum()
-        shares = np.array([instances if key.endswith(" nucleus") else 1.0 for key in self.by_target])
+        shares = np.array([instances if one_of_many(key) else 1.0 for key in self.by_target])
         self.target_p = None if instances == 1.0 else shares / shares.sum()
         self._cache: dict[str, NDArray[np.uint8]] = {}
 
@@ -220,34 +225,63 @@ class SceneSource:
         entry = self.images[image]
         pixels = self._read(image)
         masks = {n: self._read(m)[..., 0] > 127 for n, m in entry["masks"].items()}
-        group, side = entry["group"], turn_for(target) < 4
-        instance = side or target == "largest nucleus"
-        flip = group not in _NO_FLIP and not side
+        group = entry["group"]
+        missing = NEVER_SHOWN.get(group, ())
+        if one_of_many(target):
+            pixels, masks, target = _as_it_lies(rng, pixels, masks, target)
+            return Picture(_image(pixels, entry["modality"]), masks, target, group, missing)
+        flip = group not in _NO_FLIP
         warp = draw_warp(
             rng,
             pixels.shape[:2],
             SIZE,
             focus=masks[target],
-            turn=2.0 if side else 12.0,
+            turn=12.0,
             flip=flip,
-            zoom=(0.85, 0.95) if instance else (0.85, 1.35) if rng.random() < 0.7 else (0.97, 1.03),
+            zoom=(0.85, 1.35) if rng.random() < 0.7 else (0.97, 1.03),
             elastic=0.3,
-            shift=0.02 if instance else 0.08,
-            aspect=0.03 if instance else 0.12,
+            shift=0.08,
+            aspect=0.12,
             stretch=True,  # as the models' image processors do
         )
+        # Cut off, mirrored or turned, "the leftmost" would be another one.
+        masks = {n: warp.mask(m) for n, m in masks.items() if not one_of_many(n)}
         pixels = warp.image(pixels)
-        masks = {n: warp.mask(m) for n, m in masks.items()}
         # brain1 lies upside down in mini and upright when read from NIfTI: both must look familiar.
         if flip and rng.random() < 0.5:
             pixels, masks = (
                 np.ascontiguousarray(pixels[::-1]),
                 {n: np.ascontiguousarray(m[::-1]) for n, m in masks.items()},
             )
-        if flip:
-            # Mirrored or turned, "leftmost" would name another one; cut off at the border, so might "largest".
-            masks = {n: m for n, m in masks.items() if turn_for(n) >= 4 and (instance or n != "largest nucleus")}
-        return Picture(_image(pixels, entry["modality"]), masks, target, group, NEVER_SHOWN.get(group, ()))
+        return Picture(_image(pixels, entry["modality"]), masks, target, group, missing)
+
+
+def _as_it_lies(
+    rng: np.random.Generator, pixels: NDArray[np.uint8], masks: dict[str, NDArray[np.bool_]], asked: str
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.bool_]], str]:
+    """A whole image, mirrored and turned by right angles only, its names changed alike.
+
+    Where one of many is meant, those that the border cuts do not count; a margin around the image would hide which
+    they are.
+    """
+    pixels = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    shares = {n: cv2.resize(m.astype(np.float32), (SIZE, SIZE)) for n, m in masks.items()}
+    masks = {n: share > 0.5 for n, share in shares.items()}
+    moves: tuple[tuple[dict[str, str], Any], ...] = (
+        (_MIRRORED, lambda a: a[:, ::-1]),
+        (_FLIPPED, lambda a: a[::-1]),
+        (_TURNED, lambda a: a.swapaxes(0, 1)),
+    )
+    for words, move in moves:
+        if rng.random() < 0.5:
+            pixels, asked = move(pixels), _renamed(asked, words)
+            masks = {_renamed(n, words): move(m) for n, m in masks.items()}
+    return np.ascontiguousarray(pixels), {n: np.ascontiguousarray(m) for n, m in masks.items()}, asked
+
+
+def _renamed(name: str, words: dict[str, str]) -> str:
+    first, _, rest = name.partition(" ")
+    return f"{words[first]} {rest}" if first in words else name
 
 
 def _image(pixels: NDArray[np.uint8], modality: str) -> Image:
@@ -259,7 +293,6 @@ def askable(mask: NDArray[np.bool_]) -> bool:
     return 30 <= int(mask.sum()) <= 0.95 * mask.size
 
 
-def turn_for(name: str) -> float:
-    """How far an image may later be turned so that the name stays true, in degrees."""
-    places = ("leftmost", "rightmost", "uppermost", "lowest", "topmost")
-    return 2.0 if name.startswith(places) else 8.0
+def one_of_many(name: str) -> bool:
+    """Whether a name singles one thing out among others of its kind, by place, size or brightness."""
+    return name.endswith(" nucleus")

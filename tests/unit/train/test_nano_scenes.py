@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ibisagent import phantoms
-from ibisagent.train.nano_scenes import NEVER_SHOWN, OPTIONAL, SceneSource, turn_for
+from ibisagent.train.nano_scenes import NEVER_SHOWN, OPTIONAL, SceneSource, one_of_many
 from ibisagent.train.nano_trajectories import Scene
 
 MINI = Path(__file__).parents[3] / "data" / "mini" / "cases.jsonl"
@@ -129,7 +129,20 @@ def test_a_scene_depends_on_seed_and_number_only(toy_cases: Path, source: SceneS
         assert not np.array_equal(a.image.pixels, c.image.pixels)
 
 
-def test_names_that_speak_of_sides_forbid_turning(scenes: list[Scene]) -> None:
-    for scene in scenes:
-        sided = scene.name.split()[0] in ("leftmost", "rightmost", "uppermost", "lowest")
-        assert turn_for(scene.name) <= 2 if sided else turn_for(scene.name) >= 5
+def test_one_of_many_is_shown_in_the_whole_image_and_named_as_it_lies_there() -> None:
+    source = SceneSource(MINI, seed=2, real_share=1.0, absent_share=0.0, instances=60)
+    places = {"leftmost": (1, 1), "rightmost": (1, -1), "uppermost": (0, 1), "lowest": (0, -1)}
+    seen = set()
+    for number in range(60):
+        picture = source.picture(np.random.default_rng([2, number]))
+        if not one_of_many(picture.asked):
+            continue
+        seen.add(picture.asked)
+        # No black frame around it: what the border cuts must look cut.
+        edges = np.concatenate([picture.image.pixels[side].max(-1) for side in (0, -1)])
+        assert edges.min() > 0
+        centres = {n: np.argwhere(m).mean(0) for n, m in picture.masks.items() if one_of_many(n)}
+        for name, centre in centres.items():
+            axis, sign = places.get(name.split()[0], (0, 0))
+            assert all(sign * centre[axis] <= sign * other[axis] for other in centres.values())
+    assert {name.split()[0] for name in seen} == {*places, "largest"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.train.nano_data import cell_shares, soft_cells
+from ibisagent.train.nano_scenes import one_of_many
 from ibisagent.train.sft.collator import SftCollator
 from ibisagent.train.tokens import Renderer
 
@@ -49,14 +50,14 @@ class NanoCollator(SftCollator):
             Beside what :class:`~ibisagent.train.sft.collator.SftCollator` gives: ``cell_row`` and ``cell_at`` (M,), row
             and position of learnt coordinates; ``cell_weights`` ``float32`` (M, cells), rows sum to 1; ``target_maps``
             and ``shown_maps`` ``float32`` (N, cells), share of the target and of the shown mask in every cell;
-            ``target_known`` ``bool`` (N,), False for visual questions.
+            ``target_known`` and ``ones`` ``bool`` (N,), False for visual questions, True where one of many is meant.
         """
         import torch
 
         found = [self.parts[int(e["part"])][int(e["row"])] for e in examples]
         rendered = [self.shortened(one) for one in found]
         batch = self.padded(rendered)
-        rows, places, weights, targets, shown, known = [], [], [], [], [], []
+        rows, places, weights, targets, shown, known, ones = [], [], [], [], [], [], []
         for number, (one, tokens, example) in enumerate(zip(found, rendered, examples, strict=True)):
             part = self.parts[int(example["part"])]
             masks = _Masks(part, part.corpus(part.places[int(example["row"])]), one)
@@ -70,6 +71,7 @@ class NanoCollator(SftCollator):
             targets.append(np.tile(cell_shares(masks.target, self.grid), (count, 1)))
             shown.append(np.stack([cell_shares(mask, self.grid) for mask in masks.shown[:count]]))
             known += [masks.known] * count
+            ones += [masks.known and one_of_many(one.row["target"] or "")] * count
         cells = self.grid**2
         return {
             **batch,
@@ -79,6 +81,7 @@ class NanoCollator(SftCollator):
             "target_maps": torch.from_numpy(np.concatenate(targets)).float() / 255,
             "shown_maps": torch.from_numpy(np.concatenate(shown)).float() / 255,
             "target_known": torch.tensor(known),
+            "ones": torch.tensor(ones),
         }
 
     def _weights(self, masks: _Masks, turn: int, cell: int) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ibisagent.policies.nano_parts import CHOICE_WEIGHT, choice_loss
 from ibisagent.train.sft.collator import IGNORED
 
 __all__ = ["NanoLoss", "nano_loss"]
@@ -31,7 +32,7 @@ class NanoLoss:
         Sum over learnt clicks of the divergence between all right places and where the model would click; None
         where the batch does not tell them.
     maps
-        How far the model's maps of target and shown mask are off, a mean; likewise.
+        How far the model's maps of target and shown mask are off, a mean, and what it chooses among many; likewise.
     """
 
     likelihood: Tensor
@@ -94,13 +95,16 @@ def _scored(core: Any, out: Any, inputs: dict[str, Any]) -> NanoLoss:
         places = loss * 0
     if told:
         maps = _maps_loss(out.belief, inputs["target_maps"], inputs["shown_maps"], inputs["target_known"])
+        if core.pointer.choice is not None:
+            meant = inputs["target_maps"] * inputs["ones"][:, None]
+            maps = maps + CHOICE_WEIGHT * choice_loss(out.belief[:, 2], meant)
     return NanoLoss(loss, hit.sum(), entropy, places, maps)
 
 
 def _maps_loss(belief: Tensor, target: Tensor, shown: Tensor, known: Tensor) -> Tensor:
     """Cross-entropy and Dice of both maps, weighted as in ``ibisagent train nano``: the target's has to be learnt."""
     truth = torch.stack([target, shown], 1)
-    logits = belief.float()
+    logits = belief[:, :2].float()
     counted = torch.stack([known, torch.ones_like(known)], 1).float()
     cross = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(-1) * counted).sum(0)
     cross = cross / counted.sum(0).clamp_min(1)

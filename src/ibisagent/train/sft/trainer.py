@@ -18,7 +18,7 @@ from ibisagent.train.sft.order import SeededOrder
 
 __all__ = ["SftTrainer"]
 
-NANO_KEYS = ("cell_row", "cell_at", "cell_weights", "target_maps", "shown_maps", "target_known")
+NANO_KEYS = ("cell_row", "cell_at", "cell_weights", "target_maps", "shown_maps", "target_known", "ones")
 """What :class:`~ibisagent.train.sft.nano_batch.NanoCollator` adds to a batch."""
 
 
