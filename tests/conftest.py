@@ -1,8 +1,13 @@
-"""Makes the helpers beside this file (``sample_episodes``, ``sample_scenes``) importable in any import mode."""
+"""Makes the helpers beside this file importable in any import mode, and Ctrl-C heard however the tests were started."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background deaf to Ctrl-C, and the processes of the tests would be deaf too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
