@@ -4,7 +4,7 @@
         --exam phantoms --before runs/e/start-phantoms --after runs/e/rl{0,1,2}-phantoms --out docs/results/nano_rl.json
 
 Folders are those that ``ibisagent evaluate --out`` writes; every ``--exam`` has a ``--before`` and one ``--after`` run
-a seed. Differences are of the same cases. Intervals are 95% bootstraps that draw seeds, and images within them: cases of
+a seed. Differences are of the same cases. Intervals are 95% bootstraps that draw seeds, and whole images: cases of
 one image are not independent. An image is what a case id says before its first "__".
 """
 
