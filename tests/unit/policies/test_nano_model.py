@@ -27,6 +27,7 @@ def config() -> NanoConfig:
         vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
         image_size=64, grid=GRID, image_tokens_side=2, key_size=16, vision_widths=(8, 8, 8, 16, 16),
         image_token_id=IMAGE, coordinate_token_id=COORDINATE, pad_token_id=0, bos_token_id=2, eos_token_id=8,
+        chooses=True,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def model() -> NanoForConditionalGeneration:
         NanoConfig(
             vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
             image_size=64, grid=GRID, image_tokens_side=2, key_size=16, vision_widths=(8, 8, 8, 16, 16),
-            pad_token_id=0, bos_token_id=2, eos_token_id=8,
+            pad_token_id=0, bos_token_id=2, eos_token_id=8, chooses=True,
         )
     ).eval()  # fmt: skip
 
@@ -58,7 +58,7 @@ def batch() -> dict[str, Any]:
         "input_ids": ids, "loss_mask": learnt,
         "pixel_values": torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)),
         "cell_row": torch.tensor([0]), "cell_at": torch.tensor([6]), "cell_weights": weights,
-        "target_maps": target, "shown_maps": shown,
+        "target_maps": target, "shown_maps": shown, "ones": torch.tensor([True, False]),
     }  # fmt: skip
 
 
@@ -78,12 +78,15 @@ def test_the_loss_is_that_of_generation_s_own_probabilities(model: NanoForCondit
     assert parts["divergence"] == pytest.approx(divergence, rel=1e-3)
     assert parts["right_place"] == pytest.approx((cells[20].exp() + cells[21].exp()).item(), rel=1e-3)
     truth = torch.stack([b["target_maps"], b["shown_maps"]], 1).float() / 255
-    cross = torch.nn.functional.binary_cross_entropy_with_logits(base.belief, truth, reduction="none").mean((0, 2))
+    cross = torch.nn.functional.binary_cross_entropy_with_logits(base.belief[:, :2], truth, reduction="none").mean((0, 2))
     p, t = base.belief[0, 0].sigmoid(), truth[0, 0]
     overlap = ((2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)).item()
     assert parts["belief_dice"] == pytest.approx(overlap, rel=1e-4)
     assert parts["belief"] == pytest.approx((4 * cross[0] + cross[1]).item() + 1 - overlap, rel=1e-4)
-    assert loss.item() == pytest.approx(parts["words"] + 0.5 * parts["divergence"] + 0.25 * parts["belief"], rel=1e-4)
+    chosen = base.belief[0, 2].exp()[truth[0, 0] > 0.5].sum()  # the second row means none among many
+    assert parts["choice"] == pytest.approx(-chosen.log().item(), rel=1e-4)
+    whole = parts["words"] + 0.5 * parts["divergence"] + 0.25 * parts["belief"] + 0.3 * parts["choice"]
+    assert loss.item() == pytest.approx(whole, rel=1e-4)
 
 
 def test_a_turn_counts_as_decided_when_its_first_tokens_are_right() -> None:
@@ -243,3 +246,18 @@ def test_the_recipe_trains_exports_and_resumes(
     case = Case(items[0].scene.image, "Segment the body.")
     episode = run_episode(case, policy, RulesSegmenter(), RolloutConfig(max_steps=1))
     assert episode.error is None and policy.dialect is DIALECTS["plain"]
+
+
+def test_a_run_can_start_from_a_model_without_a_choice(tmp_path: Path, model: NanoForConditionalGeneration) -> None:
+    import argparse
+
+    old = NanoForConditionalGeneration(type(model.config)(**{**model.config.to_dict(), "chooses": False}))
+    processor = build_processor(["Segment the body in this CT scan."] * 3, size=300, grid=GRID, image_tokens=4)
+    recipe.export(old, processor, tmp_path / "old")
+    options = argparse.Namespace(start=tmp_path / "old")
+    begun, known = recipe._begin(options, tmp_path / "new", resumed=False)
+    assert begun.config.chooses and len(known.tokenizer) == len(processor.tokenizer)
+    added = {name for name in begun.state_dict() if name not in old.state_dict()}
+    assert added and all(name.startswith("pointer.choice.") for name in added)
+    for name, value in old.half().float().state_dict().items():
+        torch.testing.assert_close(begun.state_dict()[name], value)

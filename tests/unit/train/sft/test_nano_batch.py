@@ -41,6 +41,7 @@ def model(renderer: Renderer) -> Any:
             eos_token_id=tokenizer.eos_token_id,
             num_hidden_layers=1,
             hidden_size=64,
+            chooses=True,
         )
     ).eval()
 
