@@ -78,7 +78,8 @@ def test_the_loss_is_that_of_generation_s_own_probabilities(model: NanoForCondit
     assert parts["divergence"] == pytest.approx(divergence, rel=1e-3)
     assert parts["right_place"] == pytest.approx((cells[20].exp() + cells[21].exp()).item(), rel=1e-3)
     truth = torch.stack([b["target_maps"], b["shown_maps"]], 1).float() / 255
-    cross = torch.nn.functional.binary_cross_entropy_with_logits(base.belief[:, :2], truth, reduction="none").mean((0, 2))
+    maps = base.belief[:, :2]
+    cross = torch.nn.functional.binary_cross_entropy_with_logits(maps, truth, reduction="none").mean((0, 2))
     p, t = base.belief[0, 0].sigmoid(), truth[0, 0]
     overlap = ((2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)).item()
     assert parts["belief_dice"] == pytest.approx(overlap, rel=1e-4)
