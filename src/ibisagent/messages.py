@@ -34,6 +34,7 @@ __all__ = [
     "messages_for_record",
     "new_messages",
     "observation_text",
+    "question_messages",
     "system_prompt_for_weights",
 ]
 
@@ -163,6 +164,15 @@ def new_messages(view: RunSoFar, system_prompt: str, history: bool = True) -> li
     if history:
         return [_observation(view.case.image.pixels, steps[-1], _image)]
     return build_messages(view, "", history=False)
+
+
+def question_messages(pixels: NDArray[np.uint8], question: str) -> list[Message]:
+    """A visual question: the bare image ``uint8`` (H, W, 3), then the question. No system prompt and no tool.
+
+    Corpora tell it in the same way (:func:`ibisagent.engine.corpus.converters.dialogue.vqa_messages`), so that what
+    is learnt is what is asked.
+    """
+    return [{"role": "user", "content": [_image(pixels, None), _text(question)]}]
 
 
 def messages_for_record(messages: Sequence[Message]) -> list[Message]:

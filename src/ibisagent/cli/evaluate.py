@@ -1,4 +1,4 @@
-"""``ibisagent evaluate``: a case list, played and scored."""
+"""``ibisagent evaluate``: a case list, played and scored; or visual questions, asked (:mod:`.questions`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibisagent import __version__
+from ibisagent.cli import questions
 from ibisagent.cli.outputs import check_out, fill_folder
 from ibisagent.cli.players import policy_options, rollout_config
 from ibisagent.errors import InputError
@@ -26,7 +27,7 @@ _OWNED = ("summary.json", "cases.csv", "run.json", "episodes")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command: 0 if every case ended without error, else 5.
+    """Run the command: 0 if every case ended without error or every question was answered, else 5.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     """
     out = Path(options.out)
     check_out(out)
+    if questions.are_questions(options.cases):
+        return questions.run(options, out)
     config = rollout_config(options)
     more = policy_options(options)
 

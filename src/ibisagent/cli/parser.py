@@ -59,10 +59,18 @@ def _segment(p: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(p: argparse.ArgumentParser) -> None:
-    p.description = "Play every case of a list; writes summary.json, cases.csv and run.json."
-    p.add_argument("cases", metavar="CASES.jsonl", help="one case a line (data/mini/README.md describes the format)")
+    p.description = (
+        "Play every case of a list; writes summary.json, cases.csv and run.json. Or ask visual questions; writes "
+        "summary.json, answers.csv and run.json."
+    )
+    p.add_argument(
+        "cases",
+        metavar="CASES",
+        help="a JSONL file, one case a line (data/mini/README.md describes the format); or visual questions: "
+        "corpus:FOLDER, vqa-rad:DIR, slake:DIR, pathvqa:DIR or mecovqa:FILE, with ?split=NAME&number=N",
+    )
     _players(p)
-    p.add_argument("--split", metavar="NAME", help="only the rows of this split, for example val")
+    p.add_argument("--split", metavar="NAME", help="only the rows of this split, for example val (questions: test)")
     p.add_argument("--limit", metavar="N", type=at_least(1), help="only the first N rows (of the split)")
     p.add_argument("--library", choices=["core", "full"], default="core", help="instruction templates (%(default)s)")
     p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")

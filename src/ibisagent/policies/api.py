@@ -14,7 +14,7 @@ from typing import Any
 from ibisagent.actions import Dialect
 from ibisagent.errors import InputError, PolicyError
 from ibisagent.policies.conversation import Conversation, known_options, view_seed
-from ibisagent.policies.endpoint import Endpoint
+from ibisagent.policies.endpoint import Answer, Endpoint
 from ibisagent.policies.protocol import Reply, View
 
 __all__ = ["ApiPolicy", "make"]
@@ -118,6 +118,19 @@ class ApiPolicy:
         with ThreadPoolExecutor(min(self.concurrency, len(views))) as pool:
             return list(pool.map(lambda view: self._try(view, seed), views))
 
+    def chat(self, conversations: Sequence[list[dict[str, Any]]], seed: int = 0) -> list[str]:
+        """Reply to conversations that are no episodes (a visual question), without a system prompt of ours.
+
+        Raises
+        ------
+        PolicyError
+            If the server fails for any of them.
+        """
+        if not conversations:
+            return []
+        with ThreadPoolExecutor(min(self.concurrency, len(conversations))) as pool:
+            return list(pool.map(lambda messages: self._ask(messages, seed).text, conversations))
+
     def _try(self, view: View, seed: int) -> Reply | PolicyError:
         try:
             return self._reply(view, seed)
@@ -126,13 +139,7 @@ class ApiPolicy:
 
     def _reply(self, view: View, seed: int) -> Reply:
         messages = self.conversation.messages(view)
-        answer = self._endpoint.ask(
-            messages,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            seed=view_seed(seed, view),
-            max_pixels=self.max_pixels,
-        )
+        answer = self._ask(messages, view_seed(seed, view))
         text = answer.text
         if answer.thought and "<think>" not in text and "</think>" not in text:
             # A server with a reasoning parser cuts the thought out of the text; the grammar wants it there.
@@ -142,6 +149,15 @@ class ApiPolicy:
             num_prompt_tokens=answer.prompt_tokens,
             num_tokens=answer.completion_tokens,
             messages=self.conversation.record(view, messages),
+        )
+
+    def _ask(self, messages: list[dict[str, Any]], seed: int) -> Answer:
+        return self._endpoint.ask(
+            messages,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=seed,
+            max_pixels=self.max_pixels,
         )
 
 

@@ -123,11 +123,46 @@ class VlmPolicy:
                 raise PolicyError(f"{self.name}: {type(error).__name__}: {one_line(error)}") from error
         return [replies[i] for i in range(len(views))]
 
+    def chat(self, conversations: Sequence[list[dict[str, Any]]], seed: int = 0) -> list[str]:
+        """Reply to conversations that are no episodes (a visual question), without a system prompt of ours.
+
+        Parameters
+        ----------
+        conversations
+            Messages as :func:`ibisagent.messages.build_messages` makes them, ending with the user's.
+        seed
+            Of the draws, where `temperature` is above 0.
+
+        Raises
+        ------
+        PolicyError
+            As :meth:`act`.
+        """
+        texts: list[str] = []
+        for start in range(0, len(conversations), self.batch_size):
+            part = list(conversations[start : start + self.batch_size])
+            try:
+                written = self._write(part, [seed + start + i for i in range(len(part))])
+            except IbisError:
+                raise
+            except Exception as error:
+                raise PolicyError(f"{self.name}: {type(error).__name__}: {one_line(error)}") from error
+            texts += [text for text, _, _ in written]
+        return texts
+
     def _generate(self, views: list[View], seed: int) -> list[Reply]:
+        conversations = [self.conversation.messages(view) for view in views]
+        written = self._write(conversations, [view_seed(seed, view) for view in views])
+        return [
+            Reply(text, num_prompt_tokens, num_tokens, self.conversation.record(view, messages))
+            for view, messages, (text, num_prompt_tokens, num_tokens) in zip(views, conversations, written, strict=True)
+        ]
+
+    def _write(self, conversations: list[list[dict[str, Any]]], seeds: list[int]) -> list[tuple[str, int, int]]:
+        """A reply to each, with the numbers of tokens that were read and written."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
-        conversations = [self.conversation.messages(view) for view in views]
         inputs = self.encode(conversations)
         width = inputs["input_ids"].shape[1]
         tokenizer = self.processor.tokenizer
@@ -143,23 +178,16 @@ class VlmPolicy:
         )
         noise = LogitsProcessorList()
         if self.temperature > 0:
-            noise.append(_sampler(self.temperature, [view_seed(seed, view) for view in views]))
+            noise.append(_sampler(self.temperature, seeds))
         with torch.inference_mode():
             output = self.model.generate(**inputs, generation_config=config, logits_processor=noise)
-        replies = []
-        for i, view in enumerate(views):
+        written = []
+        for i in range(len(conversations)):
             tokens = output[i, width:].tolist()
             end = next((k + 1 for k, token in enumerate(tokens) if token in ends), len(tokens))
             text = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            replies.append(
-                Reply(
-                    text=text,
-                    num_prompt_tokens=int(inputs["attention_mask"][i].sum()),
-                    num_tokens=end,
-                    messages=self.conversation.record(view, conversations[i]),
-                )
-            )
-        return replies
+            written.append((text, int(inputs["attention_mask"][i].sum()), end))
+        return written
 
     def encode(self, conversations: list[list[dict[str, Any]]]) -> dict[str, Any]:
         """Conversations as the model's inputs, padded on the left, on its device.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ibisagent.rewards.paper import TABLE_5
 from ibisagent.rewards.rubric import PRESETS, Breakdown, Part, RewardFunction, Rubric, load_rubric, means
 from ibisagent.rewards.trace import ReplyFacts, Trace, trace_episode
-from ibisagent.rewards.vqa import VqaAccuracy, exact_match, score_answer, vqa_accuracy
+from ibisagent.rewards.vqa import exact_match, score_answer
 
 __all__ = [
     "PRESETS",
@@ -20,11 +20,9 @@ __all__ = [
     "RewardFunction",
     "Rubric",
     "Trace",
-    "VqaAccuracy",
     "exact_match",
     "load_rubric",
     "means",
     "score_answer",
     "trace_episode",
-    "vqa_accuracy",
 ]

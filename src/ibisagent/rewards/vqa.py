@@ -1,28 +1,22 @@
-"""Visual questions: exact match as a reward for closed questions, and accuracy over a set.
+"""Visual questions: exact match, which is the reward of closed questions.
 
 Two answers match if they are the same words after :func:`normalise_answer`. A reference of *yes* or *no* is also
 matched by a sentence that begins with that word ("Yes, there is."), but not by one that says both and nothing else.
-Open questions have no reward: two right answers may share no word, so they are reported and not trained on.
+Open questions have no reward: two right answers may share no word, so they are reported (:mod:`ibisagent.evaluate.vqa`)
+and not trained on.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ibisagent.rewards.rubric import Breakdown
 
-__all__ = [
-    "VqaAccuracy",
-    "answer_text",
-    "exact_match",
-    "normalise_answer",
-    "score_answer",
-    "token_recall",
-    "vqa_accuracy",
-]
+__all__ = ["VQA", "answer_text", "exact_match", "normalise_answer", "score_answer", "token_recall"]
+
+VQA = "vqa"
+"""Name of the only part of an answer's reward."""
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMBERS = {
@@ -79,7 +73,9 @@ def token_recall(prediction: str, answer: str) -> float:
 
 
 def score_answer(reply: str, answer: str, closed: bool) -> Breakdown:
-    """Reward of one reply to a visual question, 1 for an exact match and 0 otherwise.
+    """Reward of one reply to a visual question, 1 for an exact match and 0 otherwise: its only part, :data:`VQA`.
+
+    It is the run's as a whole: with one reply there are no turns to tell apart.
 
     Parameters
     ----------
@@ -91,44 +87,6 @@ def score_answer(reply: str, answer: str, closed: bool) -> Breakdown:
         Whether the question has one of a few answers. An open one is excluded: there is nothing to train on.
     """
     if not closed:
-        return Breakdown(None, {"exact_match": None}, {}, "open_question")
+        return Breakdown(None, {VQA: None}, {}, "open_question")
     value = float(exact_match(answer_text(reply), answer))
-    return Breakdown(value, {"exact_match": value}, {"exact_match": (value,)}, None)
-
-
-@dataclass(frozen=True)
-class VqaAccuracy:
-    """How many questions were answered right. None where there were none of the kind.
-
-    Attributes
-    ----------
-    closed, open
-        Share of exact matches among closed and among open questions.
-    open_recall
-        Mean :func:`token_recall` of the open ones.
-    num_closed, num_open
-        How many there were.
-    """
-
-    closed: float | None
-    open: float | None
-    open_recall: float | None
-    num_closed: int
-    num_open: int
-
-
-def vqa_accuracy(answered: Iterable[tuple[str, str, bool]]) -> VqaAccuracy:
-    """Accuracy over (reply, reference answer, whether the question is closed)."""
-    closed: list[float] = []
-    opened: list[float] = []
-    recalls: list[float] = []
-    for reply, answer, is_closed in answered:
-        said = answer_text(reply)
-        (closed if is_closed else opened).append(float(exact_match(said, answer)))
-        if not is_closed:
-            recalls.append(token_recall(said, answer))
-    return VqaAccuracy(_mean(closed), _mean(opened), _mean(recalls), len(closed), len(opened))
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return Breakdown(value, {VQA: value}, {}, None)

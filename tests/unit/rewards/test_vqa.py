@@ -4,15 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibisagent.rewards.vqa import (
-    VqaAccuracy,
-    answer_text,
-    exact_match,
-    normalise_answer,
-    score_answer,
-    token_recall,
-    vqa_accuracy,
-)
+from ibisagent.rewards.vqa import answer_text, exact_match, normalise_answer, score_answer, token_recall
 
 
 @pytest.mark.parametrize(
@@ -83,12 +75,7 @@ def test_the_answer_in_a_reply(reply: str, answer: str) -> None:
 
 def test_reward() -> None:
     right = score_answer("<think>hm</think>Yes.", "yes", closed=True)
-    assert (right.total, right.parts, right.by_turn, right.excluded) == (
-        1.0,
-        {"exact_match": 1.0},
-        {"exact_match": (1.0,)},
-        None,
-    )
+    assert (right.total, right.parts, right.by_turn, right.excluded) == (1.0, {"vqa": 1.0}, {}, None)
     assert score_answer("No", "yes", closed=True).total == 0.0
     open_question = score_answer("a lung", "a lung", closed=False)
     assert open_question.total is None and open_question.excluded == "open_question"
@@ -97,18 +84,3 @@ def test_reward() -> None:
 def test_recall_of_words() -> None:
     assert token_recall("a mass in the left lung", "left upper lung") == pytest.approx(2 / 3)
     assert token_recall("anything", "?") == 0.0
-
-
-def test_accuracy() -> None:
-    answered = [
-        ("yes", "Yes", True),
-        ("no", "Yes", True),
-        ("<think>t</think>No.", "no", True),
-        ("left lung", "the left upper lung", False),
-        ("heart", "Heart", False),
-    ]
-    # Two of three; one of two; (2/3 + 1) / 2
-    assert vqa_accuracy(answered) == VqaAccuracy(
-        pytest.approx(2 / 3), 0.5, pytest.approx(5 / 6), num_closed=3, num_open=2
-    )
-    assert vqa_accuracy([]) == VqaAccuracy(None, None, None, 0, 0)

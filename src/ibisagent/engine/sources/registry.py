@@ -15,7 +15,7 @@ from ibisagent.engine.sources.sample import Source
 from ibisagent.errors import InputError
 from ibisagent.io.files import one_line
 
-__all__ = ["SOURCES", "open_source", "parse_source"]
+__all__ = ["SOURCES", "make_source", "open_source", "parse_source"]
 
 _HERE = "ibisagent.engine.sources"
 
@@ -74,7 +74,11 @@ def open_source(spec: str) -> Source:
     InputError
         If there is no such kind, it has no such option, or there is no such data set.
     """
-    kind, path, options = parse_source(spec)
+    return make_source(*parse_source(spec))
+
+
+def make_source(kind: str, path: str, options: dict[str, str]) -> Source:
+    """Open a data set by the parts of its spec; errors as in :func:`open_source`."""
     if kind not in SOURCES:
         raise InputError(f"there is no source '{one_line(kind, 40)}'; there are {', '.join(sorted(SOURCES))}")
     module, _, name = SOURCES[kind].partition(":")

@@ -235,7 +235,7 @@ class _Maker:
                 model=str(start),
                 out=out,
                 resume=True,
-                prompts=f"corpus:{c.corpora / 'train'}?table=rl&split=train",
+                prompts=(f"corpus:{c.corpora / 'train'}?table=rl&split=train",),
                 segmenter=SEGMENTER,
                 reward=row.reward or "ibis",
                 num_updates=c.rl_updates,

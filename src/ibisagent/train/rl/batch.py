@@ -13,14 +13,14 @@ from ibisagent.train.rl.images import check_images
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ibisagent.train.rl.play import Rollout
+    from ibisagent.train.rl.play import Played
     from ibisagent.train.tokens import Renderer
 
 __all__ = ["to_tensors", "token_advantages"]
 
 
 def token_advantages(
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[Played],
     whole: NDArray[np.float32],
     turns: Sequence[NDArray[np.float32]] | None,
     turn_weight: float,
@@ -58,7 +58,7 @@ def token_advantages(
 
 
 def to_tensors(
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[Played],
     advantages: Sequence[NDArray[np.float32]],
     renderer: Renderer,
     device: Any = "cpu",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from ibisagent.errors import InputError
 from ibisagent.train.config import Settings
@@ -87,8 +87,14 @@ class RlConfig(Settings):
     """Folder of the run: ``model`` is the result, ``checkpoints`` serves ``--resume``, ``pages`` show episodes."""
     resume: bool = False
     """Go on from the newest whole checkpoint in ``out``."""
-    prompts: str = "scenes:data/mini/cases.jsonl"
-    """What is asked: corpus:FOLDER[?table=rl&split=train] or scenes:CASES.jsonl[?number=20000&real_share=0.6]."""
+    prompts: tuple[str, ...] = Field(default=("scenes:data/mini/cases.jsonl",), min_length=1)
+    """What is asked: corpus:FOLDER[?table=rl&split=train] or scenes:CASES.jsonl[?number=20000&real_share=0.6]; visual
+    questions beside them: corpus:FOLDER?table=vqa, vqa-rad:DIR, slake:DIR, pathvqa:DIR."""
+    vqa_share: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Share of visual questions among the prompts; none: every prompt once."""
+    vqa_probe: str | None = None
+    """Visual questions that are answered before the first and after the last update, to see what is forgotten:
+    corpus:FOLDER, vqa-rad:DIR …, with ?split=test&number=500."""
     segmenter: str = "litemedsam"
     """The tool that the model steers."""
     reward: str = "ibis"
@@ -183,6 +189,15 @@ class RlConfig(Settings):
     def _report(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return () if value == ("none",) else value
 
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_prompt(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_serializer("prompts")
+    def _said_prompts(self, value: tuple[str, ...]) -> str | list[str]:
+        return value[0] if len(value) == 1 else list(value)
+
     @model_validator(mode="after")
     def _whole(self) -> RlConfig:
         runs = self.prompts_per_update * self.group_size
@@ -219,7 +234,7 @@ class RlConfig(Settings):
         """The settings that a resumed run must share with its beginning."""
         free = {
             "out", "resume", "num_updates", "report_to", "save_updates", "keep_checkpoints", "page_updates",
-            "num_pages", "device", "gradient_checkpointing", "sampler_batch",
+            "num_pages", "device", "gradient_checkpointing", "sampler_batch", "vqa_probe",
         }  # fmt: skip
         if self.schedule != "constant":  # it falls over all updates
             free -= {"num_updates"}

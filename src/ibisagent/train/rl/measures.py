@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibisagent.rewards import means
+from ibisagent.rewards.vqa import VQA
 from ibisagent.scoring import score_episode
+from ibisagent.train.rl.question_run import Answered
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ibisagent.rewards import Rubric
-    from ibisagent.train.rl.play import Rollout
+    from ibisagent.train.rl.play import Played
 
 __all__ = ["measure"]
 
 
-def measure(rollouts: Sequence[Rollout], rubric: Rubric, num_siblings: int) -> dict[str, float]:
+def measure(rollouts: Sequence[Played], rubric: Rubric, num_siblings: int) -> dict[str, float]:
     """Means over the runs; NaN where nothing applies.
+
+    Answers to visual questions are apart: all but ``reward/vqa``, ``questions``, ``groups_alike`` and ``truncated`` is
+    about the runs that act, and compares with a training without questions.
 
     Parameters
     ----------
@@ -34,19 +41,22 @@ def measure(rollouts: Sequence[Rollout], rubric: Rubric, num_siblings: int) -> d
     dict
         ``reward`` and its deviation, ``reward/PART`` before its weight, ``iou`` (present targets), ``steps``,
         ``validity``, ``refinement_success``, ``refusal/right`` and ``refusal/false``, shares of runs that ended in each
-        way, ``failed`` (excluded), ``truncated``, ``groups_alike`` (no advantage in them).
+        way, ``failed`` (excluded), ``truncated``, ``groups_alike`` (no advantage in them), ``questions`` (share of runs
+        that answered one) and ``reward/vqa`` (share of these that were right).
     """
-    earned = means(r.breakdown for r in rollouts)
-    scores = [score_episode(r.episode, r.prompt.target) for r in rollouts]
-    totals = np.array([np.nan if r.breakdown.total is None else r.breakdown.total for r in rollouts])
-    grouped = totals.reshape(-1, num_siblings)
+    acted = [r for r in rollouts if not isinstance(r, Answered)]
+    answers = [r for r in rollouts if isinstance(r, Answered)]
+    earned = means(r.breakdown for r in acted)
+    scores = [score_episode(r.episode, r.prompt.target) for r in acted]
+    totals = _totals(acted)
+    grouped = _totals(rollouts).reshape(-1, num_siblings)
     known = ~np.isnan(grouped)
     spread = np.where(known, grouped, -np.inf).max(1) - np.where(known, grouped, np.inf).min(1)
     values = {
         "reward": earned.get("total", float("nan")),
-        "reward_std": float(np.nanstd(totals)) if known.any() else float("nan"),
+        "reward_std": float("nan") if np.isnan(totals).all() else float(np.nanstd(totals)),
         "groups_alike": float(np.mean(~(spread > 1e-9))),
-        "failed": earned["excluded"],
+        "failed": earned.get("excluded", float("nan")),
         "truncated": float(np.mean([r.context.truncated for r in rollouts])),
         "iou": _mean([s.iou for s in scores]),
         "steps": _mean([s.num_steps for s in scores]),
@@ -58,12 +68,18 @@ def measure(rollouts: Sequence[Rollout], rubric: Rubric, num_siblings: int) -> d
         "refusal/false": _mean([s.false_refusal for s in scores]),
     }
     for outcome in ("done", "absent", "uncertain", "out_of_steps"):
-        values[f"ended/{outcome}"] = float(
-            np.mean([s.outcome is not None and s.outcome.value == outcome for s in scores])
+        values[f"ended/{outcome}"] = _mean(
+            [float(s.outcome is not None and s.outcome.value == outcome) for s in scores]
         )
     for name in rubric.names:
         values[f"reward/{name}"] = earned.get(name, float("nan"))
+    values["questions"] = len(answers) / len(rollouts)
+    values[f"reward/{VQA}"] = means(r.breakdown for r in answers).get(VQA, float("nan"))
     return values
+
+
+def _totals(runs: Sequence[Played]) -> NDArray[np.float64]:
+    return np.array([np.nan if r.breakdown.total is None else r.breakdown.total for r in runs], np.float64)
 
 
 def _mean(values: Sequence[float | None]) -> float:

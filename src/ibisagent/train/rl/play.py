@@ -10,21 +10,26 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ibisagent.actions import Dialect
 from ibisagent.config import RolloutConfig
+from ibisagent.engine.questions import VisualQuestion
 from ibisagent.segmenters.memo import MemoSegmenter
+from ibisagent.train.rl.question_run import Answered, QuestionRun
 from ibisagent.train.rl.run_state import Rollout, Run, RunRules
 
 if TYPE_CHECKING:
     from ibisagent.rewards import Rubric
     from ibisagent.segmenters.protocol import Segmenter
-    from ibisagent.train.rl.prompts import RlPrompt
+    from ibisagent.train.rl.prompts import Prompt, RlPrompt
     from ibisagent.train.rl.sampler import Sampler
     from ibisagent.train.tokens import Renderer
 
-__all__ = ["Player", "Rollout", "Seconds"]
+__all__ = ["Played", "Player", "Rollout", "Seconds"]
+
+Played = Rollout | Answered
+"""A run that has ended: a case that was acted on, or a question that was answered."""
 
 
 @dataclass
@@ -106,29 +111,39 @@ class Player:
     batched: bool = True
     seconds: Seconds = field(default_factory=Seconds)
 
-    def play(self, prompts: Sequence[RlPrompt], num_siblings: int, sampler: Sampler, seed: int) -> list[Rollout]:
+    @overload
+    def play(self, prompts: Sequence[RlPrompt], num_siblings: int, sampler: Sampler, seed: int) -> list[Rollout]: ...
+
+    @overload
+    def play(self, prompts: Sequence[Prompt], num_siblings: int, sampler: Sampler, seed: int) -> list[Played]: ...
+
+    def play(self, prompts: Sequence[Prompt], num_siblings: int, sampler: Sampler, seed: int) -> Any:
         """Play every prompt `num_siblings` times.
 
         Returns
         -------
-        list of Rollout
+        list of Rollout or Answered
             Siblings one after another, groups in the order of the prompts.
         """
         started = time.perf_counter()
-        runs = [self._begin(prompt, g, num_siblings) for g, prompt in enumerate(prompts)]
-        flat = [run for group in runs for run in group]
+        flat: list[Run | QuestionRun] = []
+        for group, prompt in enumerate(prompts):
+            if isinstance(prompt, VisualQuestion):
+                flat += self._ask(prompt, group, num_siblings)
+            else:
+                flat += self._begin(prompt, group, num_siblings)
         session = sampler.session(seed)
-        live = [run for run in flat if not run.env.done]
+        live = [run for run in flat if not run.done]
         while live:
             asked = time.perf_counter()
             samples = session.sample([run.context for run in live])
             self.seconds.policy += time.perf_counter() - asked
             texts = [self.renderer.text(sample.ids) for sample in samples]
             if self.batched:
-                self._foresee(live, texts)
+                self._foresee([(r, t) for r, t in zip(live, texts, strict=True) if isinstance(r, Run)])
             for run, sample, text in zip(live, samples, texts, strict=True):
                 run.step(sample, text)
-            live = [run for run in live if not run.env.done]
+            live = [run for run in live if not run.done]
         rollouts = [run.finish(self.rubric) for run in flat]
         self.seconds.total += time.perf_counter() - started
         return rollouts
@@ -143,10 +158,17 @@ class Player:
             runs.append(Run.begin(rules, prompt, sibling, f"{group}/{sibling}", shared, like=like))
         return runs
 
-    def _foresee(self, live: Sequence[Run], texts: Sequence[str]) -> None:
+    def _ask(self, prompt: VisualQuestion, group: int, num_siblings: int) -> list[QuestionRun]:
+        runs: list[QuestionRun] = []
+        for sibling in range(num_siblings):
+            like = runs[0] if runs and self.batched else None
+            runs.append(QuestionRun.begin(self.renderer, prompt, sibling, f"{group}/{sibling}", like))
+        return runs
+
+    def _foresee(self, replies: Sequence[tuple[Run, str]]) -> None:
         """Ask the segmenter for what the replies are about to ask for, one call a case."""
         by_case: dict[int, tuple[Any, list[Any]]] = {}
-        for run, text in zip(live, texts, strict=True):
+        for run, text in replies:
             wanted = run.env.foresee(text)
             if wanted is not None:
                 by_case.setdefault(id(run.env.segmenter), (run, []))[1].append(wanted)

@@ -1,13 +1,16 @@
-"""What RL asks: cases with their reference masks, by number."""
+"""What RL asks: cases with their reference masks, and visual questions, by number."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ibisagent.engine.questions import QUESTION_KINDS, VisualQuestion, open_questions
 from ibisagent.errors import InputError
 from ibisagent.train.shards import Shards
 from ibisagent.types import Case
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
     from ibisagent.train.nano_scenes import SceneSource
 
-__all__ = ["CorpusPrompts", "Prompts", "RlPrompt", "ScenePrompts", "open_prompts"]
+__all__ = ["CorpusPrompts", "MixedPrompts", "Prompt", "Prompts", "RlPrompt", "ScenePrompts", "open_mix", "open_prompts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,10 @@ class RlPrompt:
     key: str
 
 
+Prompt = RlPrompt | VisualQuestion
+"""A case to act on, or a question to answer."""
+
+
 class Prompts(Protocol):
     """Prompts by number; the same number gives the same prompt, on any machine."""
 
@@ -46,7 +53,7 @@ class Prompts(Protocol):
         """How many there are."""
         ...
 
-    def __getitem__(self, index: int) -> RlPrompt:
+    def __getitem__(self, index: int) -> Prompt:
         """The prompt of this number, in ``range(len(self))``."""
         ...
 
@@ -151,6 +158,83 @@ class ScenePrompts:
         return RlPrompt(case, scene.target, key)
 
 
+class MixedPrompts:
+    """Prompts of several places, one after another; whoever draws them shuffles.
+
+    Parameters
+    ----------
+    cases, questions
+        Where each kind is from.
+    share
+        Of the questions among all; the scarcer kind is repeated up to it. None: every prompt stands once.
+
+    Attributes
+    ----------
+    notes
+        For people: how many questions there are, and what was left out.
+
+    Raises
+    ------
+    InputError
+        If there is a share and one of the kinds is missing.
+    """
+
+    def __init__(self, cases: Sequence[Prompts], questions: Sequence[Prompts], share: float | None = None) -> None:
+        sizes = [sum(len(part) for part in kind) for kind in (cases, questions)]
+        if share is not None:
+            if not all(sizes):
+                missing = "segmentation prompts" if sizes[1] else "visual questions"
+                raise InputError(
+                    f"--vqa-share mixes two kinds of --prompts; there are no {missing}, name some or leave it"
+                )
+            odds = share / (1 - share)
+            sizes = [max(sizes[0], ceil(sizes[1] / odds)), max(sizes[1], ceil(sizes[0] * odds))]
+        self.num_cases, self.num_questions = sizes
+        self._cases, self._questions = list(cases), list(questions)
+        self.notes = [note for part in questions for note in getattr(part, "notes", ())]
+
+    def __len__(self) -> int:
+        return self.num_cases + self.num_questions
+
+    def __getitem__(self, index: int) -> Prompt:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        kind, place = (self._cases, index) if index < self.num_cases else (self._questions, index - self.num_cases)
+        place %= sum(len(part) for part in kind)
+        for part in kind:
+            if place < len(part):
+                break
+            place -= len(part)
+        return part[place]
+
+
+def open_mix(specs: Sequence[str], share: float | None = None, seed: int = 0) -> MixedPrompts:
+    """Prompts of several specs together.
+
+    Parameters
+    ----------
+    specs
+        Each as :func:`open_prompts` takes it.
+    share
+        Of the visual questions, see :class:`MixedPrompts`.
+    seed
+        Of the scenes.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_prompts` and :class:`MixedPrompts`.
+    """
+    opened = [(_asks(spec), open_prompts(spec, seed)) for spec in specs]
+    return MixedPrompts([p for asks, p in opened if not asks], [p for asks, p in opened if asks], share)
+
+
+def _asks(spec: str) -> bool:
+    """Whether a spec names visual questions."""
+    kind, _, rest = spec.partition(":")
+    return kind in QUESTION_KINDS and (kind != "corpus" or "table=vqa" in rest.partition("?")[2].split("&"))
+
+
 def open_prompts(spec: str, seed: int = 0) -> Prompts:
     """Prompts by a spec.
 
@@ -159,7 +243,9 @@ def open_prompts(spec: str, seed: int = 0) -> Prompts:
     spec
         ``corpus:FOLDER[?table=rl&split=train]``, or ``scenes:CASES.jsonl[?number=20000&real_share=0.6&absent_share=0.18
         &given_share=0.1&instances=1&offset=1000000]``: mini's train split without the development images, and phantoms;
-        with ``real_share=0`` phantoms alone.
+        with ``real_share=0`` phantoms alone; or visual questions, ``corpus:FOLDER?table=vqa`` or a set as
+        :func:`~ibisagent.engine.questions.open_questions` takes it: the closed ones, of the split ``train`` unless the
+        spec names another.
     seed
         Of the scenes.
 
@@ -170,6 +256,8 @@ def open_prompts(spec: str, seed: int = 0) -> Prompts:
     """
     from urllib.parse import parse_qsl
 
+    if _asks(spec):
+        return open_questions(spec, split="train").closed()
     kind, _, rest = spec.partition(":")
     place, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -180,7 +268,8 @@ def open_prompts(spec: str, seed: int = 0) -> Prompts:
         return CorpusPrompts(place, options.get("table", "rl"), options.get("split"))
     if kind == "scenes" and place:
         return _scenes(spec, place, options, seed)
-    raise InputError(f"prompts '{spec}': say corpus:FOLDER or scenes:CASES.jsonl")
+    sets = ", ".join(f"{name}:…" for name in QUESTION_KINDS if name != "corpus")
+    raise InputError(f"prompts '{spec}': say corpus:FOLDER or scenes:CASES.jsonl, or for visual questions {sets}")
 
 
 _SCENE_OPTIONS = {

@@ -25,6 +25,7 @@ from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numb
 
 if TYPE_CHECKING:
     from ibisagent.train.models import Start
+    from ibisagent.train.vqa_probe import VqaProbe
 
 __all__ = ["main", "train"]
 
@@ -69,7 +70,7 @@ def train(config: RlConfig) -> int:
     check_out(config, newest)
     smaller = "--sampler-batch, or in another --out a smaller --micro-batch, --max-pixels or --max-context"
     with one_line_errors(checkpoints, smaller):
-        trainer, start, told = _build(config, state.num_processes)
+        trainer, start, told, probe = _build(config, state.num_processes)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
             write_config(config, config.out / CONFIG)
@@ -86,6 +87,8 @@ def train(config: RlConfig) -> int:
                 say(f"ibisagent: stopped at update {trainer.state.global_step}, saved; --resume goes on")
             return 130
         seconds = time.perf_counter() - began
+        if probe is not None:
+            probe.finish()
         folder = config.out / "model"
         write_model(trainer, start, folder, told)
         if state.is_main_process:
@@ -98,22 +101,28 @@ def train(config: RlConfig) -> int:
     return 0
 
 
-def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
+def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaProbe | None]:
     import torch
     from accelerate import PartialState
 
+    from ibisagent.engine.questions import open_questions
     from ibisagent.messages import default_system_prompt
     from ibisagent.train.models import Lora, load_start
-    from ibisagent.train.rl.prompts import open_prompts
+    from ibisagent.train.rl.prompts import open_mix
     from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker
     from ibisagent.train.rl.trainer import AgentGrpoTrainer
     from ibisagent.train.tokens import Renderer
+    from ibisagent.train.vqa_probe import attach_probe
     from ibisagent.train.watch.log import RL_NAMES, LogFile, own_lines_only
     from ibisagent.train.watch.pages import PageWriter
     from ibisagent.train.watch.trackers import tensorboard_callback
 
     args = grpo_arguments(config, num_processes)
-    prompts = open_prompts(config.prompts, config.seed)
+    prompts = open_mix(config.prompts, config.vqa_share, config.seed)
+    questions = open_questions(config.vqa_probe) if config.vqa_probe else None
+    if PartialState().is_main_process:
+        for note in prompts.notes:
+            say(note)
     lora = Lora(config.lora_rank, config.lora_alpha, 0.0, config.lora_targets) if config.lora_rank else None
     start = load_start(
         config.model,
@@ -150,15 +159,16 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str]:
         ],
     )
     own_lines_only(trainer)
-    return trainer, start, told if told is not None else default_system_prompt(player.dialect)
+    probe = attach_probe(questions, config.out, renderer, trainer)
+    return trainer, start, told if told is not None else default_system_prompt(player.dialect), probe
 
 
 def _result(trainer: Any, config: RlConfig, seconds: float) -> dict[str, Any]:
     """What a program wants to know of a run that ended."""
     from ibisagent import __version__
 
-    last = [line for line in trainer.state.log_history if "reward" in line][-10:]
-    names = ("reward", "iou", "steps", "validity", "refusal/right", "refusal/false", "entropy")
+    last = [line for line in trainer.state.log_history if "loss" in line][-10:]
+    names = ("reward", "iou", "steps", "validity", "refusal/right", "refusal/false", "reward/vqa", "entropy")
     mean = {n: [line[n] for line in last if line.get(n) is not None] for n in names}
     return {
         "ibisagent_version": __version__,
@@ -172,10 +182,11 @@ def _result(trainer: Any, config: RlConfig, seconds: float) -> dict[str, Any]:
 
 def _card(config: RlConfig, result: dict[str, Any], start: Start) -> str:
     figures = "\n".join(f"- {name}: {value}" for name, value in result["last_updates"].items())
+    asked = ", ".join(f"`{spec}`" for spec in config.prompts)
     return f"""# {config.out.name}
 
 Trained by `ibisagent train rl` (ibisagent {result["ibisagent_version"]}) from `{start.base}`:
-{result["updates"]} updates, {result["runs"]} runs on `{config.prompts}` with the segmenter `{config.segmenter}` and
+{result["updates"]} updates, {result["runs"]} runs on {asked} with the segmenter `{config.segmenter}` and
 the reward `{config.reward}`. All settings: `config.yaml` beside this folder.
 
 Means over the last updates, of sampled runs on the prompts that it trained on (no measure of quality; for that,

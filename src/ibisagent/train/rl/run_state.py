@@ -85,7 +85,7 @@ class RunRules:
 
 @dataclass(eq=False)
 class Run:
-    """One run under way. Begin one with :meth:`begin`, :meth:`step` until ``env.done``, then :meth:`finish`.
+    """One run under way. Begin one with :meth:`begin`, :meth:`step` until :attr:`done`, then :meth:`finish`.
 
     Parameters
     ----------
@@ -151,6 +151,11 @@ class Run:
         else:
             context = Context.begin(key, new_messages(env.view, env.system_prompt), rules.renderer)
         return cls(rules, prompt, sibling, env, context, rules.max_context)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self.env.done
 
     def step(self, sample: Sample, text: str | None = None) -> None:
         """Take what the model drew: into the tokens, into the environment, and what that shows into the tokens.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.config import RlConfig
     from ibisagent.train.rl.sampler import Sampler
 
-__all__ = ["grpo_arguments", "make_player", "sampler_maker"]
+__all__ = ["grpo_arguments", "make_player", "make_sampler", "sampler_maker"]
 
 
 def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None) -> Player:
@@ -46,23 +46,29 @@ def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None)
 
 
 def sampler_maker(config: RlConfig, renderer: Renderer) -> Callable[[Any], Sampler]:
-    """From a model to who samples from it: NanoVLM has a sampler of its own."""
+    """From a model to who samples from it."""
+    return lambda model: make_sampler(
+        model,
+        renderer,
+        temperature=config.temperature,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.sampler_batch,
+        bf16=config.bf16,
+    )
+
+
+def make_sampler(model: Any, renderer: Renderer, *, bf16: bool = False, **options: Any) -> Sampler:
+    """Who samples from a model: NanoVLM has a sampler of its own, which can compute in bfloat16.
+
+    Options are those of :class:`~ibisagent.train.rl.sampler.GenerateSampler`.
+    """
     from ibisagent.train.models import is_nano
     from ibisagent.train.rl.nano_sampler import NanoSampler
     from ibisagent.train.rl.sampler import GenerateSampler
 
-    options: dict[str, Any] = {
-        "temperature": config.temperature,
-        "max_new_tokens": config.max_new_tokens,
-        "batch_size": config.sampler_batch,
-    }
-
-    def make(model: Any) -> Sampler:
-        if is_nano(model):
-            return NanoSampler(model, renderer, bf16=config.bf16, **options)
-        return GenerateSampler(model, renderer, **options)
-
-    return make
+    if is_nano(model):
+        return NanoSampler(model, renderer, bf16=bf16, **options)
+    return GenerateSampler(model, renderer, **options)
 
 
 def grpo_arguments(config: RlConfig, num_processes: int = 1) -> GRPOConfig:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["whole"]
+__all__ = ["whole", "whole_model"]
 
 
 @contextmanager
@@ -34,3 +34,26 @@ def whole(model: Any) -> Iterator[None]:
         for part in parts:
             part.set_reshard_after_forward(True, recurse=False)
             part.reshard()
+
+
+@contextmanager
+def whole_model(trainer: Any) -> Iterator[Any]:
+    """A trainer's model without wrappers; where it is shared out (FSDP 2, ZeRO-3), all of it.
+
+    Parameters
+    ----------
+    trainer
+        Of trl, from the beginning of its training on.
+    """
+    from trl.models.utils import unwrap_model_for_generation
+
+    with (
+        unwrap_model_for_generation(
+            trainer.model_wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=getattr(trainer.args, "ds3_gather_for_generation", True),
+            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+        ) as model,
+        whole(trainer.model_wrapped),
+    ):
+        yield model

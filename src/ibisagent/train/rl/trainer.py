@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from trl import GRPOConfig, GRPOTrainer
-from trl.models.utils import unwrap_model_for_generation
 
 from ibisagent.errors import IbisError
 from ibisagent.train.guards import not_finite
@@ -30,13 +29,13 @@ from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
 from ibisagent.train.rl.batch import to_tensors, token_advantages
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
-from ibisagent.train.rl.sharded import whole
+from ibisagent.train.rl.sharded import whole_model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ibisagent.train.rl.config import RlConfig
-    from ibisagent.train.rl.play import Player, Rollout
+    from ibisagent.train.rl.play import Played, Player
     from ibisagent.train.rl.prompts import Prompts
     from ibisagent.train.rl.sampler import Sampler
 
@@ -74,7 +73,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         prompts: Prompts,
         player: Player,
         make_sampler: Callable[[Any], Sampler],
-        on_rollouts: Callable[[int, Sequence[Rollout]], None] | None = None,
+        on_rollouts: Callable[[int, Sequence[Played]], None] | None = None,
         **options: Any,
     ) -> None:
         from datasets import Dataset
@@ -101,7 +100,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         began = time.perf_counter()
         before = self._player.seconds.__dict__.copy()
         prompts = [self._prompts[number] for number in self._numbers(len(inputs) // size)]
-        with self._whole_model() as model:
+        with whole_model(self) as model:
             rollouts = self._player.play(prompts, size, self._make_sampler(model), self._seed(mode))
         if self._on_rollouts is not None and mode == "train":
             self._on_rollouts(self.state.global_step, rollouts)
@@ -109,21 +108,6 @@ class AgentGrpoTrainer(GRPOTrainer):
         batch = self._batch(rollouts, size)
         self._note(mode, rollouts, batch, before)
         return batch
-
-    @contextmanager
-    def _whole_model(self) -> Iterator[Any]:
-        """The model without wrappers; where it is shared out (FSDP 2, ZeRO-3), all of it."""
-        checkpointing = self.args.gradient_checkpointing_kwargs
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=checkpointing,
-            ) as model,
-            whole(self.model_wrapped),
-        ):
-            yield model
 
     def _numbers(self, count: int) -> list[int]:
         """This process's prompts of a batch, by run, update and process alone.
@@ -144,7 +128,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         text = f"{self.args.seed}|{mode}|{self.state.global_step}|{self.accelerator.process_index}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
-    def _batch(self, rollouts: Sequence[Rollout], size: int) -> dict[str, Any]:
+    def _batch(self, rollouts: Sequence[Played], size: int) -> dict[str, Any]:
         config = self._config
         breakdowns = [rollout.breakdown for rollout in rollouts]
         whole = episode_advantages([b.total for b in breakdowns], size, config.scale_rewards)
@@ -254,7 +238,7 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     # -- measures ----------------------------------------------------------------------------
 
-    def _note(self, mode: str, rollouts: Sequence[Rollout], batch: dict[str, Any], before: dict[str, float]) -> None:
+    def _note(self, mode: str, rollouts: Sequence[Played], batch: dict[str, Any], before: dict[str, float]) -> None:
         values = measure(rollouts, self._player.rubric, self._config.group_size)
         after = self._player.seconds.__dict__
         spent = {name: after[name] - before[name] for name in after}

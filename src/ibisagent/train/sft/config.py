@@ -87,7 +87,10 @@ class SftConfig(Settings):
     learn_wrong: bool = False
     """Put a loss on wrong actions, too (to see what the mask is worth; never otherwise)."""
     vqa_share: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of visual questions among the rows of an epoch."""
+    """Share of visual questions (tables vqa of the corpora) among the rows of an epoch."""
+    vqa_probe: str | None = None
+    """Visual questions that are answered before the first and after the last step, to see what is forgotten:
+    corpus:FOLDER, vqa-rad:DIR, slake:DIR, pathvqa:DIR, with ?split=test&number=500."""
     max_rows: int | None = Field(default=None, ge=1)
     """Most trajectories, drawn by seed."""
     system_prompt: Path | None = None
@@ -193,6 +196,6 @@ class SftConfig(Settings):
         """The settings that a resumed run must share with its beginning."""
         free = {
             "out", "resume", "workers", "report_to", "log_steps", "save_steps", "eval_steps", "keep_checkpoints",
-            "device", "per_device_batch", "gradient_checkpointing",
+            "device", "per_device_batch", "gradient_checkpointing", "vqa_probe",
         }  # fmt: skip
         return {k: v for k, v in self.model_dump(mode="json").items() if k not in free}

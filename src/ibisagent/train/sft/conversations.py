@@ -179,12 +179,17 @@ def open_conversations(
     for number, folder in enumerate(config.corpus):
         corpus = Corpus(folder)
         known = corpus.splits("sft")
-        if not known:
-            raise InputError(f"{display_name(folder)}: no trajectories (table sft) in it")
-        for split in {*config.splits, *config.eval_splits} - set(known):
-            raise InputError(f"{display_name(folder)}: no split '{split}' of 'sft'; there is {', '.join(known)}")
+        asks = config.vqa_share > 0 and "vqa" in corpus.tables
+        if not known and not asks:
+            hint = "; --vqa-share mixes its visual questions in" if "vqa" in corpus.tables else ""
+            raise InputError(f"{display_name(folder)}: no trajectories (table sft) in it{hint}")
+        there = {*known, *(corpus.splits("vqa") if asks else ())}
+        for split in {*config.splits, *config.eval_splits} - there:
+            raise InputError(
+                f"{display_name(folder)}: no split '{split}' of 'sft'; there is {', '.join(sorted(there))}"
+            )
         areas = {row["image_id"]: row["width"] * row["height"] for row in _facts(corpus)}
-        shards[number, "sft"] = files = corpus.shards("sft")
+        shards[number, "sft"] = files = corpus.shards("sft") if known else ()
         of_split = {path: split for split in known for path in corpus.shards("sft", split)}
         for index, path in enumerate(files):
             to_learn = of_split[path] in config.splits
@@ -198,7 +203,7 @@ def open_conversations(
                 place = Place(number, "sft", index, at, turns, turns * areas.get(row["image_id"], 0))
                 out = not to_learn or (config.eval_share > 0 and _kept_out(row, config))
                 (measured if out else train).append(place)
-        if config.vqa_share and "vqa" in corpus.tables:
+        if asks:
             shards[number, "vqa"] = corpus.shards("vqa")
             split_of = {path: split for split in corpus.splits("vqa") for path in corpus.shards("vqa", split)}
             for index, path in enumerate(shards[number, "vqa"]):

@@ -8,11 +8,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ibisagent.train.config import load_config, write_config
 from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
 from ibisagent.train.sft.config import SftConfig
+
+if TYPE_CHECKING:
+    from ibisagent.train.models import Start
+    from ibisagent.train.vqa_probe import VqaProbe
 
 __all__ = ["main", "train"]
 
@@ -57,7 +61,7 @@ def train(config: SftConfig) -> int:
     newest = last_checkpoint(checkpoints)
     check_out(config, newest)
     with one_line_errors(checkpoints, "--per-device-batch, or in another --out a smaller --max-pixels or --max-length"):
-        trainer, start, facts = _build(config, bf16, accumulation, checkpoints)
+        trainer, start, facts, probe = _build(config, bf16, accumulation, checkpoints)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
             write_config(config, config.out / CONFIG)
@@ -76,6 +80,8 @@ def train(config: SftConfig) -> int:
         if trainer.eval_dataset is not None:
             trainer.evaluate()
         seconds = time.perf_counter() - began
+        if probe is not None:
+            probe.finish()
         folder = config.out / "model"
         write_model(trainer, start, folder, facts["system_prompt"])
         if state.is_main_process:
@@ -88,11 +94,14 @@ def train(config: SftConfig) -> int:
     return 0
 
 
-def _build(config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path) -> tuple[Any, Any, dict[str, Any]]:
+def _build(
+    config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path
+) -> tuple[Any, Start, dict[str, Any], VqaProbe | None]:
     import torch
     from datasets import Dataset
     from trl import SFTConfig as TrlConfig
 
+    from ibisagent.engine.questions import open_questions
     from ibisagent.train.guards import StopOnSignal
     from ibisagent.train.models import Lora, load_start
     from ibisagent.train.sft.collator import SftCollator
@@ -100,9 +109,11 @@ def _build(config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path) 
     from ibisagent.train.sft.nano_batch import NanoCollator
     from ibisagent.train.sft.trainer import SftTrainer
     from ibisagent.train.tokens import Renderer
+    from ibisagent.train.vqa_probe import attach_probe
     from ibisagent.train.watch.log import LogFile, own_lines_only
     from ibisagent.train.watch.trackers import tensorboard_callback, tracker_arguments
 
+    questions = open_questions(config.vqa_probe) if config.vqa_probe else None
     lora = None
     if config.lora_rank:
         lora = Lora(config.lora_rank, config.lora_alpha, config.lora_dropout, config.lora_targets)
@@ -187,7 +198,7 @@ def _build(config: SftConfig, bf16: bool, accumulation: int, checkpoints: Path) 
         still_norms=config.freeze_vision or not config.random_weights,
     )
     own_lines_only(trainer)
-    return trainer, start, facts
+    return trainer, start, facts, attach_probe(questions, config.out, renderer, trainer)
 
 
 def _bf16(config: SftConfig) -> bool:

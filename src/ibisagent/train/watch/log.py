@@ -30,6 +30,7 @@ SFT_NAMES = {
 
 RL_NAMES = {
     "reward": "reward",
+    "reward/vqa": "right answers",
     "iou": "IoU",
     "steps": "steps",
     "validity": "valid",
@@ -90,7 +91,7 @@ class LogFile(TrainerCallback):
             self._clock, self._step = now, state.global_step
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        if args.disable_tqdm:
+        if args.disable_tqdm and any(name in record for name in self.names):
             print(self.line(record, state.max_steps), file=sys.stderr, flush=True)
 
     def line(self, record: Mapping[str, Any], max_steps: int) -> str:

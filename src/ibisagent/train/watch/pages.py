@@ -15,7 +15,7 @@ from ibisagent.train.rl.advantages import Scale, episode_advantages
 if TYPE_CHECKING:
     from ibisagent.rewards import Rubric
     from ibisagent.scoring import Scores
-    from ibisagent.train.rl.play import Rollout
+    from ibisagent.train.rl.play import Played, Rollout
 
 __all__ = ["INDEX", "PageWriter", "chosen_runs"]
 
@@ -62,7 +62,7 @@ class PageWriter:
         self._next = 0
         self._told = False
 
-    def __call__(self, update: int, rollouts: Sequence[Rollout]) -> None:
+    def __call__(self, update: int, rollouts: Sequence[Played]) -> None:
         """Write pages of a batch, if it is time.
 
         Parameters
@@ -70,14 +70,17 @@ class PageWriter:
         update
             Updates so far.
         rollouts
-            Siblings one after another.
+            Siblings one after another; answers to visual questions get no page.
         """
+        from ibisagent.train.rl.question_run import Answered
+
+        acted = [rollout for rollout in rollouts if not isinstance(rollout, Answered)]
         try:
             if self._entries is None:
                 self._resume(update)
             if update >= self._next:
                 self._next = (update // self.every + 1) * self.every
-                self._write(update, rollouts)
+                self._write(update, acted)
         except OSError as error:
             if not self._told:
                 print(f"ibisagent: no episode pages: {error}", file=sys.stderr, flush=True)

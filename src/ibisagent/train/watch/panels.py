@@ -80,6 +80,7 @@ SECTIONS: tuple[Section, ...] = (
             Panel("Valid actions", ("validity",), bounds=SHARE),
             Panel("Refusals", ("refusal/right", "refusal/false"), ("right", "false"), SHARE),
             Panel("Refinements that help", ("refinement_success",), bounds=SHARE),
+            Panel("Visual questions answered right", ("vqa/accuracy",), bounds=SHARE),
             Panel("Out of steps", ("ended/out_of_steps",), bounds=SHARE),
             Panel("Tool failed", ("failed",), bounds=SHARE),
         ),
