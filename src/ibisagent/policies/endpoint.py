@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Answer", "Endpoint", "NoTextError", "pauses"]
+__all__ = ["Answer", "Endpoint", "NoTextError", "data_uri", "pauses"]
 
 log = logging.getLogger(__name__)
 
@@ -407,11 +407,12 @@ def _to_wire(message: dict[str, Any], max_pixels: int | None) -> dict[str, Any]:
         if part["type"] == "text":
             content.append({"type": "text", "text": part["text"]})
         else:
-            content.append({"type": "image_url", "image_url": {"url": _data_uri(part["image"], max_pixels)}})
+            content.append({"type": "image_url", "image_url": {"url": data_uri(part["image"], max_pixels)}})
     return {"role": message["role"], "content": content}
 
 
-def _data_uri(pixels: NDArray[np.uint8], max_pixels: int | None) -> str:
+def data_uri(pixels: NDArray[np.uint8], max_pixels: int | None = None) -> str:
+    """A picture as a PNG in a data URI, made smaller if it has more pixels."""
     buffer = io.BytesIO()
     to_pil(pixels, max_pixels).save(buffer, format="PNG", compress_level=3)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -80,8 +80,9 @@ def to_tensors(
     -------
     dict
         ``prompt_ids``, ``prompt_mask`` (B, P); ``completion_ids``, ``completion_mask``, ``tool_mask`` (B, C), the last
-        1 on the model's own tokens; ``advantages`` (B, C); ``num_images`` a list; ``pixel_values`` and whatever else
-        the model's image processor gives; ``mm_token_type_ids`` (B, P + C) where the model knows it.
+        1 on the model's own tokens; ``advantages`` (B, C); ``sampling_per_token_logps`` (B, C), what the sampler said
+        of these tokens, NaN where it said nothing; ``num_images`` a list; ``pixel_values`` and whatever else the
+        model's image processor gives; ``mm_token_type_ids`` (B, P + C) where the model knows it.
 
     Raises
     ------
@@ -98,6 +99,7 @@ def to_tensors(
     ids = torch.full((count, length), renderer.pad_id)
     mask, own = torch.zeros(count, length, dtype=torch.long), torch.zeros(count, length, dtype=torch.long)
     value = torch.zeros(count, length)
+    drawn = torch.full((count, length), float("nan"))
     for i, (context, rollout) in enumerate(zip(contexts, rollouts, strict=True)):
         prompt_ids[i, width - len(prompts[i]) :] = torch.tensor(prompts[i])
         prompt_mask[i, width - len(prompts[i]) :] = 1
@@ -107,6 +109,7 @@ def to_tensors(
         if rollout.breakdown.excluded is None:
             own[i, :n] = torch.tensor(context.own[context.num_prompt :], dtype=torch.long)
             value[i, :n] = torch.from_numpy(advantages[i])
+            drawn[i, :n][own[i, :n].bool()] = torch.tensor(context.log_probs)
     images = [picture for context in contexts for picture in context.images]
     batch: dict[str, Any] = {
         "prompt_ids": prompt_ids,
@@ -115,6 +118,7 @@ def to_tensors(
         "completion_mask": mask,
         "tool_mask": own,
         "advantages": value,
+        "sampling_per_token_logps": drawn,
     }
     if images:
         batch.update(renderer.image_inputs(images))

@@ -125,7 +125,38 @@ class RlConfig(Settings):
     temperature: float = Field(default=1.0, gt=0)
     """Of sampling, and of the probabilities that the update compares."""
     sampler_batch: int = Field(default=32, ge=1)
-    """Most runs in one call of the sampler."""
+    """Most runs in one call of the sampler; of a server, most requests of a process under way."""
+
+    rollouts: Literal["local", "vllm"] = "local"
+    """Who writes the replies: the training processes themselves, or a vLLM server that is given their weights."""
+    vllm_url: str = "http://127.0.0.1:8000"
+    """Its address."""
+    vllm_group_port: int = Field(default=51216, ge=1, le=65_535)
+    """Port over which trainer and server meet to pass weights on."""
+    vllm_wait_s: float = Field(default=600.0, gt=0)
+    """Seconds to wait for it at the start."""
+    vllm_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds that one reply may take."""
+    vllm_retries: int = Field(default=3, ge=0)
+    """How often a request is sent again that got no answer."""
+    vllm_correction: Literal["none", "token_truncate"] = "token_truncate"
+    """Whether each token is weighed by its probability here over that at the server (truncated importance sampling);
+    costs a forward pass a batch."""
+    vllm_cap: float = Field(default=2.0, ge=1)
+    """Most that a token is weighed."""
+    parity_runs: int = Field(default=8, ge=1)
+    """Runs that are played and compared before anything is learnt from the server's replies."""
+    parity_mean: float = Field(default=0.05, gt=0)
+    """Limit of the mean difference of log-probabilities: bfloat16 keeps 8 bits of a logit, 0.06 of one between 16 and
+    32."""
+    parity_max: float = Field(default=3.0, gt=0)
+    """Limit of the largest difference; in bfloat16 single unlikely tokens are far off in sound set-ups, too."""
+    parity_ratio: float = Field(default=0.05, gt=0)
+    """Limit of the mean ratio's distance from 1, which is what it is if both are one distribution."""
+    parity_kl: float = Field(default=0.02, gt=0)
+    """Limit of the KL divergence; about half the mean square of the differences."""
+    parity_weights: bool = True
+    """Whether moved weights are sent, to see that they take effect at the server."""
 
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo"] = "dapo"
     """How tokens are averaged: by run and then by batch (grpo), over all tokens (dapo) … as trl names them."""
@@ -234,7 +265,9 @@ class RlConfig(Settings):
         """The settings that a resumed run must share with its beginning."""
         free = {
             "out", "resume", "num_updates", "report_to", "save_updates", "keep_checkpoints", "page_updates",
-            "num_pages", "device", "gradient_checkpointing", "sampler_batch", "vqa_probe",
+            "num_pages", "device", "gradient_checkpointing", "sampler_batch", "vqa_probe", "vllm_url",
+            "vllm_group_port", "vllm_wait_s", "vllm_timeout_s", "vllm_retries", "parity_runs", "parity_mean",
+            "parity_max", "parity_ratio", "parity_kl", "parity_weights",
         }  # fmt: skip
         if self.schedule != "constant":  # it falls over all updates
             free -= {"num_updates"}

@@ -43,6 +43,8 @@ class Context:
         Replies so far.
     truncated
         Whether a reply was cut off by the budget of tokens.
+    log_probs
+        Of every id that the model drew, in order, what the sampler said; NaN where it said nothing.
     """
 
     key: str
@@ -53,6 +55,7 @@ class Context:
     num_prompt: int = 0
     num_turns: int = 0
     truncated: bool = False
+    log_probs: list[float] = field(default_factory=list)
 
     @classmethod
     def begin(cls, key: str, messages: Sequence[dict[str, Any]], renderer: Renderer) -> Context:
@@ -67,7 +70,7 @@ class Context:
         """A context of another run of the same case, before its first reply."""
         return Context(key, list(self.ids), list(self.own), list(self.turn), list(self.images), self.num_prompt)
 
-    def reply(self, ids: Sequence[int], ended: bool, end_id: int) -> None:
+    def reply(self, ids: Sequence[int], ended: bool, end_id: int, log_probs: Sequence[float] | None = None) -> None:
         """Add what the model drew.
 
         Parameters
@@ -78,7 +81,10 @@ class Context:
             Whether it has; else the end is put there, which the model did not draw.
         end_id
             Id of the end of a turn.
+        log_probs
+            Of `ids`, if the sampler says them.
         """
+        self.log_probs += [float("nan")] * len(ids) if log_probs is None else log_probs
         self.ids += ids
         self.own += [True] * len(ids)
         self.turn += [self.num_turns] * len(ids)

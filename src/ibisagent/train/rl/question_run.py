@@ -87,7 +87,7 @@ class QuestionRun:
 
     def step(self, sample: Sample, text: str) -> None:
         """Take the answer: `text` is what the ids of `sample` say."""
-        self.context.reply(sample.ids, sample.ended, self.renderer.end_id)
+        self.context.reply(sample.ids, sample.ended, self.renderer.end_id, sample.log_probs)
         self.reply = text
 
     def finish(self, rubric: Rubric) -> Answered:

@@ -109,7 +109,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
     from ibisagent.messages import default_system_prompt
     from ibisagent.train.models import Lora, load_start
     from ibisagent.train.rl.prompts import open_mix
-    from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker
+    from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker, serve
     from ibisagent.train.rl.trainer import AgentGrpoTrainer
     from ibisagent.train.tokens import Renderer
     from ibisagent.train.vqa_probe import attach_probe
@@ -139,6 +139,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
     if start.nano:
         start.model.to(memory_format=torch.channels_last)  # its tower is convolutions
     renderer = Renderer(start.processor)
+    served = serve(config, start.nano)
     player = make_player(config, renderer, told)
     pages = None
     if config.page_updates and PartialState().is_main_process:
@@ -150,8 +151,9 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
         config,
         prompts,
         player,
-        sampler_maker(config, renderer),
+        sampler_maker(config, renderer, served.server if served is not None else None),
         on_rollouts=pages,
+        served=served,
         processing_class=start.processor,
         callbacks=[
             LogFile(config.out / "log.jsonl", RL_NAMES, "update"),

@@ -169,7 +169,7 @@ class Run:
         """
         env, context, renderer = self.env, self.context, self.rules.renderer
         num_shown = len(context.ids)  # before the reply, and before the end that a cut-off one is given
-        context.reply(sample.ids, sample.ended, renderer.end_id)
+        context.reply(sample.ids, sample.ended, renderer.end_id, sample.log_probs)
         said = renderer.text(sample.ids) if text is None else text
         env.step(Reply(said, num_prompt_tokens=num_shown, num_tokens=len(sample.ids)))
         if env.done:

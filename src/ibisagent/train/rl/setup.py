@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from ibisagent.train.rl.config import RlConfig
     from ibisagent.train.rl.sampler import Sampler
+    from ibisagent.train.rl.vllm_server import VllmServer
+    from ibisagent.train.rl.vllm_weights import ServedWeights
 
-__all__ = ["grpo_arguments", "make_player", "make_sampler", "sampler_maker"]
+__all__ = ["grpo_arguments", "make_player", "make_sampler", "sampler_maker", "serve"]
 
 
 def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None) -> Player:
@@ -45,8 +47,43 @@ def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None)
     )
 
 
-def sampler_maker(config: RlConfig, renderer: Renderer) -> Callable[[Any], Sampler]:
-    """From a model to who samples from it."""
+def serve(config: RlConfig, nano: bool) -> ServedWeights | None:
+    """The server that writes the replies, waited for, checked, and compared before the first update; None for none.
+
+    Raises
+    ------
+    InputError
+        If it does not answer, or does not serve as the run needs it.
+    """
+    if config.rollouts == "local":
+        return None
+    if nano:
+        raise InputError("vLLM does not know NanoVLM, which has a sampler of its own: leave --rollouts local")
+    if not 0.01 <= config.temperature <= 2:
+        raise InputError(f"vLLM draws at temperatures from 0.01 to 2, not at {config.temperature:g}")
+    from ibisagent.train.rl.parity_gate import ParityGate
+    from ibisagent.train.rl.vllm_server import VllmServer
+    from ibisagent.train.rl.vllm_weights import ServedWeights, check_installed
+
+    check_installed()
+    server = VllmServer(
+        config.vllm_url,
+        timeout_s=config.vllm_timeout_s,
+        retries=config.vllm_retries,
+        at_once=config.sampler_batch,
+    )
+    server.wait(config.vllm_wait_s)
+    told = server.check(config.max_context + config.max_new_tokens)
+    return ServedWeights(server, config, ParityGate(config, told))
+
+
+def sampler_maker(config: RlConfig, renderer: Renderer, server: VllmServer | None = None) -> Callable[[Any], Sampler]:
+    """From a model to who samples from it: this process, or a server that is given its weights."""
+    if server is not None:
+        from ibisagent.train.rl.vllm_sampler import VllmSampler
+
+        there = VllmSampler(server, renderer, temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+        return lambda model: there
     return lambda model: make_sampler(
         model,
         renderer,

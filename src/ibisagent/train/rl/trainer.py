@@ -29,6 +29,7 @@ from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
 from ibisagent.train.rl.batch import to_tensors, token_advantages
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
+from ibisagent.train.rl.parity import Agreement
 from ibisagent.train.rl.sharded import whole_model
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.play import Played, Player
     from ibisagent.train.rl.prompts import Prompts
     from ibisagent.train.rl.sampler import Sampler
+    from ibisagent.train.rl.vllm_weights import ServedWeights
 
 __all__ = ["AgentGrpoTrainer"]
 
@@ -61,6 +63,8 @@ class AgentGrpoTrainer(GRPOTrainer):
         From the model in its present weights to a sampler.
     on_rollouts
         Called with the number of updates so far and the runs of a batch, before they are learnt from.
+    served
+        Keeps the weights of a server up to date that writes the replies; None where this process does.
     options
         For ``GRPOTrainer``: processing_class, peft_config, callbacks.
     """
@@ -74,17 +78,22 @@ class AgentGrpoTrainer(GRPOTrainer):
         player: Player,
         make_sampler: Callable[[Any], Sampler],
         on_rollouts: Callable[[int, Sequence[Played]], None] | None = None,
+        served: ServedWeights | None = None,
         **options: Any,
     ) -> None:
         from datasets import Dataset
 
         self._config, self._prompts, self._player = config, prompts, player
-        self._make_sampler, self._on_rollouts = make_sampler, on_rollouts
+        self._make_sampler, self._on_rollouts, self._served = make_sampler, on_rollouts, served
         self._is_nano = is_nano(model)
         # trl only counts them (see `_numbers`), and would train on nothing if they were fewer than a batch.
         rows = Dataset.from_dict({"prompt": [""] * max(len(prompts), args.generation_batch_size or 0)})
         with _reference_like(model):
             super().__init__(model=model, reward_funcs=_unused_reward, args=args, train_dataset=rows, **options)
+        # trl's loss then weighs every token by `importance_sampling_ratio`; its own rollouts are not used.
+        self._corrected = served is not None and config.vllm_correction != "none"
+        self.use_vllm = self.vllm_importance_sampling_correction = self._corrected
+        self._agreement = Agreement()
         # Of the time split: the last update's end, this one's first pass, and what it spent before learning.
         self._clock: float | None = None
         self._begun: float | None = None
@@ -100,7 +109,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         began = time.perf_counter()
         before = self._player.seconds.__dict__.copy()
         prompts = [self._prompts[number] for number in self._numbers(len(inputs) // size)]
-        with whole_model(self) as model:
+        with whole_model(self) if self._served is None else self._served.current(self) as model:
             rollouts = self._player.play(prompts, size, self._make_sampler(model), self._seed(mode))
         if self._on_rollouts is not None and mode == "train":
             self._on_rollouts(self.state.global_step, rollouts)
@@ -143,8 +152,13 @@ class AgentGrpoTrainer(GRPOTrainer):
         batch["num_items_in_batch"] = self.accelerator.gather(own).sum()
         with torch.no_grad():
             # On-policy updates compare the weights with themselves; later cuts of a batch need those it was drawn with.
-            if self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0:
-                batch["old_per_token_logps"] = self._score(self.model, batch)
+            later = self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
+            if later or self._corrected:
+                batch["old_per_token_logps"] = self.scored(batch)
+            if self._corrected:
+                # Where a server's arithmetic finds a token too likely, it is drawn too often, and counts less.
+                gap = batch["old_per_token_logps"] - batch["sampling_per_token_logps"]
+                batch["importance_sampling_ratio"] = gap.nan_to_num(0.0).exp().clamp(max=self._config.vllm_cap)
             if self.beta != 0.0:
                 batch["ref_per_token_logps"] = self._reference(batch)
         return batch
@@ -158,6 +172,34 @@ class AgentGrpoTrainer(GRPOTrainer):
         model = self.accelerator.unwrap_model(self.model)
         name = "ref" if "ref" in model.peft_config else None
         with use_adapter(model, adapter_name=name), disable_gradient_checkpointing(self.model, None):
+            return self._score(self.model, batch)
+
+    def played_and_scored(self, count: int, word: str) -> tuple[dict[str, Any], Tensor, list[str]]:
+        """Play prompts of this update once each, and score what was drawn; nothing is learnt. All processes call this.
+
+        Parameters
+        ----------
+        count
+            How many, of this process.
+        word
+            Seeds the draws.
+
+        Returns
+        -------
+        tuple
+            The batch, log-probabilities (B, C) of its tokens after the prompts, and the names of the runs.
+        """
+        seconds = dict(self._player.seconds.__dict__)
+        prompts = [self._prompts[number] for number in self._numbers(count)]
+        runs = self._player.play(prompts, 1, self._make_sampler(self.model), self._seed(word))
+        self._player.seconds.__dict__.update(seconds)  # of the updates' own rollouts alone
+        nothing = token_advantages(runs, np.zeros(count, np.float32), None, 0.0)
+        batch = to_tensors(runs, nothing, self._player.renderer, self.accelerator.device)
+        return batch, self.scored(batch), [run.context.key for run in runs]
+
+    def scored(self, batch: dict[str, Any]) -> Tensor:
+        """Log-probabilities (B, C) of a batch's tokens under the weights as they are, as the update computes them."""
+        with torch.no_grad():
             return self._score(self.model, batch)
 
     def _score(self, model: Any, batch: dict[str, Any]) -> Tensor:
@@ -178,6 +220,8 @@ class AgentGrpoTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._own = inputs["completion_mask"] * inputs["tool_mask"]
         loss: Tensor = super()._compute_loss(model, inputs)
+        drawn, before = inputs["sampling_per_token_logps"], inputs.get("old_per_token_logps", self._scores)
+        self._agreement.add(before, drawn, self._own)
         return loss
 
     def _get_per_token_logps_and_entropies(
@@ -193,9 +237,11 @@ class AgentGrpoTrainer(GRPOTrainer):
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
         if not self._is_nano:
-            return super()._get_per_token_logps_and_entropies(
+            found = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
+            self._scores = found[0].detach()
+            return found
         assert pixels is not None
         assert num_images is not None
         starts = [0]
@@ -219,6 +265,7 @@ class AgentGrpoTrainer(GRPOTrainer):
                 )
             scores.append(out.log_probs[:, -logits_to_keep:])
             entropies.append(out.entropy[:, -logits_to_keep:])
+        self._scores = torch.cat(scores).detach()
         return torch.cat(scores), torch.cat(entropies), None
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -273,6 +320,10 @@ class AgentGrpoTrainer(GRPOTrainer):
             self._metrics[mode]["seconds/update"].append(update)
             self._metrics[mode]["seconds/optimizer"].append(optimizer)
             self._clock, self._begun, self._away = now, None, 0.0
+            found, self._agreement = self._agreement.figures(self.accelerator), Agreement()
+            if found is not None:
+                for name in ("mean", "max", "ratio", "kl"):
+                    self._metrics[mode][f"sampler/{name}"].append(getattr(found, name))
         for name in [n for n, values in self._metrics[mode].items() if all(map(math.isnan, values))]:
             del self._metrics[mode][name]  # nothing that it applies to: trackers take no None
         super().log(logs, start_time)

@@ -18,6 +18,7 @@ from ibisagent.train.rl.contexts import Context  # noqa: E402
 from sample_rl import ABSENT, FOUND, INSIDE, OUTSIDE  # noqa: E402
 
 IMAGE, PAD, END = 9, 0, 8
+N = 7.0  # for "no number"
 
 
 class Stub:
@@ -50,7 +51,7 @@ def rollout(context: Context, excluded: str | None = None) -> Any:
 def two() -> list[Any]:
     """[7 I I | 20 8 | 6 I I | 21 22 (cut) 8] and [7 5 I I | 23 8]."""
     one = Context("0/0", [7, 9, 9], [False] * 3, [-1] * 3, [picture(1)], 3)
-    one.reply([20, END], True, END)
+    one.reply([20, END], True, END, [-0.5, -0.25])
     one._shown([6, 9, 9], [picture(2)])
     one.reply([21, 22], False, END)
     other = Context("0/1", [7, 5, 9, 9], [False] * 4, [-1] * 4, [picture(3)], 4)
@@ -70,9 +71,10 @@ def test_tensors_are_those_written_by_hand() -> None:
         # What the model drew; the end after 22 is not its own.
         "tool_mask": [[1, 1, 0, 0, 0, 1, 1, 0], [1, 1, 0, 0, 0, 0, 0, 0]],
         "advantages": [[1.5, 1.5, 0, 0, 0, 1.5, 1.5, 0], [-1.5, -1.5, 0, 0, 0, 0, 0, 0]],
+        "sampling_per_token_logps": [[-0.5, -0.25, N, N, N, N, N, N], [N] * 8],
         "pixel_values": [[1], [2], [3]],
     }
-    assert {name: batch[name].tolist() for name in want} == want
+    assert {name: batch[name].nan_to_num(N).tolist() for name in want} == want
     assert batch["num_images"] == [2, 1] and set(batch) == {*want, "num_images"}
 
 
