@@ -298,3 +298,16 @@ def test_importing_the_module_does_not_load_the_client():
 
     code = "import sys, ibisagent.policies.api; assert not {'openai', 'torch', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_visual_question_is_asked_without_a_system_prompt(chat_server, decode_uri):
+    from ibisagent.messages import question_messages
+
+    pixels = np.full((20, 30, 3), 7, np.uint8)
+    asked = [question_messages(pixels, f"Is it {i}?") for i in range(3)]
+    assert policy(chat_server, system_prompt="Segment.", concurrency=1).chat(asked, seed=5) == [GOOD] * 3
+    (message,) = chat_server.requests[1]["messages"]
+    image, text = message["content"]
+    assert message["role"] == "user" and text["text"] == "Is it 1?"
+    np.testing.assert_array_equal(decode_uri(image["image_url"]["url"]), pixels)
+    assert policy(chat_server).chat([]) == []

@@ -227,6 +227,16 @@ def test_a_failing_model_is_a_policy_error(folders, make_view, monkeypatch):
     with pytest.raises(PolicyError, match=r"OutOfMemoryError: CUDA out of memory\. Tried to allocate") as caught:
         policy.act([make_view()], seed=0)
     assert "\n" not in str(caught.value)
+    with pytest.raises(PolicyError, match="OutOfMemoryError"):
+        policy.chat([policy.conversation.messages(make_view())])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_conversation_is_answered_as_the_view_that_it_is_of(policies, make_view, kind):
+    policy = policies[kind]
+    views = [make_view(i % 2, case_id=f"c{i}", shade=40 * i) for i in range(3)]
+    said = policy.chat([policy.conversation.messages(view) for view in views])
+    assert said == [reply.text for reply in policy.act(views, seed=0)] and policy.chat([]) == []
 
 
 def test_large_images_can_be_shrunk(folders, make_view):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -188,7 +187,7 @@ class MixedPrompts:
                     f"--vqa-share mixes two kinds of --prompts; there are no {missing}, name some or leave it"
                 )
             odds = share / (1 - share)
-            sizes = [max(sizes[0], ceil(sizes[1] / odds)), max(sizes[1], ceil(sizes[0] * odds))]
+            sizes = [max(sizes[0], round(sizes[1] / odds)), max(sizes[1], round(sizes[0] * odds))]
         self.num_cases, self.num_questions = sizes
         self._cases, self._questions = list(cases), list(questions)
         self.notes = [note for part in questions for note in getattr(part, "notes", ())]
