@@ -252,6 +252,7 @@ class _Maker:
                 learning_rate=c.rl_learning_rate,
                 schedule="linear",
                 temperature=c.rl_temperature,
+                beta=c.rl_beta,
                 freeze_vision=False,
                 seed=c.seed,
                 device="cpu",

@@ -19,7 +19,9 @@ _BASE = (
     "base_learning_rate", "batch",
 )  # fmt: skip
 _SFT = (*_BASE, "sft_steps", "sft_learning_rate")
-_RL = (*_SFT, "rl_updates", "rl_learning_rate", "rl_temperature", "rl_prompts", "group_size", "max_new_tokens")
+_RL = (
+    *_SFT, "rl_updates", "rl_learning_rate", "rl_temperature", "rl_beta", "rl_prompts", "group_size", "max_new_tokens",
+)  # fmt: skip
 _DECIDES = {"corpora": _DATA, "base": _BASE, "sft": _SFT, "reflection": _SFT, "rl": _RL}
 """Settings that decide what a part makes."""
 
@@ -98,13 +100,15 @@ class GymConfig(Settings):
     """Of SFT."""
     batch: int = Field(default=16, ge=1)
     """Conversations of a step, of base and SFT."""
-    rl_updates: int = Field(default=16, ge=1)
+    rl_updates: int = Field(default=32, ge=1)
     """Updates of RL."""
-    rl_learning_rate: float = Field(default=1e-4, gt=0)
-    """Of RL."""
-    rl_temperature: float = Field(default=1.0, gt=0)
+    rl_learning_rate: float = Field(default=5e-5, gt=0)
+    """Of RL; at 1.5e-4 and above, updates of this size undo what SFT has learnt faster than they add to it."""
+    rl_temperature: float = Field(default=0.5, gt=0)
     """Of RL's sampling; the exam is greedy."""
-    rl_prompts: int = Field(default=16, ge=1)
+    rl_beta: float = Field(default=0.05, ge=0)
+    """Weight of RL's KL term. Without it refusals vanish: a group that refuses as one has no advantage to keep it."""
+    rl_prompts: int = Field(default=12, ge=1)
     """Cases of an update."""
     group_size: int = Field(default=8, ge=2)
     """Siblings of a case."""

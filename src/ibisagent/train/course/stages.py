@@ -39,13 +39,16 @@ class Row:
     paper_steps: float | None = None
 
 
+_OURS = "ibis:step_cost=0.005,refusal=1"
+"""At the default cost of a step, minutes of training teach to stop after one click and little else."""
+
 STAGES: tuple[Row, ...] = (
     Row("base", "stages", None, "base", paper_iou=11.77),
     Row("sft", "stages", "base", "sft", paper_iou=53.42),
     Row("reflection", "stages", "base", "reflection", paper_iou=57.16),
-    Row("rl", "stages", "base", "rl", "ibis", paper_iou=62.77),
-    Row("sft+rl", "stages", "sft", "rl", "ibis", paper_iou=68.92),
-    Row("all", "stages", "reflection", "rl", "ibis", paper_iou=72.09),
+    Row("rl", "stages", "base", "rl", _OURS, paper_iou=62.77),
+    Row("sft+rl", "stages", "sft", "rl", _OURS, paper_iou=68.92),
+    Row("all", "stages", "reflection", "rl", _OURS, paper_iou=72.09),
 )
 """Table 4. The stages are trained with our rubric: the published one has a hole (docs/rewards.md), and table 5 is
 about it."""
