@@ -203,6 +203,8 @@ def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> 
         The prompt that was trained with.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if getattr(model.config, "use_cache", None) is False:
+        model.config.use_cache = True  # it was off for training alone; who generates wants it
     adapted = hasattr(model, "peft_config")
     if adapted:
         model.peft_config["default"].base_model_name_or_path = start.base

@@ -48,7 +48,7 @@ class RlConfig(Settings):
         },
         "nano": {
             "model": "nano",
-            "reward": "ibis:step_cost=0.005",
+            "reward": "ibis:step_cost=0.005,refusal=1",
             "loss": "dapo",
             "epsilon_high": 0.28,
             "group_size": 8,
@@ -56,14 +56,16 @@ class RlConfig(Settings):
             "max_steps": 6,
             "max_new_tokens": 96,
             "max_context": 2048,
-            "learning_rate": 1e-4,
+            "learning_rate": 7e-5,
             "schedule": "linear",
+            # Where all siblings refuse, no advantage keeps them at it; without this term refusals get lost.
+            "beta": 0.03,
             # At 1, places are drawn so widely that further clicks do not pay, and it learns to stop too soon.
             "temperature": 0.5,
             "freeze_vision": False,
             "max_pixels": None,
             "micro_batch": 8,
-            "num_updates": 150,
+            "num_updates": 48,
             "bf16": True,
         },
         "tiny": {
