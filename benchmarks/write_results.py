@@ -5,8 +5,9 @@
 
 docs/results holds what the other benchmarks printed: ``bars.json`` (agent_bars.py), ``oracle_val.json``
 and ``leave_out_GROUP.json`` (oracle_clicks.py), ``timings.json``, ``encoder.json``, ``synthesis_PRESET.json``
-(synthesis.py), ``leak_verifier.json`` (leak_verifier.py), ``corpus_paper.json`` (statistics.json of a corpus of that
-preset). docs/corpus holds the data card of the corpus that docs/data-engine.md speaks of.
+(synthesis.py), ``leak_verifier.json`` (leak_verifier.py), ``nano_rl.json`` (nano_rl.py), ``corpus_paper.json``
+(statistics.json of a corpus of that preset). docs/corpus holds the data card of the corpus that docs/data-engine.md
+speaks of.
 """
 
 from __future__ import annotations
@@ -244,8 +245,39 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def nano_rl() -> str:
+    """Nano after RL beside the SFT that it began with."""
+    found = _load("nano_rl")
+    if not found:
+        return ""
+    lines = [
+        "| exam | n | seeds of RL | what | SFT | after RL, each seed | difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = {"iou": "mean IoU", "target_mean_iou": "target_mean_iou", "steps": "mean steps"}
+    for exam, told in found.items():
+        for key, words in names.items():
+            d, digits = told[key], 2 if key == "steps" else 3
+            after = ", ".join(f"{v:.{digits}f}" for v in d["after"])
+            low, high = d["ci95"]
+            lines.append(
+                f"| {exam} | {told['n']} | {told['seeds']} | {words} | {d['before']:.{digits}f} | {after} | "
+                f"**{d['difference']:+.{digits}f}** [{low:+.{digits}f}, {high:+.{digits}f}] |"
+            )
+        rates = {"action validity": told["validity"], "false refusals": told["false_refusals"]}
+        for words, values in rates.items():
+            after = ", ".join(f"{v:.3f}" for v in values[1:])
+            lines.append(f"| {exam} | {told['n']} | {told['seeds']} | {words} | {values[0]:.3f} | {after} | |")
+        if "right_refusals" in told:
+            d = told["right_refusals"]
+            after = ", ".join(f"{v:.3f}" for v in d["after"])
+            lines.append(f"| {exam} | {d['n']} | {told['seeds']} | right refusals | {d['before']:.3f} | {after} | |")
+    return "\n".join(lines)
+
+
 BLOCKS = {
     "README.md": {"results": section},
+    "docs/course.md": {"nano-rl": nano_rl},
     "docs/data-engine.md": {"corpus": corpus, "verifier": verifier, "speed": speed},
 }
 """Generated parts of documents: file -> marker -> what stands between the markers."""
