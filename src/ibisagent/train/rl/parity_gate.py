@@ -27,6 +27,8 @@ __all__ = ["ParityGate"]
 
 REPORT = "parity.json"
 _WORST = 8
+_LARGEST = 1 << 27
+"""Entries of the largest weights that are moved: a copy of them is kept meanwhile."""
 _FAR = 4.0
 """Moved weights must change log-probabilities by so many times the limit, or nothing could be told from noise."""
 
@@ -186,7 +188,7 @@ def _moved_weights(trainer: Any) -> Iterator[Callable[[], bool]]:
     """
     import torch
 
-    learnt = [p for p in trainer.model.parameters() if p.requires_grad and p.ndim > 1 and p.is_floating_point()]
+    learnt = [p for p in trainer.model.parameters() if p.requires_grad and p.ndim > 1 and p.numel() <= _LARGEST]
     # The last layers change most; of an adapter, the halves that are nil at the start are every second.
     local = [p.to_local() if hasattr(p, "to_local") else p for p in learnt[-8:]]
     local = [p.data for p in local if p.numel()]

@@ -87,7 +87,13 @@ class _VllmSession:
             return []
         tasks = [self._task(context) for context in contexts]
         with ThreadPoolExecutor(max_workers=min(self._sampler.server.at_once, len(tasks))) as threads:
-            return list(threads.map(lambda task: task(), tasks))
+            futures = [threads.submit(task) for task in tasks]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                for future in futures:  # of a server that is lost, or at Ctrl-C, nobody waits for the rest
+                    future.cancel()
+                raise
 
     def _task(self, context: Context) -> Callable[[], Sample]:
         """What a thread does for a context; pictures are encoded before, in one thread."""

@@ -99,10 +99,12 @@ class VllmServer:
 
         import requests
 
+        once = requests.Session()  # without retries
+        once.trust_env = False
         until = time.monotonic() + seconds
         while True:
             try:
-                if requests.get(f"{self.url}/health", timeout=min(10.0, self.timeout_s)).status_code == 200:
+                if once.get(f"{self.url}/health", timeout=min(10.0, self.timeout_s)).status_code == 200:
                     break
             except requests.exceptions.InvalidURL as error:
                 raise InputError(f"'{self.url}' is no server's address: {one_line(error)}") from None

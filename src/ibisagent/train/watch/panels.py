@@ -95,6 +95,8 @@ SECTIONS: tuple[Section, ...] = (
             Panel("Maps (nano)", ("maps",)),
             Panel("Entropy", ("entropy",), bounds=FROM_0),
             Panel("KL to the start", ("kl",), idle=True),
+            Panel("Log-probabilities, sampler to update", ("sampler/mean", "sampler/max"), ("mean", "most"), FROM_0),
+            Panel("KL of sampler and update", ("sampler/kl",), bounds=FROM_0),
             Panel("Clipped ratios", ("clip_ratio/region_mean",), bounds=FROM_0, idle=True),
             Panel("Gradient norm", ("grad_norm",), bounds=FROM_0, scale="log"),
             Panel("Learning rate", ("learning_rate",), bounds=FROM_0),
