@@ -45,10 +45,16 @@ class VqaProbe(TrainerCallback):
         Of the model's processor.
     trainer
         Of trl, with the model.
+
+    Attributes
+    ----------
+    seconds
+        That asking took so far.
     """
 
     def __init__(self, questions: Questions, out: Path, renderer: Renderer, trainer: Any) -> None:
         self.questions, self.path, self.renderer, self.trainer = questions, out / FILE, renderer, trainer
+        self.seconds = 0.0
         self._before: list[Answer] | None = None
         self._facts: dict[str, Any] = {}
 
@@ -112,9 +118,9 @@ class VqaProbe(TrainerCallback):
             found = list(answer_questions(self.questions, ask, numbers=mine, batch=_AT_ONCE))
         everyone: list[Answer] = sorted(gather_object(found), key=lambda answer: answer.number)
         summary = summarise_answers(everyone)
-        self._facts[when] = {
-            "step": trainer.state.global_step, "seconds": round(time.perf_counter() - began, 1), **summary,
-        }  # fmt: skip
+        took = time.perf_counter() - began
+        self.seconds += took
+        self._facts[when] = {"step": trainer.state.global_step, "seconds": round(took, 1), **summary}
         trainer.log({f"vqa/{name}": summary[name]["value"] for name in ("accuracy", "closed", "open") if summary[name]})
         return everyone
 

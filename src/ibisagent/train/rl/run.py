@@ -88,6 +88,7 @@ def train(config: RlConfig) -> int:
             return 130
         seconds = time.perf_counter() - began
         if probe is not None:
+            seconds -= probe.seconds
             probe.finish()
         folder = config.out / "model"
         write_model(trainer, start, folder, told)

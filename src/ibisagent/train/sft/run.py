@@ -81,6 +81,7 @@ def train(config: SftConfig) -> int:
             trainer.evaluate()
         seconds = time.perf_counter() - began
         if probe is not None:
+            seconds -= probe.seconds
             probe.finish()
         folder = config.out / "model"
         write_model(trainer, start, folder, facts["system_prompt"])

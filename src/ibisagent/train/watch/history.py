@@ -42,7 +42,7 @@ class History:
     @property
     def is_rl(self) -> bool:
         """Whether runs were played (else it learnt from demonstrations)."""
-        return "reward" in self.values
+        return "reward" in self.values or "reward/vqa" in self.values
 
     def series(self, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Updates and values of a metric, ascending; empty if it was never logged."""

@@ -85,6 +85,8 @@ class LogFile(TrainerCallback):
         if not state.is_world_process_zero or not logs:
             return
         now, steps = time.perf_counter(), state.global_step - self._step
+        if not state.global_step:  # what was measured before the first step is no part of it
+            self._clock = now
         record: dict[str, Any] = {"step": state.global_step, **logs}
         if "loss" in logs and steps > 0:
             record["seconds_per_step"] = round((now - self._clock) / steps, 4)

@@ -46,7 +46,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 def test_two_processes_learn_what_one_does(
     corpus: Path, tiny: Any, tmp_path: Path, losses: Callable[[Path], dict[int, float]]
 ) -> None:
-    words = ("--per-device-batch", 1, "--global-batch", 2, "--max-steps", 2, "--no-group-by-length")
+    words = ("--per-device-batch", 1, "--global-batch", 2, "--max-steps", 2, "--no-group-by-length",
+             "--vqa-probe", f"corpus:{corpus}?split=train")  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision",
               "no", "--dynamo_backend", "no", "--num_processes"]  # fmt: skip
     for count in (1, 2):
@@ -56,6 +57,9 @@ def test_two_processes_learn_what_one_does(
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert two == pytest.approx(one, rel=1e-4)
     assert (tmp_path / "2" / "model" / "model.safetensors").is_file()
+    asked = [json.loads((tmp_path / str(count) / "vqa.json").read_text()) for count in (1, 2)]
+    assert asked[0]["before"]["num"] == asked[1]["after"]["num"] == 2  # shared out, and put together again
+    assert [line["before"] for line in asked[0]["answers"]] == [line["before"] for line in asked[1]["answers"]]
 
 
 @pytest.mark.slow
