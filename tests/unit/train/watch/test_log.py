@@ -153,7 +153,7 @@ def test_an_update_s_time_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 130.0))
     trainer._metrics = {"train": defaultdict(list, {"reward": [0.5], "refusal/right": [float("nan")]})}
     # Saved a checkpoint until 112, played until 120.
-    trainer._clock, trainer._begun, trainer._away = 110.0, 112.0, 8.0
+    trainer._clock, trainer._begun, trainer._away, trainer._agreement = 110.0, 112.0, 8.0, module.Agreement()
     trainer.log({"loss": 0.1})
     assert found[0] == {"loss": 0.1, "reward": 0.5, "seconds/update": 20.0, "seconds/optimizer": 10.0}
     assert (trainer._clock, trainer._begun, trainer._away) == (130.0, None, 0.0)
