@@ -194,4 +194,5 @@ class _Speaker:
             self.system_prompt = system_prompt
 
     def act(self, views: Sequence[Any], seed: int) -> list[Reply]:
+        """Never called: replies come from a sampler."""
         raise NotImplementedError
