@@ -18,7 +18,8 @@ from ibisagent.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ibisagent.evaluate.run import CaseResult, Targets
+    from ibisagent.evaluate.result import CaseResult
+    from ibisagent.evaluate.run import Targets
     from ibisagent.io import CaseRow, RowError
 
 __all__ = ["run"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ibisagent.evaluate.run import CaseResult, evaluate
+from ibisagent.evaluate.result import CaseResult
+from ibisagent.evaluate.run import evaluate
 from ibisagent.evaluate.statistics import bootstrap_ci95
 from ibisagent.evaluate.summary import summarise
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ibisagent.config import RolloutConfig
 from ibisagent.engine.language.instructions import Library, Stage, draw_instruction
-from ibisagent.episode import Episode
 from ibisagent.errors import InputError
+from ibisagent.evaluate.result import CaseResult
 from ibisagent.io import CaseRow, RowError, load_case
+from ibisagent.rle import encode_mask
 from ibisagent.rollout import MAX_LIVE, iter_episodes
-from ibisagent.scoring import Scores, score_episode
+from ibisagent.scoring import score_episode
 from ibisagent.types import Case
 
 if TYPE_CHECKING:
@@ -28,58 +29,10 @@ if TYPE_CHECKING:
     from ibisagent.policies.protocol import Policy
     from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["CaseResult", "Targets", "evaluate", "instruction_seed"]
+__all__ = ["Targets", "evaluate", "instruction_seed"]
 
 Targets = dict[str, "NDArray[np.bool_] | None"]
 """Target masks by case id; holds the cases that are being played, and no others."""
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What one row of the list came to.
-
-    Parameters
-    ----------
-    case_id, group, target, modality, split
-        From the row; None where it could not be read.
-    absent
-        Whether the target is absent (null or empty mask); None where that is not known.
-    instruction, category
-        What the agent was told, and the template's category if it was drawn.
-    scores
-        None where there was no run.
-    episode
-        The run without its scores; None where there was none.
-    error
-        One line: why the row could not be read or the run failed; empty if all went well.
-    """
-
-    case_id: str | None
-    group: str | None = None
-    target: str | None = None
-    modality: str | None = None
-    split: str | None = None
-    absent: bool | None = None
-    instruction: str = ""
-    category: str = ""
-    scores: Scores | None = None
-    episode: Episode | None = field(default=None, repr=False)
-    error: str = ""
-
-    @property
-    def iou(self) -> float | None:
-        """IoU of the result: 0.0 after an error, None only for an absent target."""
-        return self._overlap("iou")
-
-    @property
-    def dice(self) -> float | None:
-        """Dice of the result: 0.0 after an error, None only for an absent target."""
-        return self._overlap("dice")
-
-    def _overlap(self, name: str) -> float | None:
-        if self.absent:
-            return None
-        return 0.0 if self.scores is None or self.error else getattr(self.scores, name)
 
 
 def instruction_seed(seed: int, case_id: str) -> int:
@@ -176,9 +129,9 @@ class _Evaluation:
         for position, row in enumerate(self.rows):
             if isinstance(row, RowError):
                 bad = CaseResult(row.case_id, row.group, row.target, row.modality, row.split, row.absent)
-                self._keep(position, replace(bad, error=row.message))
+                self._keep(position, replace(bad, patient=row.group, line=row.line, error=row.message))
                 continue
-            facts = CaseResult(row.case_id, row.group, row.target, row.modality, row.split)
+            facts = _facts(row)
             try:
                 image, target, initial = load_case(row, self.root)
             except InputError as error:
@@ -188,7 +141,14 @@ class _Evaluation:
             instruction, category = self._instruction(row, refine=initial is not None)
             case = Case(image, instruction, initial, case_id=row.case_id, target=row.target, group=row.group)
             absent = target is None or not bool(target.any())
-            known = replace(facts, absent=absent, instruction=instruction, category=category)
+            known = replace(
+                facts,
+                absent=absent,
+                instruction=instruction,
+                category=category,
+                spacing_mm=image.geometry.spacing_mm,
+                target_mask=None if target is None or absent else encode_mask(target),
+            )
             self.live[number] = _Live(position, known, target)
             if self.targets is not None:
                 self.targets[row.case_id] = target
@@ -210,3 +170,21 @@ class _Evaluation:
         self.results[position] = result
         if self.on_case is not None:
             self.on_case(result)
+
+
+def _facts(row: CaseRow) -> CaseResult:
+    """What a row says of its case."""
+    more = row.model_extra or {}
+    patient, source = (more.get(name) for name in ("patient", "source"))
+    return CaseResult(
+        row.case_id,
+        row.group,
+        row.target,
+        row.modality,
+        row.split,
+        patient=patient if isinstance(patient, str) and patient else row.group,
+        image=row.image,
+        view=row.view,
+        source=source if isinstance(source, str) else None,
+        spacing_mm=row.spacing_mm,
+    )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ibisagent.evaluate.run import CaseResult
+from ibisagent.evaluate.result import CaseResult
 from ibisagent.evaluate.statistics import bootstrap_ci95
 
 __all__ = ["CSV_COLUMNS", "cases_csv", "summarise"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ibisagent.episode import Episode, ImageRecord, Outcome
-from ibisagent.evaluate.run import CaseResult
+from ibisagent.evaluate.result import CaseResult
 from ibisagent.evaluate.summary import CSV_COLUMNS, cases_csv, summarise
 from ibisagent.scoring import Scores
 
