@@ -1,0 +1,88 @@
+"""Where a run was made: interpreter, machine, packages, device and git, for its record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ibisagent import __version__
+
+__all__ = ["PACKAGES", "describe_environment", "git_state"]
+
+PACKAGES = ("numpy", "scipy", "opencv-python-headless", "pillow", "torch", "torchvision", "transformers")
+"""Distributions whose version can change a mask or a figure."""
+
+
+def describe_environment(device: str | None = None) -> dict[str, Any]:
+    """Facts of this process's surroundings. Nothing in it names the machine, its user or a path.
+
+    Parameters
+    ----------
+    device
+        ``--device`` as it was given; a GPU's name is looked up where torch is loaded already and runs on one.
+
+    Returns
+    -------
+    dict
+        ``ibisagent``, ``python``, ``platform``, ``cores`` (that this process may use), ``packages`` (version by
+        name, None where not installed), ``device``, ``device_name`` and ``git`` (see :func:`git_state`).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "ibisagent": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": cores,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": device,
+        "device_name": _device_name(device),
+        "git": git_state(),
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the repository that this package is run from, and whether its files differ from it.
+
+    Returns
+    -------
+    dict or None
+        ``commit`` and ``dirty`` (changes to tracked files, or untracked ones, in the package's own folder); None
+        where the package is installed elsewhere, or there is no git.
+    """
+    package = Path(__file__).resolve().parents[1]
+    # A package that is installed into an environment may lie inside somebody's repository without being part of it.
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git(package, "rev-parse", "HEAD")
+    changes = _git(package, "status", "--porcelain", "--", ".")
+    return None if commit is None else {"commit": commit.strip(), "dirty": bool(changes and changes.strip())}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device_name(device: str | None) -> str | None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is None or device is None or not (device.startswith("cuda") or device == "auto"):
+        return None
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
