@@ -119,7 +119,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def read_facts(folder: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads((folder / RUN).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise InputError(f"cannot read {folder / RUN}: {error.strerror or error}") from None
