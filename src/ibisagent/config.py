@@ -1,4 +1,4 @@
-"""Settings of a rollout: the budgets, the seed, the history."""
+"""Settings of a rollout: the budgets, the seed, what a policy is shown and may write."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ class RolloutConfig(BaseModel):
     """Wall-clock budget in seconds, checked after every step; None is no limit."""
     history: bool = True
     """Whether a policy is shown all earlier turns or only the newest observation."""
+    thoughts: bool = True
+    """Whether a policy thinks: without, it is shown no thought of an earlier turn, and every reply begins with an empty
+    one that it did not write."""
+    overlay: bool = True
+    """Whether a policy is shown the mask on the image; without, it sees the bare image every time."""

@@ -79,7 +79,8 @@ class SegmentationEnv:
     Raises
     ------
     InputError
-        If the segmenter serves neither clicks nor boxes of the dialect.
+        If the segmenter serves neither clicks nor boxes of the dialect, or the run is to go without thoughts and the
+        policy cannot (see :class:`~ibisagent.policies.protocol.Policy`).
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class SegmentationEnv:
         if not kinds & {"click", "box"}:
             name = policy.name if policy is not None else dialect.name
             raise InputError(f"the policy '{name}' and the segmenter '{segmenter.name}' share neither clicks nor boxes")
+        if policy is not None and not self.config.thoughts and not getattr(policy, "can_skip_thoughts", False):
+            raise InputError(f"the policy '{policy.name}' cannot be kept from thinking: nobody can begin its replies")
         self.dialect = dialect.restrict(kinds)
         prompt = getattr(policy, "system_prompt", None)
         self.system_prompt: str = prompt if isinstance(prompt, str) else default_system_prompt(self.dialect)
@@ -173,7 +176,13 @@ class SegmentationEnv:
             reply = Reply(reply)
         text = _utf8(reply.text)
         messages = reply.messages or messages_for_record(
-            new_messages(self.view, self.system_prompt, self.config.history)
+            new_messages(
+                self.view,
+                self.system_prompt,
+                self.config.history,
+                thoughts=self.config.thoughts,
+                overlay=self.config.overlay,
+            )
         )
         last_call = self.last_call
         step = Step(
@@ -370,6 +379,8 @@ class SegmentationEnv:
             max_steps=config.max_steps,
             budget=Budget(max_repeated_actions=config.max_repeated_actions, max_seconds=config.max_seconds),
             history=config.history,
+            thoughts=config.thoughts,
+            overlay=config.overlay,
         )
 
 

@@ -176,6 +176,9 @@ class Episode(_Record):
     max_steps: int = 8
     budget: Budget = Field(default_factory=Budget)
     history: bool = True
+    thoughts: bool = True
+    overlay: bool = True
+    """As in :class:`ibisagent.config.RolloutConfig`; what a policy was shown and might write."""
     steps: list[Step] = Field(default_factory=list)
     outcome: Outcome | None = None
     """None while the run goes on."""

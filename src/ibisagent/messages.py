@@ -8,10 +8,15 @@ A message is ``{"role": "system" | "user" | "assistant", "content": [part, …]}
 system; user (instruction and image, with the given mask on it if there is one); then for every step
 the assistant's raw text and the user's observation (text and the image with the new mask on it, or
 the reason why the reply was not carried out).
+
+What a policy depends on can be taken away: the earlier turns (``history``), the thoughts in them (``thoughts``), the
+mask on the image (``overlay``; the texts then say that it is not shown, so that nobody takes a bare image for an empty
+mask).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +44,8 @@ __all__ = [
 ]
 
 Message = dict[str, Any]
+
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 Draw = Callable[[Any, Any], dict[str, Any]]
 """(``uint8`` (H, W, 3) pixels, mask as ``bool`` (H, W) or Rle or None) -> an image part."""
@@ -89,12 +96,14 @@ def system_prompt_for_weights() -> str:
     )
 
 
-def instruction_text(case: Case) -> str:
-    """Text of the first user message."""
-    return case.instruction if case.initial_mask is None else f"{case.instruction}\nThe given mask is shown in green."
+def instruction_text(case: Case, overlay: bool = True) -> str:
+    """Text of the first user message; without `overlay` a given mask is not shown."""
+    if case.initial_mask is None:
+        return case.instruction
+    return f"{case.instruction}\nThe given mask is {'shown in green' if overlay else 'not shown'}."
 
 
-def observation_text(step: Step) -> str:
+def observation_text(step: Step, overlay: bool = True) -> str:
     """What the user side says after a step: the new state in words, or why nothing was carried out."""
     if step.invalid is not None:
         return f"The reply was not carried out: {step.invalid.reason}."
@@ -104,7 +113,7 @@ def observation_text(step: Step) -> str:
         return "The mask is empty now."
     if step.changed_pixels == 0:
         return "The mask did not change."
-    return "The new mask is shown in green."
+    return "The new mask is shown in green." if overlay else "The new mask is not shown."
 
 
 def build_messages(
@@ -113,6 +122,9 @@ def build_messages(
     history: bool = True,
     max_images: int | None = None,
     draw: Draw | None = None,
+    *,
+    thoughts: bool = True,
+    overlay: bool = True,
 ) -> list[Message]:
     """The whole conversation up to the policy's next reply.
 
@@ -129,41 +141,49 @@ def build_messages(
         Keep only the newest so many images; a text says where an older one was. None keeps all.
     draw
         Makes an image part from pixels and mask, for those who store the mask and draw later. None draws the overlay.
+    thoughts
+        Whether earlier replies are shown with their thoughts; without, between empty tags.
+    overlay
+        Whether the images show the masks.
 
     Returns
     -------
     list of dict
         Messages as the module's docstring describes them.
     """
-    draw = draw if draw is not None else _image
+    draw = _drawer(draw, overlay)
     pixels, steps = view.case.image.pixels, view.episode.steps
     messages: list[Message] = []
     if system_prompt:
         messages.append({"role": "system", "content": [_text(system_prompt)]})
     if not history:
-        content = [_text(instruction_text(view.case) if not steps else view.case.instruction)]
+        content = [_text(instruction_text(view.case, overlay) if not steps else view.case.instruction)]
         if steps:
-            content.append(_text(observation_text(steps[-1])))
+            content.append(_text(observation_text(steps[-1], overlay)))
         current = view.episode.current_mask_rle if steps else _initial(view)
         messages.append({"role": "user", "content": [*content, draw(pixels, current)]})
         return messages
-    messages.append({"role": "user", "content": [_text(instruction_text(view.case)), draw(pixels, _initial(view))]})
+    first = instruction_text(view.case, overlay)
+    messages.append({"role": "user", "content": [_text(first), draw(pixels, _initial(view))]})
     for step in steps:
-        messages.append({"role": "assistant", "content": [_text(step.raw_text)]})
-        messages.append(_observation(pixels, step, draw))
+        said = step.raw_text if thoughts else _THOUGHT.sub("<think></think>", step.raw_text)
+        messages.append({"role": "assistant", "content": [_text(said)]})
+        messages.append(_observation(pixels, step, draw, overlay))
     if max_images is not None:
         _drop_old_images(messages, max_images)
     return messages
 
 
-def new_messages(view: RunSoFar, system_prompt: str, history: bool = True) -> list[Message]:
+def new_messages(
+    view: RunSoFar, system_prompt: str, history: bool = True, *, thoughts: bool = True, overlay: bool = True
+) -> list[Message]:
     """The messages that this request adds to the one before: all at first, then the newest observation."""
     steps = view.episode.steps
     if not steps:
-        return build_messages(view, system_prompt, history)
+        return build_messages(view, system_prompt, history, thoughts=thoughts, overlay=overlay)
     if history:
-        return [_observation(view.case.image.pixels, steps[-1], _image)]
-    return build_messages(view, "", history=False)
+        return [_observation(view.case.image.pixels, steps[-1], _drawer(None, overlay), overlay)]
+    return build_messages(view, "", history=False, overlay=overlay)
 
 
 def question_messages(pixels: NDArray[np.uint8], question: str) -> list[Message]:
@@ -180,8 +200,16 @@ def messages_for_record(messages: Sequence[Message]) -> list[Message]:
     return [{**message, "content": [_recorded(part) for part in message["content"]]} for message in messages]
 
 
-def _observation(pixels: NDArray[np.uint8], step: Step, draw: Draw) -> Message:
-    content = [_text(observation_text(step))]
+def _drawer(draw: Draw | None, overlay: bool) -> Draw:
+    """What makes the image parts; without `overlay` it is given no mask."""
+    draw = draw if draw is not None else _image
+    if overlay:
+        return draw
+    return lambda pixels, mask: draw(pixels, None)
+
+
+def _observation(pixels: NDArray[np.uint8], step: Step, draw: Draw, overlay: bool) -> Message:
+    content = [_text(observation_text(step, overlay))]
     if step.invalid is None:
         content.append(draw(pixels, step.mask))
     return {"role": "user", "content": content}

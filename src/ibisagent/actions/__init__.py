@@ -6,7 +6,7 @@ Parsing and formatting are inverse: ``dialect.parse(dialect.format(turn)) == tur
 
 from __future__ import annotations
 
-from ibisagent.actions.dialects import DIALECTS, Dialect
+from ibisagent.actions.dialects import DIALECTS, WITHOUT_THOUGHT, Dialect
 from ibisagent.actions.model import (
     KINDS,
     Action,
@@ -23,6 +23,7 @@ from ibisagent.actions.model import (
 __all__ = [
     "DIALECTS",
     "KINDS",
+    "WITHOUT_THOUGHT",
     "Action",
     "BoxAction",
     "Click",

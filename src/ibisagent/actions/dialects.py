@@ -23,9 +23,13 @@ from ibisagent.actions.model import KINDS, TAG, Action, ClickAction, TerminateAc
 from ibisagent.actions.syntax import SYNTAXES
 from ibisagent.errors import ActionError
 
-__all__ = ["DIALECTS", "Dialect"]
+__all__ = ["DIALECTS", "WITHOUT_THOUGHT", "Dialect"]
 
 MAX_REPLY_CHARS = 100_000
+
+WITHOUT_THOUGHT = "<think></think><action>"
+"""How a reply begins that a model must not think in; the model goes on with the action itself. It reaches into the
+action because tokenizers join "><" to one token: after a bare "</think>" a model would meet a cut that it never saw."""
 
 _VERDICT = re.compile(r"(found|absent|uncertain)(?:[.:](.*))?", re.IGNORECASE | re.DOTALL)
 _LOOKS_NEGATIVE = re.compile(r"(absent|uncertain)\b", re.IGNORECASE)

@@ -47,6 +47,9 @@ class ApiPolicy:
         (:func:`~ibisagent.policies.conversation.view_seed`).
     max_pixels
         Images with more pixels are sent smaller; None sends them as they are. Images go as PNG.
+    prefill
+        Whether the server goes on with a reply that was begun for it, as vLLM and SGLang do when told
+        ``continue_final_message``. Runs without thoughts need it.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class ApiPolicy:
         history: bool | None = None,
         max_images: int | None = None,
         max_pixels: int | None = None,
+        prefill: bool = False,
     ) -> None:
         if not model.strip():
             raise InputError("the policy needs the name of a model on the server: api:MODEL")
@@ -91,6 +95,7 @@ class ApiPolicy:
         self.max_tokens = max_tokens
         self.max_pixels = max_pixels
         self.concurrency = concurrency
+        self.can_skip_thoughts = prefill
         self.host = self._endpoint.host
 
     def act(self, views: Sequence[View], seed: int) -> list[Reply]:
@@ -139,8 +144,11 @@ class ApiPolicy:
 
     def _reply(self, view: View, seed: int) -> Reply:
         messages = self.conversation.messages(view)
-        answer = self._ask(messages, view_seed(seed, view))
-        text = answer.text
+        opening = self.conversation.opening(view)
+        answer = self._ask(messages, view_seed(seed, view), opening)
+        text = opening + answer.text
+        if opening and answer.thought:
+            raise PolicyError(f"{self.name}: {self.host} let the model think, though its reply was begun without")
         if answer.thought and "<think>" not in text and "</think>" not in text:
             # A server with a reasoning parser cuts the thought out of the text; the grammar wants it there.
             text = f"<think>{answer.thought.strip()}</think>{text.lstrip()}"
@@ -151,13 +159,14 @@ class ApiPolicy:
             messages=self.conversation.record(view, messages),
         )
 
-    def _ask(self, messages: list[dict[str, Any]], seed: int) -> Answer:
+    def _ask(self, messages: list[dict[str, Any]], seed: int, opening: str = "") -> Answer:
         return self._endpoint.ask(
             messages,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             seed=seed,
             max_pixels=self.max_pixels,
+            opening=opening,
         )
 
 

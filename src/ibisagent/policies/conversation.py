@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibisagent.actions import DIALECTS, Dialect
+from ibisagent.actions import DIALECTS, WITHOUT_THOUGHT, Dialect
 from ibisagent.errors import InputError
 from ibisagent.messages import build_messages, default_system_prompt, messages_for_record
 from ibisagent.policies.protocol import View
@@ -83,7 +83,18 @@ class Conversation:
     def messages(self, view: View) -> list[Message]:
         """The whole conversation of a view, images as ``uint8`` (H, W, 3) arrays."""
         history = view.episode.history if self.history is None else self.history
-        return build_messages(view, self.prompt(view), history=history, max_images=self.max_images)
+        return build_messages(
+            view,
+            self.prompt(view),
+            history=history,
+            max_images=self.max_images,
+            thoughts=view.episode.thoughts,
+            overlay=view.episode.overlay,
+        )
+
+    def opening(self, view: View) -> str:
+        """How the next reply begins: with an empty thought where the episode goes without, else ``""``."""
+        return "" if view.episode.thoughts else WITHOUT_THOUGHT
 
     def record(self, view: View, messages: list[Message]) -> list[Message]:
         """What is new in `messages` since the episode's last step, images by hash.

@@ -177,6 +177,7 @@ class Endpoint:
         max_tokens: int,
         seed: int,
         max_pixels: int | None = None,
+        opening: str = "",
         around: Around = nullcontext,
     ) -> Answer:
         """Send a conversation, wait for the reply.
@@ -189,6 +190,8 @@ class Endpoint:
             For the sampler. What the server's model does not take is left out from then on.
         max_pixels
             Images with more pixels are sent smaller; None sends them as they are.
+        opening
+            How the reply begins; the answer is what follows it. Servers that know ``continue_final_message`` only.
         around
             Makes a context that every single try runs in, and that sees how it ends; what it raises on entry ends the
             question.
@@ -207,6 +210,9 @@ class Endpoint:
             "max_tokens": max_tokens,
             "seed": seed,
         }
+        if opening:
+            request["messages"].append({"role": "assistant", "content": opening})
+            request["extra_body"] = {"add_generation_prompt": False, "continue_final_message": True}
         try:
             return self._read(self._post(request, around))
         except IbisError:

@@ -58,6 +58,9 @@ class Policy(Protocol):
         The grammar dialect it writes, which also says which actions it may use.
     weights_sha256
         Hash of its weights, or None.
+
+    A policy may have more: ``system_prompt``; ``act_each``; ``can_skip_thoughts``, True where its replies can be begun
+    for it with an empty thought (:attr:`ibisagent.config.RolloutConfig.thoughts`).
     """
 
     name: str

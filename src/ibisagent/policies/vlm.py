@@ -67,6 +67,8 @@ class VlmPolicy:
         If there is no such model, it takes no images, or an option cannot be used.
     """
 
+    can_skip_thoughts = True
+
     def __init__(
         self,
         path_or_id: str | Path,
@@ -152,18 +154,23 @@ class VlmPolicy:
 
     def _generate(self, views: list[View], seed: int) -> list[Reply]:
         conversations = [self.conversation.messages(view) for view in views]
-        written = self._write(conversations, [view_seed(seed, view) for view in views])
+        openings = [self.conversation.opening(view) for view in views]
+        written = self._write(conversations, [view_seed(seed, view) for view in views], openings)
         return [
-            Reply(text, num_prompt_tokens, num_tokens, self.conversation.record(view, messages))
-            for view, messages, (text, num_prompt_tokens, num_tokens) in zip(views, conversations, written, strict=True)
+            Reply(opening + text, num_prompt_tokens, num_tokens, self.conversation.record(view, messages))
+            for view, messages, opening, (text, num_prompt_tokens, num_tokens) in zip(
+                views, conversations, openings, written, strict=True
+            )
         ]
 
-    def _write(self, conversations: list[list[dict[str, Any]]], seeds: list[int]) -> list[tuple[str, int, int]]:
-        """A reply to each, with the numbers of tokens that were read and written."""
+    def _write(
+        self, conversations: list[list[dict[str, Any]]], seeds: list[int], openings: Sequence[str] = ()
+    ) -> list[tuple[str, int, int]]:
+        """What follows each opening (``""`` without), with the numbers of tokens that were read and written."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
-        inputs = self.encode(conversations)
+        inputs = self.encode(conversations, openings)
         width = inputs["input_ids"].shape[1]
         tokenizer = self.processor.tokenizer
         ends = self.model.generation_config.eos_token_id
@@ -189,8 +196,15 @@ class VlmPolicy:
             written.append((text, int(inputs["attention_mask"][i].sum()), end))
         return written
 
-    def encode(self, conversations: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    def encode(self, conversations: list[list[dict[str, Any]]], openings: Sequence[str] = ()) -> dict[str, Any]:
         """Conversations as the model's inputs, padded on the left, on its device.
+
+        Parameters
+        ----------
+        conversations
+            Each ends with the user's message.
+        openings
+            How each reply begins, as if the model had written it; none by default.
 
         Raises
         ------
@@ -198,20 +212,41 @@ class VlmPolicy:
             If image tokens and image features do not agree.
         """
         chats = [self._chat(messages) for messages in conversations]
-        inputs = self.processor.apply_chat_template(
-            chats,
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
-        )
+        if any(openings):
+            inputs = self._begun(chats, openings)
+        else:
+            inputs = self.processor.apply_chat_template(
+                chats,
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True},
+            )
         counts = [sum(part["type"] == "image" for m in chat for part in m["content"]) for chat in chats]
         self._check_images(inputs, counts)
         inputs = inputs.to(self.device, dtype=self.model.dtype)  # casts floating tensors only
         known = inspect.signature(self.model.forward).parameters
         # Llama-like tokenizers write token_type_ids that their models refuse.
         return {k: v for k, v in inputs.items() if k != "token_type_ids" or k in known}
+
+    def _begun(self, chats: list[list[dict[str, Any]]], openings: Sequence[str]) -> Any:
+        """As the processor's own way from chats to tensors, with replies that have begun.
+
+        Its ``continue_final_message`` would do, but for templates that drop thoughts from the assistant's turns.
+        """
+        texts = self.processor.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+        images = [[part["image"] for m in chat for part in m["content"] if part["type"] == "image"] for chat in chats]
+        bos = self.processor.tokenizer.bos_token
+        # A template that writes the first token itself must not get a second one.
+        twice = bos is not None and any(text.startswith(bos) for text in texts)
+        return self.processor(
+            text=[text + opening for text, opening in zip(texts, openings, strict=True)],
+            images=images,
+            padding=True,
+            return_tensors="pt",
+            **({"add_special_tokens": False} if twice else {}),
+        )
 
     def _chat(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Messages as a processor wants them: PIL images, and text without the tokenizer's control words."""
