@@ -157,7 +157,8 @@ class _Evaluation:
 
     def _instruction(self, row: CaseRow, *, refine: bool) -> tuple[str, str]:
         if row.instruction is not None and row.instruction.strip():
-            return row.instruction, ""
+            category = (row.model_extra or {}).get("category")
+            return row.instruction, category if isinstance(category, str) else ""
         seed = instruction_seed(self.config.seed, row.case_id)
         stage: Stage = "refine" if refine else "start"
         full = self.library == "full"
@@ -173,9 +174,9 @@ class _Evaluation:
 
 
 def _facts(row: CaseRow) -> CaseResult:
-    """What a row says of its case."""
+    """What a row says of its case; an arm's rows say their condition too (:mod:`ibisagent.evaluate.arms`)."""
     more = row.model_extra or {}
-    patient, source = (more.get(name) for name in ("patient", "source"))
+    patient, source, condition = (more.get(name) for name in ("patient", "source", "condition"))
     return CaseResult(
         row.case_id,
         row.group,
@@ -187,4 +188,5 @@ def _facts(row: CaseRow) -> CaseResult:
         view=row.view,
         source=source if isinstance(source, str) else None,
         spacing_mm=row.spacing_mm,
+        condition=condition if isinstance(condition, dict) else {},
     )
