@@ -137,6 +137,8 @@ class Options:
         Options of this kind beside the common ones.
     common
         The common options that make sense for it.
+    noun
+        What messages call a thing of this kind.
 
     Raises
     ------
@@ -151,13 +153,18 @@ class Options:
     """
 
     def __init__(
-        self, kind: str, values: Mapping[str, str], extra: Collection[str] = (), common: Collection[str] = COMMON
+        self,
+        kind: str,
+        values: Mapping[str, str],
+        extra: Collection[str] = (),
+        common: Collection[str] = COMMON,
+        noun: str = "source",
     ) -> None:
         allowed = sorted({*extra, *common})
         for option in values:
             if option not in allowed:
                 names = ", ".join(allowed) if allowed else "none"
-                raise InputError(f"the source '{kind}' has no option '{one_line(option)}'; there are {names}")
+                raise InputError(f"the {noun} '{kind}' has no option '{one_line(option)}'; there are {names}")
         self.kind = kind
         self._values = dict(values)
 

@@ -15,7 +15,7 @@ from ibisagent.engine.sources.sample import Source
 from ibisagent.errors import InputError
 from ibisagent.io.files import one_line
 
-__all__ = ["SOURCES", "make_source", "open_source", "parse_source"]
+__all__ = ["SOURCES", "make_source", "open_source", "parse_options", "parse_source"]
 
 _HERE = "ibisagent.engine.sources"
 
@@ -54,6 +54,17 @@ def parse_source(spec: str) -> tuple[str, str, dict[str, str]]:
     path, _, query = rest.partition("?")
     if not kind or not path:
         raise InputError(f"{one_line(spec)!r} is not a source; write KIND:PATH or KIND:PATH?option=value&option=value")
+    return kind, unquote(path), parse_options(spec, query)
+
+
+def parse_options(spec: str, query: str) -> dict[str, str]:
+    """Read ``option=value&option=value``, percent-decoded; `spec` is what messages call it.
+
+    Raises
+    ------
+    InputError
+        If a part is not ``option=value``, or an option stands twice.
+    """
     options: dict[str, str] = {}
     for part in query.split("&") if query else ():
         option, equals, value = part.partition("=")
@@ -63,7 +74,7 @@ def parse_source(spec: str) -> tuple[str, str, dict[str, str]]:
         if option in options:
             raise InputError(f"{one_line(spec)!r}: option '{one_line(option)}' stands twice")
         options[option] = unquote(value)
-    return kind, unquote(path), options
+    return options
 
 
 def open_source(spec: str) -> Source:
