@@ -1,0 +1,174 @@
+"""A figure over a list of cases, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.evaluate.statistics.cells import Cells, make_cells
+from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, Spread, interval, share_interval, spread_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Estimate", "estimate", "few_clusters", "macro_estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and how sure it is.
+
+    Parameters
+    ----------
+    value
+        Sum of numbers over sum of weights, or the mean of that over targets; None where nothing has weight.
+    ci95
+        Ends of the 95% interval; None where nothing has weight and where there is a single cluster.
+    n
+        Cases with a weight.
+    num_clusters
+        Clusters with a weight.
+    warning
+        What the interval does not say, in one line; None where it can be taken as it is.
+    method
+        ``"bootstrap-t"``, ``"wilson"``, ``"clopper-pearson"``, ``"t"``, ``"constant"`` or ``"none"``: how the
+        interval was made; ``" + seeds"`` where seeds were drawn, too.
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    n: int
+    num_clusters: int
+    warning: str | None = None
+    method: str = "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it: the interval is a list."""
+        return asdict(self) | {"ci95": None if self.ci95 is None else list(self.ci95)}
+
+
+def estimate(values: ArrayLike, weights: ArrayLike | None, clusters: Sequence[Hashable], seed: int = 0) -> Estimate:
+    """A ratio of sums with its 95% interval over clusters.
+
+    Parameters
+    ----------
+    values
+        One number a case; or (seeds, cases) for several runs of the same list, whose figures are averaged.
+    weights
+        Of the same shape; None is 1 for every case. The figure is sum(values) / sum(weights), so the values are
+        weighted already, as :func:`~ibisagent.evaluate.figures.case_figures` gives them. A case without part in the
+        figure has value and weight 0.
+    clusters
+        Label of every case.
+    seed
+        Seed of the draws; equal data and seeds give equal intervals.
+
+    Raises
+    ------
+    ValueError
+        If lengths do not fit, a number is not finite or a weight negative.
+    """
+    return _estimate(values, weights, clusters, None, seed)
+
+
+def macro_estimate(
+    values: ArrayLike,
+    weights: ArrayLike | None,
+    clusters: Sequence[Hashable],
+    targets: Sequence[Hashable],
+    seed: int = 0,
+) -> Estimate:
+    """The mean over targets of a ratio of sums, with its 95% interval over clusters.
+
+    The targets are taken as they are, clusters are drawn: the interval is for other patients with these targets.
+
+    Parameters
+    ----------
+    values, weights, clusters, seed
+        As for :func:`estimate`.
+    targets
+        Target of every case; every target counts the same.
+
+    Raises
+    ------
+    ValueError
+        As :func:`estimate`.
+    """
+    return _estimate(values, weights, clusters, targets, seed)
+
+
+def few_clusters(clusters: int) -> str | None:
+    """What an interval over so few clusters means; None if there are enough."""
+    if clusters >= FEW_CLUSTERS:
+        return None
+    if clusters < 2:
+        return "one cluster only: nothing says how much others would differ, so there is no interval"
+    return (
+        f"{clusters} clusters only: the interval says how much these {clusters} differ, if others are like them and "
+        "none is exceptional; a rare failure that none of them shows is not in it, so take it for a rough lower bound "
+        "of the doubt"
+    )
+
+
+def _estimate(
+    values: ArrayLike,
+    weights: ArrayLike | None,
+    clusters: Sequence[Hashable],
+    targets: Sequence[Hashable] | None,
+    seed: int,
+) -> Estimate:
+    n = np.atleast_2d(np.asarray(values, np.float64))
+    w = np.ones_like(n) if weights is None else np.atleast_2d(np.asarray(weights, np.float64))
+    runs = len(n)
+    if not n.size:
+        return Estimate(None, None, 0, 0)
+    cells = make_cells(n, w, clusters, targets, [1 / runs] * runs)
+    if cells is None:
+        return Estimate(None, None, 0, 0)
+    size = int((w > 0).any(axis=0).sum())
+    value, total = cells.value(), cells.num_clusters
+    warnings = [few_clusters(total)]
+    if total < 2:
+        return Estimate(value, None, size, total, warnings[0])
+    spread = spread_of(cells, (tuple(range(runs)),))
+    ends, method = _interval(cells, spread, n, w, targets is not None, seed)
+    if method == "constant":
+        warnings.append("all clusters gave the same: what they do not show is not in the interval")
+    elif method == "clopper-pearson":
+        warnings.append(f"all {total} clusters gave {value:g}: the interval takes each of them for one trial")
+    if targets is not None and (lone := _lone_targets(cells)):
+        warnings.append(f"{lone} of {cells.numbers.shape[2]} targets stand in one cluster only: their spread is unseen")
+    method += " + seeds" if runs > 1 else ""
+    return Estimate(value, ends, size, total, "; ".join(w for w in warnings if w) or None, method)
+
+
+def _interval(
+    cells: Cells, spread: Spread, n: NDArray[np.float64], w: NDArray[np.float64], macro: bool, seed: int
+) -> tuple[tuple[float, float], str]:
+    value = cells.value()
+    share = bool(((n >= 0) & (n <= w)).all())
+    if spread.variance <= 1e-24:
+        if share and not macro and min(value, 1 - value) < 1e-12:
+            return share_interval(round(value), spread, np.inf), "clopper-pearson"
+        return (value, value), "constant"
+    if share and not macro and _away_from_ends(cells) < FEW_CLUSTERS:
+        counts = bool((n == np.floor(n)).all() and (w == np.floor(w)).all())
+        low, high = share_interval(value, spread, float(w.sum() / len(w)) if counts else np.inf)
+        return (min(low, value), max(high, value)), "wilson"
+    ends, _ = interval(cells, spread, seed)
+    if share:
+        ends = max(ends[0], 0.0), min(ends[1], 1.0)
+    return ends, "t" if cells.num_clusters < FEW_CLUSTERS else "bootstrap-t"
+
+
+def _away_from_ends(cells: Cells) -> int:
+    """Clusters that keep a share from 0, or from 1, whichever are fewer."""
+    numbers, weights = cells.numbers.sum(axis=(0, 2)), cells.weights.sum(axis=(0, 2))
+    return min(int((numbers > 1e-12).sum()), int((weights - numbers > 1e-12).sum()))
+
+
+def _lone_targets(cells: Cells) -> int:
+    return int(((cells.weights > 0).any(axis=0).sum(axis=0) < 2).sum())

@@ -1,0 +1,129 @@
+"""Two sides that played the same cases: their difference, how sure it is, and what could have been found."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.evaluate.statistics.cells import make_cells
+from ibisagent.evaluate.statistics.estimates import few_clusters
+from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, interval, spread_of
+from ibisagent.evaluate.statistics.testing import FEWEST_FLIPS, minimum_detectable, sign_flip
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["Difference", "paired"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """B less A over the same cases.
+
+    Parameters
+    ----------
+    value_a, value_b
+        Each side's figure, the mean over its seeds; None where nothing has weight on both sides.
+    difference
+        ``value_b - value_a``.
+    ci95
+        95% interval of it; None where there are fewer than two clusters.
+    p
+        That there is none, two-sided; None where there are fewer than two clusters.
+    test
+        ``"sign flip of clusters"`` for two runs; ``"draws of clusters and seeds"`` where a side has several: the
+        share of the interval's draws beyond 0, doubled. Exchanging three seeds' labels could never be significant.
+    minimum_detectable
+        True difference that a comparison with this spread and so many clusters and seeds finds at p < 0.05 in 80% of
+        the times; None where it finds none, however large.
+    n, num_clusters, seeds
+        Cases with a weight, their clusters, and runs of A and of B.
+    warning
+        What these numbers do not say, in one line.
+    """
+
+    value_a: float | None
+    value_b: float | None
+    difference: float | None
+    ci95: tuple[float, float] | None
+    p: float | None
+    test: str
+    minimum_detectable: float | None
+    n: int
+    num_clusters: int
+    seeds: tuple[int, int]
+    warning: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it: tuples are lists."""
+        return asdict(self) | {"ci95": None if self.ci95 is None else list(self.ci95), "seeds": list(self.seeds)}
+
+
+def paired(
+    a: tuple[ArrayLike, ArrayLike],
+    b: tuple[ArrayLike, ArrayLike],
+    clusters: Sequence[Hashable],
+    targets: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Difference:
+    """Hold two sides against each other, case by case.
+
+    Whole clusters are drawn, with the results of both sides together; a side with several seeds has these drawn, too,
+    crossed with the clusters (every seed played every case). Seeds of A and of B are taken as independent.
+
+    Parameters
+    ----------
+    a, b
+        Each side's numbers and weights, (cases,) or (seeds, cases); a case without part in the figure has 0 and 0.
+    clusters, targets
+        Label of every case; with targets the figure is the mean over them (see :func:`macro_estimate
+        <ibisagent.evaluate.statistics.macro_estimate>`).
+    seed
+        Seed of the draws and exchanges.
+
+    Raises
+    ------
+    ValueError
+        If lengths do not fit, a number is not finite or a weight negative.
+    """
+    (na, wa), (nb, wb) = ((np.atleast_2d(np.asarray(x, np.float64)) for x in side) for side in (a, b))
+    seeds = (len(na), len(nb))
+    numbers, weights = np.concatenate([na, nb]), np.concatenate([wa, wb])
+    flips = max(seeds) == 1
+    test = "sign flip of clusters" if flips else "draws of clusters and seeds"
+    coefficients = [-1 / seeds[0]] * seeds[0] + [1 / seeds[1]] * seeds[1]
+    cells = make_cells(numbers, weights, clusters, targets, coefficients) if numbers.size else None
+    if cells is None:
+        return Difference(None, None, None, None, None, test, None, 0, 0, seeds)
+    size, total = int((weights > 0).any(axis=0).sum()), cells.num_clusters
+    by_run = cells.by_run()
+    value_a, value_b = float(by_run[: seeds[0]].mean()), float(by_run[seeds[0] :].mean())
+    known = (value_a, value_b, value_b - value_a)
+    if total < 2:
+        return Difference(*known, None, None, test, None, size, total, seeds, few_clusters(total))
+    spread = spread_of(cells, (tuple(range(seeds[0])), tuple(range(seeds[0], sum(seeds)))))
+    warnings = [few_clusters(total)]
+    if spread.variance <= 1e-24:
+        same = "no cluster differs from another in it: the interval has no width"
+        p = sign_flip(cells, seed) if flips else 1.0 if known[2] == 0 else 0.0
+        return Difference(*known, (known[2], known[2]), p, test, None, size, total, seeds, same)
+    ends, candidates = interval(cells, spread, seed)
+    least: float | None = minimum_detectable(float(np.sqrt(spread.variance)), spread.degrees)
+    if flips:
+        p = sign_flip(cells, seed)
+        if total < FEWEST_FLIPS:
+            least = None
+            warnings.append(f"{total} clusters can give no p below {2 / 2**total:.2g}, whatever the difference")
+        differing = int(((cells.numbers[0] != cells.numbers[1]) | (cells.weights[0] != cells.weights[1])).any(1).sum())
+        if differing < FEW_CLUSTERS <= total:
+            warnings.append(f"only {differing} of {total} clusters differ at all: the interval is rough, p is not")
+    else:
+        beyond = min(int((candidates <= 0).sum()), int((candidates >= 0).sum()))
+        p = min(1.0, 2 * (beyond + 1) / (len(candidates) + 1))
+        if min(count for count in seeds if count > 1) < 3:
+            warnings.append("two seeds say little of how much seeds differ")
+    warning = "; ".join(w for w in warnings if w) or None
+    return Difference(*known, ends, p, test, least, size, total, seeds, warning)

@@ -1,0 +1,129 @@
+"""Tests of differences: sign flips of clusters, Holm's correction, and the difference that could have been found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ibisagent.evaluate.statistics.cells import Cells
+
+__all__ = ["FEWEST_FLIPS", "holm", "minimum_detectable", "sign_flip"]
+
+NUM_FLIPS = 9999
+_EXACT = 13
+"""Up to so many clusters every exchange is tried: 2^13 are fewer than the random ones."""
+
+FEWEST_FLIPS = 6
+"""With fewer clusters no difference reaches p < 0.05: of 2^5 exchanges two are as extreme as the data, at least."""
+
+
+def sign_flip(cells: Cells, seed: int = 0) -> float:
+    """p that two paired runs are exchangeable within clusters (two-sided).
+
+    Where the runs are the same but for chance, each cluster's results might as well have come from the other run. All
+    results of a cluster are exchanged together, and the statistic is computed again: p is the share of exchanges with
+    a difference at least as large. No shape of the scores and no number of clusters is assumed.
+
+    Parameters
+    ----------
+    cells
+        Two runs, with coefficients -1 and 1.
+    seed
+        Seed of the exchanges, where there are too many to try all.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 where the runs do not differ.
+    """
+    numbers, weights = cells.numbers, cells.weights
+    differ = ((numbers[0] != numbers[1]) | (weights[0] != weights[1])).any(axis=1)
+    if not differ.any():
+        return 1.0
+    fixed_n, fixed_w = (part[0, ~differ].sum(0) for part in (numbers, weights))
+    first_n, second_n = numbers[:, differ]
+    first_w, second_w = weights[:, differ]
+    observed = abs(cells.value())
+    extreme = tried = 0
+    for kept in _exchanges(int(differ.sum()), seed):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            one = (fixed_n + kept @ first_n + (1 - kept) @ second_n) / (
+                fixed_w + kept @ first_w + (1 - kept) @ second_w
+            )
+            two = (fixed_n + kept @ second_n + (1 - kept) @ first_n) / (
+                fixed_w + kept @ second_w + (1 - kept) @ first_w
+            )
+            difference = np.nanmean(two - one, axis=1)
+        extreme += int((np.abs(difference) >= observed - 1e-12).sum())
+        tried += len(kept)
+    if differ.sum() <= _EXACT:
+        return extreme / tried
+    return (extreme + 1) / (tried + 1)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction: the chance of one false finding among all of them is kept at the level.
+
+    Parameters
+    ----------
+    p_values
+        In any order. None (not tested) stays None and does not count.
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        found[place] = highest
+    return found
+
+
+def minimum_detectable(error: float, degrees: float, power: float = 0.8, level: float = 0.05) -> float:
+    """The true difference that a two-sided t test of one comparison would find with a probability.
+
+    Parameters
+    ----------
+    error
+        Standard error of the paired difference, as observed.
+    degrees
+        Its degrees of freedom (clusters - 1 where one run is held against another). Few of them make it larger: the
+        distribution is Student's, and the noncentral one gives the power.
+    power, level
+        Wanted probability to find it, and the test's level, not corrected for other tests.
+
+    Returns
+    -------
+    float
+        In the unit of `error`; 0 where that is 0.
+    """
+    return error * _detectable_errors(round(degrees, 3), power, level)
+
+
+@lru_cache(maxsize=256)
+def _detectable_errors(degrees: float, power: float, level: float) -> float:
+    from scipy import optimize, stats
+
+    limit = float(stats.t.ppf(1 - level / 2, degrees))
+
+    def lacks(shift: float) -> float:
+        upper, lower = stats.nct.sf(limit, degrees, shift), stats.nct.cdf(-limit, degrees, shift)
+        return float(upper + (0.0 if np.isnan(lower) else lower)) - power
+
+    return float(optimize.brentq(lacks, 0.1, 3 * limit + 10))
+
+
+def _exchanges(clusters: int, seed: int) -> list[NDArray[np.float64]]:
+    """Which clusters stay as they are, as ``float64`` (exchanges, clusters) of 0 and 1, in parts."""
+    if clusters <= _EXACT:
+        codes = np.arange(2**clusters)[:, None]
+        return [((codes >> np.arange(clusters)) & 1).astype(np.float64)]
+    rng = np.random.default_rng([seed, 2])
+    rows = max(1, 2**20 // clusters)
+    sizes = [min(rows, NUM_FLIPS - start) for start in range(0, NUM_FLIPS, rows)]
+    return [rng.integers(0, 2, (size, clusters)).astype(np.float64) for size in sizes]

@@ -1,0 +1,69 @@
+"""What is drawn: patients if there are enough of them, else images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ibisagent.evaluate.result import CaseResult
+from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS
+
+__all__ = ["Clusters", "cluster_unit"]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The cluster of every case.
+
+    Parameters
+    ----------
+    unit
+        What a cluster is.
+    labels
+        One a case, in the cases' order. A case of which the unit is not known is a cluster of its own.
+    warning
+        What intervals over this unit do not say; None for patients.
+    """
+
+    unit: Literal["patient", "image", "case"]
+    labels: tuple[str, ...]
+    warning: str | None = None
+
+    @property
+    def number(self) -> int:
+        """Number of clusters."""
+        return len(set(self.labels))
+
+
+def cluster_unit(results: Sequence[CaseResult]) -> Clusters:
+    """Clusters for the intervals of these cases.
+
+    Parameters
+    ----------
+    results
+        Cases. Patients are drawn if ten or more are known, else images if any is known, else cases.
+    """
+    patients, images = {r.patient for r in results if r.patient}, {r.image for r in results if r.image}
+    if len(patients) >= FEW_CLUSTERS:
+        labels = tuple(r.patient or _own(r, number) for number, r in enumerate(results))
+        return Clusters("patient", labels)
+    few = f"{len(patients)} patient{'' if len(patients) == 1 else 's'}" if patients else "no patients"
+    if images:
+        labels = tuple(r.image or _own(r, number) for number, r in enumerate(results))
+        return Clusters(
+            "image",
+            labels,
+            f"{few} known, fewer than {FEW_CLUSTERS}: images are drawn instead, so intervals say how much the choice "
+            "of images matters, and not what other patients would give",
+        )
+    return Clusters(
+        "case",
+        tuple(_own(r, number) for number, r in enumerate(results)),
+        f"{few} and no images known: cases are drawn as if they were independent, which makes intervals too short "
+        "where several are of one patient",
+    )
+
+
+def _own(result: CaseResult, number: int) -> str:
+    return f"case {result.case_id if result.case_id is not None else number}"
