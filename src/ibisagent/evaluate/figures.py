@@ -7,88 +7,53 @@ bootstrap and their differences. What is undefined in a case is missing from it:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from ibisagent.evaluate.agent_figures import CEILING, agent_figures
+from ibisagent.evaluate.figure import CaseFigures, Figure
+from ibisagent.evaluate.figure_table import FIGURES, HEADLINE, SECTIONS
+from ibisagent.evaluate.mask_figures import mask_figures
 from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["FIGURES", "CaseFigures", "Figure", "case_figures"]
-
-CaseFigures = Mapping[str, tuple[float, float]]
-"""(number, weight) by the figure's name."""
+__all__ = ["CEILING", "FIGURES", "HEADLINE", "SECTIONS", "CaseFigures", "Figure", "case_figures", "pooled"]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """What a figure means.
-
-    Parameters
-    ----------
-    name
-        As in summary.json; conventions are part of it (``nsd_2mm``, ``hd95_mm``).
-    title
-        For tables and plots.
-    about
-        One sentence: what is counted, over which cases, and what empty masks give.
-    higher_is_better
-        None where neither is (the number of steps).
-    percent
-        Whether people read it as a share.
-    """
-
-    name: str
-    title: str
-    about: str
-    higher_is_better: bool | None = True
-    percent: bool = True
-
-
-FIGURES: dict[str, Figure] = {
-    figure.name: figure
-    for figure in (
-        Figure("iou", "IoU", "IoU of the final mask over present targets; errors and false refusals are 0."),
-        Figure("dice", "Dice", "Dice of the final mask over present targets; errors and false refusals are 0."),
-        Figure("action_validity", "Action validity", "Legal replies over all replies, present targets."),
-        Figure(
-            "refinement_success",
-            "Refinement success",
-            "Steps after the first mask that raised the IoU, over all such steps; present targets.",
-        ),
-        Figure("steps", "Steps", "Actions before the stop, present targets, runs without error.", None, False),
-        Figure("right_refusals", "Right refusals", "Absent targets that were called absent, over absent targets."),
-        Figure("false_refusals", "False refusals", "Present targets that were called absent.", False),
-        Figure("errors", "Errors", "Rows that could not be read and runs that failed, over all rows.", False),
-    )
-}
-"""Every figure, in the order of the tables."""
-
-
-def case_figures(result: CaseResult) -> CaseFigures:
+def case_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_iou: float | None = None) -> CaseFigures:
     """Numbers and weights of one case (see :data:`FIGURES`).
 
     Parameters
     ----------
     result
         Scored.
+    max_steps
+        Budget of the run; None takes the episode's. Without it a row that was never played has no ``noc_*``.
+    ceiling_iou
+        IoU that oracle clicks reach on this case with the same segmenter, for ``ceiling_share`` and
+        ``premature_vs_ceiling``; None looks in ``result.condition["ceiling_iou"]``, and without one these two are
+        missing.
 
     Returns
     -------
     Mapping
-        (number, weight) by name; figures that this case has no part in are missing.
+        (number, weight) by name, weights above 0; figures that this case has no part in are missing.
+
+    Raises
+    ------
+    InputError
+        If a mask of the record is damaged.
+    ValueError
+        If its masks differ in size.
     """
-    found: dict[str, tuple[float, float]] = {"errors": (float(bool(result.error)), 1.0)}
-    scores = result.scores
-    if result.absent:
-        found["right_refusals"] = (float(bool(scores and scores.right_refusal)), 1.0)
-        return found
-    assert result.iou is not None and result.dice is not None  # a present case has an overlap
-    found |= {"iou": (result.iou, 1.0), "dice": (result.dice, 1.0)}
-    found["false_refusals"] = (float(bool(scores and scores.false_refusal)), 1.0)
-    if scores is not None:
-        if scores.num_replies:
-            found["action_validity"] = (scores.num_valid, scores.num_replies)
-        if scores.num_refinements:
-            found["refinement_success"] = (scores.num_improvements or 0, scores.num_refinements)
-        if not scores.is_error:
-            found["steps"] = (scores.num_steps, 1.0)
-    return found
+    found = {
+        "errors": (float(bool(result.error)), 1.0),
+        **mask_figures(result),
+        **agent_figures(result, max_steps=max_steps, ceiling_iou=ceiling_iou),
+    }
+    return {name: (float(found[name][0]), float(found[name][1])) for name in FIGURES if name in found}
+
+
+def pooled(cases: Iterable[CaseFigures], name: str) -> float | None:
+    """A figure over cases: the sum of its numbers over the sum of its weights; None where no case has it."""
+    pairs = [case[name] for case in cases if name in case]
+    weight = sum(w for _, w in pairs)
+    return sum(n for n, _ in pairs) / weight if weight else None
