@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ibisagent.actions import ClickAction, TerminateAction
 from ibisagent.config import RolloutConfig
-from ibisagent.evaluate.baselines import NoLookPolicy, mean_positions
+from ibisagent.episode import Episode
+from ibisagent.evaluate.baselines import BoxOraclePolicy, CentrePolicy, NoLookPolicy, RandomPolicy, mean_positions
 from ibisagent.geometry import Geometry
 from ibisagent.policies.protocol import Policy
 from ibisagent.rollout import run_episode
@@ -55,6 +58,11 @@ def test_a_target_without_a_position_is_sought_in_the_middle() -> None:
     assert episode.steps[0].pixels_xy == [(10, 16)]
 
 
+def test_another_patients_target_is_sought_where_it_was_in_the_others() -> None:
+    policy = NoLookPolicy({"alpha/body": (0.25, 0.5), "beta/body": (0.75, 0.25), "beta/brain": (0.0, 0.0)})
+    assert run_episode(case(group="new"), policy, RulesSegmenter()).steps[0].pixels_xy == [(40, 24)]
+
+
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.9999, 0.9999)])
 def test_a_position_at_the_edge_is_a_pixel_of_the_image(place: tuple[float, float]) -> None:
     episode = run_episode(case(), NoLookPolicy({"alpha/body": place}), RulesSegmenter(), RolloutConfig())
@@ -64,3 +72,45 @@ def test_a_position_at_the_edge_is_a_pixel_of_the_image(place: tuple[float, floa
 
 def test_it_is_a_policy() -> None:
     assert isinstance(NoLookPolicy({}), Policy)
+
+
+def played(policy: Policy, seed: int = 0, max_steps: int = 8, **facts: str) -> Episode:
+    return run_episode(
+        replace(case(), **facts), policy, RulesSegmenter(), RolloutConfig(seed=seed, max_steps=max_steps)
+    )
+
+
+def test_the_centre_is_the_middle_pixel() -> None:
+    episode = played(CentrePolicy())
+    assert episode.steps[0].pixels_xy == [(40, 32)] and episode.num_steps == 1 and str(episode.outcome) == "done"
+
+
+def test_random_clicks_follow_seed_and_case_and_nothing_else() -> None:
+    def places(**how: Any) -> list[Any]:
+        return [s.pixels_xy for s in played(RandomPolicy(None), **how).steps if s.pixels_xy]
+
+    first = places()
+    assert len(first) == 8 and places() == first
+    assert places(seed=1) != first and places(case_id="d") != first
+    assert places(max_steps=3) == first[:3], "the budget cuts, it does not draw anew"
+    one = played(RandomPolicy())
+    assert one.num_steps == 1 and one.steps[0].pixels_xy == first[0] and one.policy.name == "random-click"
+
+
+def test_random_clicks_are_spread_over_the_image_and_of_both_signs() -> None:
+    steps = [played(RandomPolicy(None), case_id=str(i)).steps[j] for i in range(25) for j in (0, 1)]
+    actions = [s.action for s in steps]
+    signs = [a.clicks[0].positive for a in actions if isinstance(a, ClickAction)]
+    assert all(signs[::2]) and 5 <= sum(signs[1::2]) <= 20
+    xs = [s.pixels_xy[0][0] for s in steps]
+    assert min(xs) < 20 and max(xs) >= 60
+
+
+def test_the_box_oracle_gives_the_tight_box() -> None:
+    target = np.zeros((64, 80), bool)
+    target[10:21, 30:61] = True
+    policy = BoxOraclePolicy({"c": target})
+    episode = played(policy)
+    assert episode.steps[0].pixels_xy == [(30, 10), (60, 20)] and episode.num_steps == 1
+    assert str(played(BoxOraclePolicy({"c": None})).outcome) == "absent"
+    assert "no target" in (played(policy, case_id="other").error or "")

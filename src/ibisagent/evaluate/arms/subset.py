@@ -1,0 +1,51 @@
+"""A fixed part of a case list: the same cases every time, and as many kinds of target as there is room for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ibisagent.io import CaseRow, RowError
+
+__all__ = ["subset"]
+
+
+def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
+    """Choose cases by group and target.
+
+    Cases fall into strata: group, target, and whether the target is absent. Every stratum gives one case, then every
+    one that has more gives a second, and so on, the larger strata first. Within a stratum the order is that of the
+    SHA-256 of the ``case_id``. So the choice depends on the cases alone, neither on their order nor on a seed, and a
+    larger subset holds every smaller one.
+
+    Parameters
+    ----------
+    rows
+        A list; rows that cannot be used are left out.
+    number
+        How many; all if there are not so many.
+
+    Returns
+    -------
+    list of CaseRow
+        In the order of the list.
+    """
+    strata: dict[tuple[str, str, bool], list[CaseRow]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, CaseRow):
+            strata[(row.group or "", row.target, row.mask is None)].append(row)
+    order = sorted(strata, key=lambda key: (-len(strata[key]), key))
+    queues = [sorted(strata[key], key=lambda row: (_digest(row.case_id), row.case_id)) for key in order]
+    chosen: set[str] = set()
+    depth = 0
+    while len(chosen) < number and any(len(queue) > depth for queue in queues):
+        for queue in queues:
+            if len(queue) > depth and len(chosen) < number:
+                chosen.add(queue[depth].case_id)
+        depth += 1
+    return [row for row in rows if isinstance(row, CaseRow) and row.case_id in chosen]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
