@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +20,18 @@ from ibisagent.io import CaseRow, RowError, load_case
 from ibisagent.rle import encode_mask
 from ibisagent.rollout import MAX_LIVE, iter_episodes
 from ibisagent.scoring import score_episode
-from ibisagent.types import Case
+from ibisagent.types import Case, Image
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ibisagent.evaluate.case_list import LoadRow
+    from ibisagent.evaluate.store import RunFolder
     from ibisagent.policies.protocol import Policy
     from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["Targets", "evaluate", "instruction_seed"]
+__all__ = ["Played", "Targets", "evaluate", "instruction_seed", "play_rows"]
 
 Targets = dict[str, "NDArray[np.bool_] | None"]
 """Target masks by case id; holds the cases that are being played, and no others."""
@@ -38,6 +40,25 @@ Targets = dict[str, "NDArray[np.bool_] | None"]
 def instruction_seed(seed: int, case_id: str) -> int:
     """Seed of a case's drawn instruction: by run and case, so that neither order nor --limit changes it."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{case_id}".encode()).digest()[:8], "big")
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """A row that has ended.
+
+    Parameters
+    ----------
+    position
+        Its place in the list, from 0.
+    result
+        Scored.
+    image
+        What was looked at; None where the row could not be read.
+    """
+
+    position: int
+    result: CaseResult
+    image: Image | None
 
 
 def evaluate(
@@ -51,6 +72,8 @@ def evaluate(
     on_case: Callable[[CaseResult], None] | None = None,
     max_live: int = MAX_LIVE,
     library: Library = "core",
+    load: LoadRow | None = None,
+    record: RunFolder | None = None,
 ) -> list[CaseResult]:
     """Play and score a case list.
 
@@ -73,6 +96,12 @@ def evaluate(
     library
         Templates of the instructions: ``"core"``, the kind that the shipped models were made with, or ``"full"``, all
         of them, with lay names of the targets.
+    load
+        Reads a row where that is not done by :func:`ibisagent.io.load_case`
+        (:meth:`ibisagent.evaluate.case_list.CaseList.load`); `root` counts for nothing then.
+    record
+        Folder to keep every case in as it ends. What it has already is not played again, and `on_case` does not hear
+        of it.
 
     Returns
     -------
@@ -82,10 +111,43 @@ def evaluate(
     Raises
     ------
     InputError
-        If policy and segmenter have no action in common.
+        If policy and segmenter have no action in common, or `record` cannot be written.
     """
-    played = _Evaluation(rows, Path(root), config or RolloutConfig(), targets, on_case, library)
-    return played.play(policy, segmenter, max_live)
+    results = dict(record.done) if record is not None else {}
+    left = ((position, row) for position, row in enumerate(rows) if position not in results)
+    for played in play_rows(
+        left, root, policy, segmenter, config, targets=targets, max_live=max_live, library=library, load=load
+    ):
+        if record is not None:
+            record.append(played.position, played.result, None if played.image is None else played.image.pixels)
+        results[played.position] = played.result
+        if on_case is not None:
+            on_case(played.result)
+    return [results[position] for position in range(len(rows))]
+
+
+def play_rows(
+    rows: Iterable[tuple[int, CaseRow | RowError]],
+    root: str | os.PathLike[str],
+    policy: Policy,
+    segmenter: Segmenter,
+    config: RolloutConfig | None = None,
+    *,
+    targets: Targets | None = None,
+    max_live: int = MAX_LIVE,
+    library: Library = "core",
+    load: LoadRow | None = None,
+) -> Iterator[Played]:
+    """Play rows and yield each as it ends; parameters and errors as for :func:`evaluate`.
+
+    Parameters
+    ----------
+    rows
+        With their places in the list; taken only as places become free.
+    """
+    yield from _Evaluation(Path(root), config or RolloutConfig(), targets, library, load).play(
+        rows, policy, segmenter, max_live
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,48 +157,53 @@ class _Live:
     position: int
     facts: CaseResult
     target: NDArray[np.bool_] | None
+    image: Image
 
 
 class _Evaluation:
     def __init__(
-        self,
-        rows: Sequence[CaseRow | RowError],
-        root: Path,
-        config: RolloutConfig,
-        targets: Targets | None,
-        on_case: Callable[[CaseResult], None] | None,
-        library: Library,
+        self, root: Path, config: RolloutConfig, targets: Targets | None, library: Library, load: LoadRow | None
     ) -> None:
+        self.load: LoadRow = load or (lambda row: load_case(row, root))
         self.library: Library = library
-        self.rows, self.root, self.config, self.on_case = rows, root, config, on_case
+        self.config = config
         self.targets = targets
         self.live: dict[int, _Live] = {}
-        self.results: dict[int, CaseResult] = {}
+        self.unplayed: list[Played] = []
 
-    def play(self, policy: Policy, segmenter: Segmenter, max_live: int) -> list[CaseResult]:
-        for number, episode in iter_episodes(self._cases(), policy, segmenter, self.config, max_live=max_live):
+    def play(
+        self, rows: Iterable[tuple[int, CaseRow | RowError]], policy: Policy, segmenter: Segmenter, max_live: int
+    ) -> Iterator[Played]:
+        for number, episode in iter_episodes(self._cases(rows), policy, segmenter, self.config, max_live=max_live):
             live = self.live.pop(number)
             if self.targets is not None:
                 self.targets.pop(episode.case_id, None)
             scores = score_episode(episode, live.target)
             error = (episode.error or "failed without a message") if scores.is_error else ""
-            self._keep(live.position, replace(live.facts, scores=scores, episode=episode, error=error))
-        return [self.results[position] for position in range(len(self.rows))]
+            yield from self._unplayed()
+            yield Played(live.position, replace(live.facts, scores=scores, episode=episode, error=error), live.image)
+        yield from self._unplayed()
 
-    def _cases(self) -> Iterator[Case]:
+    def _unplayed(self) -> Iterator[Played]:
+        while self.unplayed:
+            yield self.unplayed.pop(0)
+
+    def _cases(self, rows: Iterable[tuple[int, CaseRow | RowError]]) -> Iterator[Case]:
         """Read rows as places become free; rows that cannot be used go straight to the results."""
         number = 0
-        for position, row in enumerate(self.rows):
+        for position, row in rows:
             if isinstance(row, RowError):
                 bad = CaseResult(row.case_id, row.group, row.target, row.modality, row.split, row.absent)
-                self._keep(position, replace(bad, patient=row.group, line=row.line, error=row.message))
+                bad = replace(bad, patient=row.group, line=row.line, error=row.message)
+                self.unplayed.append(Played(position, bad, None))
                 continue
             facts = _facts(row)
             try:
-                image, target, initial = load_case(row, self.root)
+                image, target, initial = self.load(row)
             except InputError as error:
                 # Whether an existing mask file is empty stays unknown then; a null one is known to say absent.
-                self._keep(position, replace(facts, absent=row.mask is None, error=str(error)))
+                bad = replace(facts, absent=row.mask is None, error=str(error))
+                self.unplayed.append(Played(position, bad, None))
                 continue
             instruction, category = self._instruction(row, refine=initial is not None)
             case = Case(image, instruction, initial, case_id=row.case_id, target=row.target, group=row.group)
@@ -149,7 +216,7 @@ class _Evaluation:
                 spacing_mm=image.geometry.spacing_mm,
                 target_mask=None if target is None or absent else encode_mask(target),
             )
-            self.live[number] = _Live(position, known, target)
+            self.live[number] = _Live(position, known, target, image)
             if self.targets is not None:
                 self.targets[row.case_id] = target
             number += 1
@@ -166,11 +233,6 @@ class _Evaluation:
             row.target, row.modality, seed, stage=stage, split="test", library=self.library, extended=full
         )
         return drawn.text, drawn.category
-
-    def _keep(self, position: int, result: CaseResult) -> None:
-        self.results[position] = result
-        if self.on_case is not None:
-            self.on_case(result)
 
 
 def _facts(row: CaseRow) -> CaseResult:
