@@ -164,10 +164,13 @@ class RlConfig(Settings):
     """How tokens are averaged: by run and then by batch (grpo), over all tokens (dapo) … as trl names them."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the group's deviation, the batch's, nothing."""
-    credit: Literal["episode", "turn"] = "episode"
-    """Whether each reply also gets an advantage of its own, from the parts of the reward that name the reply."""
+    credit: Literal["episode", "turn", "return"] = "episode"
+    """Whose advantage a reply gets: its run's (episode), that and one of its own by the parts of the reward that name
+    it (turn), or what came after it, held against what its state is worth (return)."""
     turn_weight: float = Field(default=0.5, ge=0)
     """With credit "turn": what a reply's own advantage counts beside the run's."""
+    return_decay: float = Field(default=0.9, ge=0, le=1)
+    """With credit "return": lambda; 1 trusts what happened alone, 0 the fitted values of states."""
     beta: float = Field(default=0.0, ge=0)
     """Weight of the KL term towards the start (the paper: none). Needs a second copy of a model that is not LoRA."""
     epsilon: float = Field(default=0.2, gt=0)

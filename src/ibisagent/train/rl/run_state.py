@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ibisagent.environment import SegmentationEnv
 from ibisagent.messages import new_messages
 from ibisagent.policies.protocol import Reply
+from ibisagent.rewards.trace import trace_episode
 from ibisagent.train.rl.contexts import Context
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ibisagent.config import RolloutConfig
     from ibisagent.episode import Episode
     from ibisagent.rewards import Breakdown, Rubric
+    from ibisagent.rewards.trace import Trace
     from ibisagent.segmenters.cache import EmbeddingCache
     from ibisagent.segmenters.protocol import Segmenter
     from ibisagent.train.rl.prompts import RlPrompt
@@ -45,6 +47,8 @@ class Rollout:
         The record.
     breakdown
         Its rewards.
+    trace
+        The facts that they were made of.
     """
 
     prompt: RlPrompt
@@ -52,6 +56,7 @@ class Rollout:
     context: Context
     episode: Episode
     breakdown: Breakdown
+    trace: Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +185,8 @@ class Run:
     def finish(self, rubric: Rubric) -> Rollout:
         """The run with its rewards, once it has ended."""
         episode = self.env.episode
-        return Rollout(self.prompt, self.sibling, self.context, episode, rubric.score(episode, self.prompt.target))
+        trace = trace_episode(episode, self.prompt.target)
+        return Rollout(self.prompt, self.sibling, self.context, episode, rubric.score_trace(trace), trace)
 
 
 class _Speaker:

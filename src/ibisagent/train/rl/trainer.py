@@ -30,6 +30,7 @@ from ibisagent.train.rl.batch import to_tensors, token_advantages
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
 from ibisagent.train.rl.parity import Agreement
+from ibisagent.train.rl.returns import return_advantages, rewarded_turns
 from ibisagent.train.rl.sharded import whole_model
 
 if TYPE_CHECKING:
@@ -146,7 +147,11 @@ class AgentGrpoTrainer(GRPOTrainer):
             rubric = self._player.rubric
             rewards = [None if b.excluded is not None else rubric.turn_rewards(b) for b in breakdowns]
             turns = turn_advantages(rewards, size, config.scale_rewards)
-        advantages = token_advantages(rollouts, whole, turns, config.turn_weight)
+        elif config.credit == "return":
+            earned = [rewarded_turns(rollout, self._player.rubric) for rollout in rollouts]
+            whole, turns = np.zeros_like(whole), return_advantages(earned, size, config.return_decay)
+        weight = config.turn_weight if config.credit == "turn" else 1.0
+        advantages = token_advantages(rollouts, whole, turns, weight)
         batch = to_tensors(rollouts, advantages, self._player.renderer, self.accelerator.device)
         own = (batch["completion_mask"] * batch["tool_mask"]).sum()
         batch["num_items_in_batch"] = self.accelerator.gather(own).sum()
