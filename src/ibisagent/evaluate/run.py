@@ -201,8 +201,8 @@ class _Evaluation:
             try:
                 image, target, initial = self.load(row)
             except InputError as error:
-                # Whether an existing mask file is empty stays unknown then; a null one is known to say absent.
-                bad = replace(facts, absent=row.mask is None, error=str(error))
+                problem = f"{row.place}: {error}" if row.place else str(error)
+                bad = replace(facts, absent=row.mask is None, error=problem)
                 self.unplayed.append(Played(position, bad, None))
                 continue
             instruction, category = self._instruction(row, refine=initial is not None)
@@ -245,6 +245,7 @@ def _facts(row: CaseRow) -> CaseResult:
         row.target,
         row.modality,
         row.split,
+        line=row.line,
         patient=patient if isinstance(patient, str) and patient else row.group,
         image=row.image,
         view=row.view,

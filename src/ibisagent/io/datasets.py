@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, one_line, read_bytes
@@ -45,7 +45,8 @@ class CaseRow(BaseModel):
     image: _Text
     """Image path, relative to the file."""
     mask: _Text | None
-    """Mask path, or null: the target is absent from this image. The field must be there."""
+    """Mask path, or null: the target is absent from this image. The field must be there; a file without a pixel in
+    it is a fault (:func:`load_case`), for it may as well have gone wrong."""
     target: _Text
     """Name of the structure, as an instruction would say it."""
     modality: str | None = None
@@ -58,6 +59,18 @@ class CaseRow(BaseModel):
     instruction: _Text | None = None
     initial_mask: _Text | None = None
     """Path of a mask to start from."""
+
+    _place: tuple[str, int] | None = PrivateAttr(None)
+
+    @property
+    def line(self) -> int | None:
+        """Line number in the file, from 1; None of a row that was not read from one."""
+        return None if self._place is None else self._place[1]
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages; empty of a row that was not read from one."""
+        return "" if self._place is None else f"{self._place[0]} line {self._place[1]}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,8 @@ class RowError:
 def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
     """Read a case list; every line gives a row or says why not, in file order (blank lines are skipped).
 
-    Checked here: JSON, fields, that files exist, that ``case_id`` is unique. Sizes are checked by :func:`load_case`.
+    Checked here: JSON, fields, that files exist, that ``case_id`` is unique. What is in the files (sizes, masks without
+    a pixel) is checked by :func:`load_case`.
 
     Raises
     ------
@@ -128,6 +142,7 @@ def read_cases(path: str | os.PathLike[str]) -> list[CaseRow | RowError]:
                 code = "duplicate_id"
             elif isinstance(row, CaseRow):
                 seen[row.case_id] = number
+                row._place = (name, number)
                 rows.append(row)
                 continue
             else:
@@ -200,14 +215,14 @@ def load_case(
     image
         With the row's modality; its geometry has the row's ``spacing_mm`` unless the file itself knows it.
     target
-        ``bool`` (H, W) target mask, or None if the target is absent. For scoring and the oracle only.
+        ``bool`` (H, W) target mask, never empty, or None if the target is absent. For scoring and the oracle only.
     initial
         ``bool`` (H, W) mask to start from, or None.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or a mask has another size than the image.
+        If a file cannot be read, a mask has another size than the image, or the target's mask has no pixel.
     """
     folder = Path(root)
     image = read_image(folder / row.image, modality=row.modality)
@@ -216,5 +231,7 @@ def load_case(
         geometry = dataclasses.replace(image.geometry, spacing_mm=spacing)
         image = dataclasses.replace(image, geometry=geometry)
     target = None if row.mask is None else read_mask(folder / row.mask, image)
+    if target is not None and not target.any():
+        raise InputError(f"mask '{one_line(row.mask)}' has no pixel; write null for a target that is absent")
     initial = None if row.initial_mask is None else read_mask(folder / row.initial_mask, image)
     return image, target, initial

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ibisagent.engine.language.naming import target_phrases
 from ibisagent.episode import Outcome
 from ibisagent.evaluate import evaluate
 from ibisagent.evaluate.run import Targets
+from ibisagent.evaluate.store import RunFolder, read_run
 from ibisagent.io import read_cases
 from ibisagent.policies.oracle import OraclePolicy
 from ibisagent.policies.scripted import ScriptedPolicy
@@ -55,12 +57,18 @@ def play(path: Path, policy: Any = None, **options: Any) -> Any:
 
 
 def test_oracle_takes_each_cases_mask(folder: Path) -> None:
-    empty = {"case_id": "c", "mask": "empty.png"}
-    results = play(write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None}, empty))
-    assert [r.case_id for r in results] == ["a", "b", "c"]
+    results = play(write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None}))
+    assert [r.case_id for r in results] == ["a", "b"] and [r.line for r in results] == [1, 2]
     assert results[0].iou >= 0.9 and results[0].scores.outcome is Outcome.DONE
-    for r in results[1:]:
-        assert r.absent and r.iou is None and r.scores.right_refusal is True
+    assert results[1].absent and results[1].iou is None and results[1].scores.right_refusal is True
+
+
+def test_a_mask_file_without_a_pixel_is_a_fault_and_no_absent_target(folder: Path) -> None:
+    results = play(write(folder, {"case_id": "a"}, {"case_id": "b", "mask": "empty.png"}))
+    assert not results[0].error and results[1].absent is False and results[1].iou == 0.0
+    assert results[1].scores is None and results[1].line == 2
+    for told in ("cases.jsonl line 2", "empty.png", "write null"):
+        assert told in results[1].error
 
 
 def test_bad_rows_keep_their_place(folder: Path) -> None:
@@ -69,6 +77,8 @@ def test_bad_rows_keep_their_place(folder: Path) -> None:
     assert [r.case_id for r in results] == ["gone", "a", None, "size", "z"]
     assert [bool(r.error) for r in results] == [True, False, True, True, False]
     assert "5 x 5" in results[3].error and results[3].target == "square"
+    assert [r.line for r in results] == [1, 2, 3, 4, 5]
+    assert all(f"line {r.line}" in r.error for r in results if r.error)
     assert [r.iou > 0.9 for r in results] == [False, True, False, False, True]
     assert [results[i].iou for i in (0, 2, 3)] == [0.0] * 3
 
@@ -121,3 +131,23 @@ def test_results_come_as_cases_end(folder: Path) -> None:
     seen: list[str | None] = []
     play(write(folder, {"case_id": "a"}, "{", {"case_id": "b"}), on_case=lambda r: seen.append(r.case_id))
     assert sorted(map(str, seen)) == ["None", "a", "b"]
+
+
+def test_what_a_folder_has_is_not_played_again(folder: Path) -> None:
+    path = write(folder, {"case_id": "a"}, "{", {"case_id": "b"}, {"case_id": "c"})
+    facts = {"num_rows": 4, "max_steps": 8}
+    seen: list[str | None] = []
+    with RunFolder.open(folder / "whole", facts, environment={}) as record:
+        whole = play(path, record=record)
+        assert set(record.done) == {0, 1, 2, 3} and record.results() == whole
+    with RunFolder.open(folder / "parts", facts, environment={}) as record:
+        for position in (1, 3):
+            record.append(position, whole[position])
+        again = play(path, record=record, on_case=lambda r: seen.append(r.case_id))
+    assert seen == ["a", "b"]
+    strip = [replace(r, episode=None) for r in again]
+    assert strip == [replace(r, episode=None) for r in whole]
+    run = read_run(folder / "parts")
+    assert run.is_complete and run.results == again
+    picture = run.image(run.results[0])
+    assert picture is not None and picture.shape == (40, 50, 3)

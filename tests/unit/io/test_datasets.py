@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,27 @@ def test_wrong_sizes_come_out_when_loaded(tmp_path: Path) -> None:
     assert isinstance(case, CaseRow)
     with pytest.raises(InputError, match="5 x 5 pixels"):
         load_case(case, tmp_path)
+
+
+def test_a_mask_without_a_pixel_is_a_fault(tmp_path: Path) -> None:
+    path = write_list(tmp_path, "", row(case_id="a", mask=None), row(mask="blank.png"))
+    save_png(tmp_path / "blank.png", gray_ramp() * 0)
+    absent, blank = read_cases(path)
+    assert isinstance(absent, CaseRow) and load_case(absent, tmp_path)[1] is None
+    assert isinstance(blank, CaseRow)
+    with pytest.raises(InputError, match=r"blank.png' has no pixel; write null"):
+        load_case(blank, tmp_path)
+
+
+def test_rows_know_their_line_and_keep_a_field_of_that_name(tmp_path: Path) -> None:
+    path = write_list(tmp_path, row(case_id="a", line="theirs", place=3), "", row())
+    first, second = read_cases(path)
+    assert isinstance(first, CaseRow) and isinstance(second, CaseRow)
+    assert (first.line, second.line) == (1, 3) and second.place == f"{path} line 3"
+    assert first.model_extra == {"line": "theirs", "place": 3}
+    assert pickle.loads(pickle.dumps(second)).line == second.model_copy(update={"target": "x"}).line == 3
+    made = CaseRow(case_id="c", image="i", mask=None, target="t")
+    assert made.line is None and made.place == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"hello\nworld", b"\xff\xfe\x00", b"[]", b"null"])

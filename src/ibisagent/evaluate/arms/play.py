@@ -15,17 +15,13 @@ from ibisagent.errors import InputError
 from ibisagent.evaluate.arms.arm import AGENT, Arm
 from ibisagent.evaluate.arms.players import SEES_TARGETS, CannotPlay, Players
 from ibisagent.evaluate.arms.rows import ArmRows, arm_rows
-from ibisagent.evaluate.case_list import CaseList, Loaded
+from ibisagent.evaluate.case_list import CaseList
 from ibisagent.evaluate.run import Targets, evaluate
 from ibisagent.evaluate.store import RunFolder, write_json
 from ibisagent.evaluate.summary import summarise
-from ibisagent.io import CaseRow, RowError
 from ibisagent.rollout import MAX_LIVE
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibisagent.engine.language.instructions import Library
     from ibisagent.evaluate.result import CaseResult
     from ibisagent.policies.protocol import Policy
@@ -223,53 +219,23 @@ def _play_arm(
         started = time.perf_counter()
         if waiting:
             sees = targets if arm.policy in SEES_TARGETS or policy.name == "oracle" else None
-            _play_rows(rows, waiting, policy, segmenter, config, settings, sees, run, on_case)
+            evaluate(
+                rows.rows,
+                rows.cases.root,
+                policy,
+                segmenter,
+                config,
+                targets=sees,
+                on_case=on_case,
+                max_live=settings.batch,
+                library=settings.library,
+                load=rows.load,
+                record=run,
+            )
         seconds = time.perf_counter() - started
         if waiting or not (folder / "summary.json").is_file():
             run.finish(summarise(run.results(), max_steps=config.max_steps))
     return seconds
-
-
-def _play_rows(
-    rows: ArmRows,
-    waiting: Sequence[int],
-    policy: Policy,
-    segmenter: Segmenter,
-    config: RolloutConfig,
-    settings: LabSettings,
-    targets: Targets | None,
-    run: RunFolder,
-    on_case: Callable[[CaseResult], None] | None,
-) -> None:
-    places = {_key(rows.rows[i]): i for i in waiting}
-    pixels: dict[str, NDArray[np.uint8]] = {}
-
-    def load(row: CaseRow) -> Loaded:
-        read = rows.load(row)
-        pixels[row.case_id] = read[0].pixels
-        return read
-
-    def keep(result: CaseResult) -> None:
-        run.append(places[(result.line, result.case_id)], result, pixels.pop(result.case_id or "", None))
-        if on_case is not None:
-            on_case(result)
-
-    evaluate(
-        [rows.rows[i] for i in waiting],
-        rows.cases.root,
-        policy,
-        segmenter,
-        config,
-        targets=targets,
-        on_case=keep,
-        max_live=settings.batch,
-        library=settings.library,
-        load=load,
-    )
-
-
-def _key(row: CaseRow | RowError) -> tuple[int | None, str | None]:
-    return (row.line if isinstance(row, RowError) else None, row.case_id)
 
 
 def _run_facts(
