@@ -1,0 +1,68 @@
+"""NoC: how many simulated clicks a segmenter needs to reach an IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ibisagent.evaluate.figures import CaseFigures, case_figures
+from ibisagent.evaluate.protocols.protocol import Protocol
+from ibisagent.metrics import NOC_CAP
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ibisagent.config import RolloutConfig
+    from ibisagent.evaluate.result import CaseResult
+    from ibisagent.policies.protocol import Policy
+
+__all__ = ["NocProtocol"]
+
+
+class NocProtocol(Protocol):
+    """``--protocol noc?clicks=20``."""
+
+    name = "noc"
+    title = "NoC@80/85/90"
+    about = (
+        "The segmenter alone is clicked until IoU 0.90 or 20 clicks, whichever comes first: each click is the deepest "
+        "pixel of the missed region or of the excess region, whichever lies deeper. NoC@k is the mean number of clicks "
+        "until IoU k."
+    )
+    conventions = (
+        "Clicks begin on an empty mask, with no box; no pixel is clicked twice.",
+        "Depth is measured in pixels, and the image's edge is a border; a tie of the two regions is a negative click.",
+        "A target that is not reached, a false refusal and an error count as all clicks; reached_k says how many were "
+        "reached.",
+        "Absent targets are left out, and given masks are not used.",
+    )
+    option_names = ("clicks",)
+    figure_names = ("noc_80", "noc_85", "noc_90", "reached_80", "reached_85", "reached_90")
+    sentences = "none"
+    with_absent = False
+    from_nothing = True
+    plays_policy = False
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        super().__init__(values)
+        self.num_clicks = self.options.integer("clicks", NOC_CAP, least=1)
+
+    def config(self, config: RolloutConfig) -> RolloutConfig:
+        """As many steps as clicks; a click that is repeated is the rule's own doing."""
+        return config.model_copy(
+            update={"max_steps": self.num_clicks, "max_repeated_actions": max(2, self.num_clicks + 1)}
+        )
+
+    def policy(self, targets: Mapping[str, NDArray[np.bool_] | None]) -> Policy:
+        """The clicks."""
+        from ibisagent.policies.clicker import ClickerPolicy
+
+        return ClickerPolicy(targets, "deepest-error", self.num_clicks, stop_iou=0.90)
+
+    def case_figures(self, result: CaseResult) -> CaseFigures:
+        """Present targets' figures."""
+        if result.absent:
+            return {}
+        found = case_figures(result, max_steps=self.num_clicks)
+        return {name: found[name] for name in self.figure_names if name in found}

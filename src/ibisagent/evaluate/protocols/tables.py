@@ -1,0 +1,91 @@
+"""Figures of many cases, averaged over parts of them: overall, by modality, by target, by source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ibisagent.evaluate.statistics import Estimate, cluster_unit, estimate
+
+if TYPE_CHECKING:
+    from ibisagent.evaluate.figures import CaseFigures
+    from ibisagent.evaluate.result import CaseResult
+
+__all__ = ["PARTS", "FigureTable"]
+
+PARTS: dict[str, Callable[[CaseResult], str]] = {
+    "modality": lambda result: result.modality or "unknown",
+    "target": lambda result: result.target or "unknown",
+    "source": lambda result: result.source or "unknown",
+    "group": lambda result: result.group or "unknown",
+}
+"""What a table can be divided by."""
+
+
+class FigureTable:
+    """Numbers and weights of all cases, and the clusters of their intervals.
+
+    Parameters
+    ----------
+    results
+        Scored.
+    figures
+        Numbers and weights of each.
+    weights
+        How much each case counts; multiplies its numbers and its weights.
+    """
+
+    def __init__(self, results: Sequence[CaseResult], figures: Sequence[CaseFigures], weights: Sequence[float]) -> None:
+        self.results, self.figures, self.weights = list(results), list(figures), list(weights)
+        self.names = list(dict.fromkeys(name for one in figures for name in one))
+        # One unit for the whole table, so that its rows can be compared.
+        self.clusters = cluster_unit(self.results)
+
+    def clusters_json(self) -> dict[str, Any]:
+        """What is drawn for the intervals."""
+        found = self.clusters
+        return {"unit": found.unit, "number": len(set(found.labels)), "warning": found.warning}
+
+    def numbers(self, name: str, places: Iterable[int] | None = None) -> tuple[list[float], list[float], list[str]]:
+        """Numbers, weights and clusters of a figure.
+
+        Parameters
+        ----------
+        name
+            Of the figure.
+        places
+            Which of the cases; None takes all.
+        """
+        chosen = [place for place in (range(len(self.results)) if places is None else places) if self._has(place, name)]
+        pairs = [self.figures[place][name] for place in chosen]
+        counts = [self.weights[place] for place in chosen]
+        return (
+            [number * count for (number, _), count in zip(pairs, counts, strict=True)],
+            [weight * count for (_, weight), count in zip(pairs, counts, strict=True)],
+            [self.clusters.labels[place] for place in chosen],
+        )
+
+    def estimate(self, name: str, places: Iterable[int] | None = None) -> Estimate:
+        """A figure over some of the cases, with its interval."""
+        return estimate(*self.numbers(name, places))
+
+    def row(self, places: Iterable[int] | None = None) -> dict[str, Any]:
+        """All figures over some of the cases, as JSON."""
+        chosen = list(range(len(self.results)) if places is None else places)
+        found = {name: self.estimate(name, chosen) for name in self.names}
+        return {name: one.to_json() for name, one in found.items() if one.value is not None}
+
+    def rows(self, by: str) -> dict[str, dict[str, Any]]:
+        """:meth:`row` for every part of :data:`PARTS`, by name; empty where all cases are one part."""
+        places = self.places(by)
+        return {part: self.row(mine) for part, mine in sorted(places.items())} if len(places) > 1 else {}
+
+    def places(self, by: str) -> dict[str, list[int]]:
+        """Which cases each part has."""
+        found: dict[str, list[int]] = {}
+        for place, result in enumerate(self.results):
+            found.setdefault(PARTS[by](result), []).append(place)
+        return found
+
+    def _has(self, place: int, name: str) -> bool:
+        return name in self.figures[place] and self.weights[place] > 0
