@@ -42,8 +42,10 @@ def case_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_io
     InputError
         If a mask of the record is damaged.
     ValueError
-        If its masks differ in size.
+        If its masks differ in size, or it has a run and no scores: that would count as a failure.
     """
+    if result.episode is not None and result.scores is None and not result.error:
+        raise ValueError(f"the run of {result.case_id} has not been scored")
     found = {
         "errors": (float(bool(result.error)), 1.0),
         **mask_figures(result),
