@@ -6,7 +6,7 @@ mask that was kept, a refusal, a segmenter without scores) there is no estimate:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from ibisagent.episode import Episode, Outcome
 from ibisagent.evaluate.result import CaseResult
+from ibisagent.evaluate.statistics import estimate as interval_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,10 +51,13 @@ class Judged:
 
     Attributes
     ----------
+    places
+        ``int`` (n,): which of the results they are, ascending.
     estimate, iou, dice
-        ``float64`` (n,), each in [0, 1], in the order of the results.
+        ``float64`` (n,), each in [0, 1].
     """
 
+    places: NDArray[np.int_]
     estimate: NDArray[np.float64]
     iou: NDArray[np.float64]
     dice: NDArray[np.float64]
@@ -65,22 +69,24 @@ class Judged:
 def judged_cases(results: Sequence[CaseResult]) -> Judged:
     """Estimate and truth of every run that has both."""
     rows = [
-        (estimate, r.iou, r.dice)
-        for r in results
+        (place, estimate, r.iou, r.dice)
+        for place, r in enumerate(results)
         if not r.absent and r.scores is not None and r.episode is not None and not r.error
         if (estimate := quality_estimate(r.episode)) is not None
     ]
-    table = np.array(rows, np.float64).reshape(len(rows), 3)
-    return Judged(table[:, 0], table[:, 1], table[:, 2])
+    table = np.array(rows, np.float64).reshape(len(rows), 4)
+    return Judged(table[:, 0].astype(int), table[:, 1], table[:, 2], table[:, 3])
 
 
-def calibrate(results: Sequence[CaseResult]) -> dict[str, Any]:
+def calibrate(results: Sequence[CaseResult], clusters: Sequence[Hashable] | None = None) -> dict[str, Any]:
     """How far the estimates can be trusted.
 
     Parameters
     ----------
     results
         Scored.
+    clusters
+        Label of each result, for the bins' intervals; None draws the results as if they were independent.
 
     Returns
     -------
@@ -91,16 +97,16 @@ def calibrate(results: Sequence[CaseResult]) -> dict[str, Any]:
         IoU of every case would have ``mse_constant``). ``ece``: distance of mean estimate and mean IoU within a bin,
         mean over :data:`NUM_BINS` bins weighted by their cases. ``pearson``, ``spearman``: None below three runs or
         where one side does not vary. ``reliability``: the bins that have cases, ``{"low", "high", "n",
-        "mean_estimate", "mean_iou"}``. ``selective_dice``: see :func:`selective_dice`. ``absent``: runs with an
-        estimate whose target is absent, their number and mean estimate (the lower the better). ``note``: what a reader
-        must know, or None.
+        "mean_estimate", "mean_iou", "ci95"}``, the last of the mean IoU. ``selective_dice``: see
+        :func:`selective_dice`. ``absent``: runs with an estimate whose target is absent, their number and mean
+        estimate (the lower the better). ``note``: what a reader must know, or None.
     """
     judged = judged_cases(results)
     silent = [r for r in results if not r.absent and r.episode is not None and _silent(r)]
     of_absent = [quality_estimate(r.episode) for r in results if r.absent and r.episode is not None]
     told_of_absent = np.array([told for told in of_absent if told is not None], np.float64)
     estimate, iou = judged.estimate, judged.iou
-    bins = _bins(estimate, iou)
+    bins = _bins(judged, clusters if clusters is not None else range(len(results)))
     num = len(judged)
     return {
         "estimate": "score that the segmenter gave the final mask",
@@ -170,18 +176,23 @@ def _selected(key: NDArray[np.float64], dice: NDArray[np.float64]) -> NDArray[np
     return np.cumsum(mean[np.sort(group)]) / np.arange(1, dice.size + 1)
 
 
-def _bins(estimate: NDArray[np.float64], iou: NDArray[np.float64]) -> list[dict[str, Any]]:
-    where = np.minimum((estimate * NUM_BINS).astype(int), NUM_BINS - 1)  # 1.0 is in the last one
-    return [
-        {
-            "low": number / NUM_BINS,
-            "high": (number + 1) / NUM_BINS,
-            "n": int(np.count_nonzero(where == number)),
-            "mean_estimate": float(estimate[where == number].mean()),
-            "mean_iou": float(iou[where == number].mean()),
-        }
-        for number in sorted(set(where.tolist()))
-    ]
+def _bins(judged: Judged, clusters: Sequence[Hashable]) -> list[dict[str, Any]]:
+    where = np.minimum((judged.estimate * NUM_BINS).astype(int), NUM_BINS - 1)  # 1.0 is in the last one
+    bins = []
+    for number in sorted(set(where.tolist())):
+        mine = where == number
+        of_bin = interval_of(judged.iou[mine], None, [clusters[place] for place in judged.places[mine]])
+        bins.append(
+            {
+                "low": number / NUM_BINS,
+                "high": (number + 1) / NUM_BINS,
+                "n": int(np.count_nonzero(mine)),
+                "mean_estimate": float(judged.estimate[mine].mean()),
+                "mean_iou": float(judged.iou[mine].mean()),
+                "ci95": of_bin.to_json()["ci95"],
+            }
+        )
+    return bins
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -131,7 +131,7 @@ def summarise(
         "per_modality": _parts(results, cases, labels, lambda r: r.modality),
         "per_group": _parts(results, cases, labels, lambda r: r.group),
         "by_step": _by_step(results, labels, max_steps),
-        "calibration": calibrate(results),
+        "calibration": calibrate(results, labels),
         "outcomes": {"present": _outcomes(present), "absent": _outcomes(absent)},
     }
 

@@ -61,6 +61,15 @@ def test_by_hand() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_bins_have_intervals_over_clusters() -> None:
+    results = [said(size, 0.5 + size / 1000) for size in (10, 20, 30, 40)]
+    apart = calibrate(results)["reliability"][0]
+    assert apart["n"] == 4 and apart["ci95"][0] < apart["mean_iou"] < apart["ci95"][1]
+    pairs = calibrate(results, ["a", "a", "b", "b"])["reliability"][0]["ci95"]
+    assert pairs[1] - pairs[0] > apart["ci95"][1] - apart["ci95"][0], "two images say less than four"
+    assert calibrate(results, ["a"] * 4)["reliability"][0]["ci95"] is None, "one image says nothing of others"
+
+
 def test_a_perfect_estimate() -> None:
     found = calibrate([said(size, size / 50) for size in (5, 12, 20, 31, 44, 50)])
     assert found["ece"] == pytest.approx(0) and found["mse"] == pytest.approx(0) and found["bias"] == pytest.approx(0)
