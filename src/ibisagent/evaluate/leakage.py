@@ -22,6 +22,7 @@ import numpy as np
 
 from ibisagent.engine.sources.fingerprint import FINGERPRINT_LENGTH, Fingerprints, fingerprint, near_pairs
 from ibisagent.errors import InputError
+from ibisagent.evaluate.records import Run
 from ibisagent.hashing import file_hash
 from ibisagent.io import CaseRow
 from ibisagent.io.files import one_line
@@ -32,8 +33,17 @@ if TYPE_CHECKING:
 
     from ibisagent.evaluate.case_list import CaseList
     from ibisagent.evaluate.result import CaseResult
+    from ibisagent.evaluate.store import RunFolder
 
-__all__ = ["LIST_NAME", "TrainingImages", "check_leakage", "leakage_warning", "list_images", "training_images_of"]
+__all__ = [
+    "LIST_NAME",
+    "TrainingImages",
+    "check_leakage",
+    "leakage_warning",
+    "list_images",
+    "note_leakage",
+    "training_images_of",
+]
 
 LIST_NAME = "training_images.json"
 
@@ -197,6 +207,27 @@ def leakage_warning(found: dict[str, Any]) -> str | None:
         if found[name]["images"]
     ]
     return f"of {total} image{'s' if total != 1 else ''} {', '.join(parts)}: figures on them measure fit (run.json)"
+
+
+def note_leakage(run: RunFolder, policy: str) -> str | None:
+    """Check a run's images, write what was found into its ``run.json``, and give the warning for people.
+
+    Parameters
+    ----------
+    run
+        Played and not yet finished. Images that it does not keep are compared by their hash alone.
+    policy
+        The policy's spec.
+
+    Raises
+    ------
+    InputError
+        If the list beside the weights is damaged, or the folder cannot be written.
+    """
+    results = run.results()
+    found = check_leakage(results, Run(run.path, run.facts, results).image, training_images_of(policy))
+    run.note("leakage", found)
+    return leakage_warning(found)
 
 
 def list_images(cases: CaseList, about: str, *, without: Iterable[str] = ()) -> TrainingImages:

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Run", "RunFolder", "read_run", "write_json"]
 
-_ABOUT_ITSELF = ("schema_version", "sessions")
+_FOUND = ("leakage",)
+_ABOUT_ITSELF = ("schema_version", "sessions", *_FOUND)
 _WAYS_OUT = "--overwrite removes it, or choose another --out"
 
 
@@ -171,6 +172,14 @@ class RunFolder:
         place.parent.mkdir(exist_ok=True)
         write_atomic(image if isinstance(image, bytes) else png_bytes(image), place)
         _sync(place)
+
+    def note(self, name: str, found: Any) -> None:
+        """Write into ``run.json`` what was found out about the run and is no setting: ``leakage``."""
+        if name not in _FOUND:
+            raise ValueError(f"{name} is none of {_FOUND}")
+        with _writing(self.path):
+            self.facts[name] = json.loads(json.dumps(found))
+            write_json(self.facts, self.path / RUN)
 
     def results(self) -> list[CaseResult]:
         """Everything that has ended, in the order of the list."""

@@ -18,8 +18,10 @@ from ibisagent.evaluate.leakage import (
     leakage_warning,
     list_images,
     main,
+    note_leakage,
     training_images_of,
 )
+from ibisagent.evaluate.store import RunFolder
 from ibisagent.io import CaseRow
 from ibisagent.policies.scripted import ScriptedPolicy
 from ibisagent.segmenters.rules import RulesSegmenter
@@ -82,6 +84,24 @@ def test_other_images_are_clean(learnt: CaseList) -> None:
     results = [replace(r, group=f"new/{r.group}") for r in played(others)]
     found = check_leakage(results, lambda r: others.load(by_id[r.case_id])[0].pixels, training)
     assert found["equal"]["images"] == found["similar"]["images"] == 0 and leakage_warning(found) is None
+
+
+def test_it_is_noted_in_run_json_and_no_other_setting(tmp_path: Path, learnt: CaseList) -> None:
+    list_images(learnt, "phantoms").save(tmp_path / LIST_NAME)
+    facts = {"num_rows": len(learnt.rows), "max_steps": 8}
+    stop = ScriptedPolicy(["<think>x</think><action>Terminate</action><answer>Uncertain</answer>"])
+
+    def play(out: Path, keep_images: bool) -> tuple[str | None, dict]:
+        with RunFolder.open(out, facts, keep_images=keep_images) as run:
+            evaluate(learnt.rows, "", stop, RulesSegmenter(), RolloutConfig(), load=learnt.load, record=run)
+            warning = note_leakage(run, f"vlm:{tmp_path}")
+            run.finish({})
+        return warning, json.loads((out / "run.json").read_text())["leakage"]
+
+    warning, found = play(tmp_path / "run", True)
+    assert warning and found["equal"]["images"] == found["num_images"] and found["num_unseen"] == 0
+    assert play(tmp_path / "run", True) == (warning, found)  # the same settings go on with it
+    assert play(tmp_path / "bare", False)[1]["equal"] == found["equal"]  # hashes need no pictures
 
 
 def test_without_a_list_nothing_is_claimed() -> None:
