@@ -14,7 +14,7 @@ from ibisagent.episode import Episode, Outcome
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
 from ibisagent.policies.protocol import Policy
-from ibisagent.registry import make_policy, make_segmenter, parse_spec
+from ibisagent.registry import make_segmenter, resolve_policy
 from ibisagent.rle import decode_mask
 from ibisagent.rollout import OnStep, run_episode
 from ibisagent.segmenters.protocol import Segmenter
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     MaskLike = str | os.PathLike[str] | NDArray[Any]
 
 __all__ = ["Segmentation", "as_image", "as_mask", "resolve_policy", "segment"]
-
-_COMMON_OPTIONS = {"device", "system_prompt", "base_url", "targets"}
-_POLICY_OPTIONS = {
-    "nano": {"device", "system_prompt"},
-    "vlm": {"device", "system_prompt"},
-    "api": {"base_url", "system_prompt"},
-    "oracle": {"targets"},
-    "scripted": set(),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,23 +143,6 @@ def _config(max_steps: int, seed: int) -> RolloutConfig:
         return RolloutConfig(max_steps=max_steps, seed=seed)
     except ValidationError:
         raise InputError(f"max_steps must be at least 1 and seed at least 0, not {max_steps!r} and {seed!r}") from None
-
-
-def resolve_policy(spec: str, **options: Any) -> Policy:
-    """Make a policy and hand it those of the common options that its kind knows.
-
-    The common options are ``device``, ``system_prompt``, ``base_url`` and ``targets``; a policy without
-    a use for one is not given it. All other options are passed on.
-
-    Raises
-    ------
-    InputError
-        As :func:`ibisagent.registry.make_policy`.
-    """
-    known = _POLICY_OPTIONS.get(parse_spec(spec)[0], _COMMON_OPTIONS)
-    kept = {name: value for name, value in options.items() if name in known or name not in _COMMON_OPTIONS}
-    policy: Policy = make_policy(spec, **kept)
-    return policy
 
 
 def as_image(

@@ -12,7 +12,7 @@ from typing import Any
 
 from ibisagent.errors import InputError
 
-__all__ = ["POLICIES", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec"]
+__all__ = ["POLICIES", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec", "resolve_policy"]
 
 POLICIES: dict[str, str] = {
     "nano": "ibisagent.policies.nano:make",
@@ -42,6 +42,15 @@ NEEDS_ARGUMENT: dict[str, str] = {
 }
 """The kinds that cannot be made without an argument, as a user writes them."""
 
+_COMMON_OPTIONS = {"device", "system_prompt", "base_url", "targets"}
+_POLICY_OPTIONS = {
+    "nano": {"device", "system_prompt"},
+    "vlm": {"device", "system_prompt"},
+    "api": {"base_url", "system_prompt"},
+    "oracle": {"targets"},
+    "scripted": set(),
+}
+
 
 def parse_spec(spec: str) -> tuple[str, str | None]:
     """Split ``kind:argument`` at the first colon; the argument is None if there is none.
@@ -68,6 +77,22 @@ def make_policy(spec: str, **options: Any) -> Any:
         If there is no such policy, or its factory cannot use the argument.
     """
     return _make("policy", POLICIES, spec, options)
+
+
+def resolve_policy(spec: str, **options: Any) -> Any:
+    """Make a policy and hand it those of the common options that its kind knows.
+
+    The common options are ``device``, ``system_prompt``, ``base_url`` and ``targets``; a policy without
+    a use for one is not given it. All other options are passed on.
+
+    Raises
+    ------
+    InputError
+        As :func:`make_policy`.
+    """
+    known = _POLICY_OPTIONS.get(parse_spec(spec)[0], _COMMON_OPTIONS)
+    kept = {name: value for name, value in options.items() if name in known or name not in _COMMON_OPTIONS}
+    return make_policy(spec, **kept)
 
 
 def make_segmenter(spec: str, device: str = "cpu", **options: Any) -> Any:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ibisagent.policies.protocol import Policy
     from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["Played", "Targets", "evaluate", "instruction_seed", "play_rows"]
+__all__ = ["Played", "Targets", "evaluate", "instruction_seed", "play_rows", "usual_batch"]
 
 Targets = dict[str, "NDArray[np.bool_] | None"]
 """Target masks by case id; holds the cases that are being played, and no others."""
@@ -70,7 +70,7 @@ def evaluate(
     *,
     targets: Targets | None = None,
     on_case: Callable[[CaseResult], None] | None = None,
-    max_live: int = MAX_LIVE,
+    max_live: int | None = None,
     library: Library = "core",
     load: LoadRow | None = None,
     record: RunFolder | None = None,
@@ -92,7 +92,7 @@ def evaluate(
     on_case
         Called with every result as it comes.
     max_live
-        Most cases played at the same time.
+        Most cases played at the same time; None is :func:`usual_batch`.
     library
         Templates of the instructions: ``"core"``, the kind that the shipped models were made with, or ``"full"``, all
         of them, with lay names of the targets.
@@ -134,7 +134,7 @@ def play_rows(
     config: RolloutConfig | None = None,
     *,
     targets: Targets | None = None,
-    max_live: int = MAX_LIVE,
+    max_live: int | None = None,
     library: Library = "core",
     load: LoadRow | None = None,
 ) -> Iterator[Played]:
@@ -146,8 +146,18 @@ def play_rows(
         With their places in the list; taken only as places become free.
     """
     yield from _Evaluation(Path(root), config or RolloutConfig(), targets, library, load).play(
-        rows, policy, segmenter, max_live
+        rows, policy, segmenter, usual_batch(policy) if max_live is None else max_live
     )
+
+
+def usual_batch(policy: Policy) -> int:
+    """Cases that a policy is best asked about at the same time.
+
+    One, where it runs its model on the CPU: batches are no faster there, and without them a reply cannot depend on its
+    neighbours, not in the last digit either. Else :data:`~ibisagent.rollout.MAX_LIVE`.
+    """
+    device = getattr(policy, "device", None)
+    return 1 if device is not None and str(device).startswith("cpu") else MAX_LIVE
 
 
 @dataclass(frozen=True, eq=False)

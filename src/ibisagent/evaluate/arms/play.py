@@ -19,7 +19,6 @@ from ibisagent.evaluate.case_list import CaseList
 from ibisagent.evaluate.run import Targets, evaluate
 from ibisagent.evaluate.store import RunFolder, write_json
 from ibisagent.evaluate.summary import summarise
-from ibisagent.rollout import MAX_LIVE
 
 if TYPE_CHECKING:
     from ibisagent.engine.language.instructions import Library
@@ -55,7 +54,7 @@ class LabSettings:
     device
         For the record.
     batch
-        Cases played at the same time.
+        Cases played at the same time; None is :func:`~ibisagent.evaluate.run.usual_batch` of each policy.
     facts
         Further settings that the results depend on, for the record.
     """
@@ -65,7 +64,7 @@ class LabSettings:
     wordings: int = 2
     library: Library = "core"
     device: str = "cpu"
-    batch: int = MAX_LIVE
+    batch: int | None = None
     facts: tuple[tuple[str, Any], ...] = ()
 
 
@@ -218,7 +217,7 @@ def _play_arm(
             on_arm(arm, len(waiting), "")
         started = time.perf_counter()
         if waiting:
-            sees = targets if arm.policy in SEES_TARGETS or policy.name == "oracle" else None
+            sees = targets if arm.policy in SEES_TARGETS else None
             evaluate(
                 rows.rows,
                 rows.cases.root,

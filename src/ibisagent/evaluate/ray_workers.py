@@ -1,0 +1,120 @@
+"""Workers on a Ray cluster, for :mod:`ibisagent.evaluate.workers`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ibisagent.errors import MissingExtraError, ToolError
+from ibisagent.evaluate.player import num_cores
+from ibisagent.evaluate.workers import Ended, chunks, packed, portable, settle
+
+if TYPE_CHECKING:
+    from ibisagent.evaluate.player import Player
+
+__all__ = ["on_ray"]
+
+
+@contextlib.contextmanager
+def on_ray(player: Player, num_workers: int, address: str | None) -> Iterator[_Actors]:
+    """Actors that have loaded their models; a cluster that was started for them ends with the context.
+
+    Raises
+    ------
+    MissingExtraError
+        Without Ray.
+    ToolError
+        If the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # Ray would replicate a uv environment by default; workers run in that of this process.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("--executor ray", "ray") from None
+    own = not ray.is_initialized()
+    if own:
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
+        if address is None and "RAY_ADDRESS" not in os.environ:
+            options["num_cpus"] = max(num_workers, num_cores())
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise ToolError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {error}") from None
+    try:
+        yield _Actors(player, num_workers)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+class _Actors:
+    def __init__(self, player: Player, num_workers: int) -> None:
+        import ray
+
+        self.player = player
+        gpus = 0 if getattr(player, "device", "cpu") == "cpu" else 1
+        make: Any = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
+        data = ray.put(pickle.dumps(player))
+        self.actors = [make.remote(data) for _ in range(num_workers)]
+        told = [_heard(one) for one in ray.get([actor.load.remote() for actor in self.actors])]
+        self.facts, self.circumstances = told[0]
+
+    def play(self, positions: Sequence[int]) -> Iterator[Ended]:
+        """See :class:`ibisagent.evaluate.workers.Crew`."""
+        import ray
+
+        waiting = chunks(self.player, positions, self.circumstances.get("batch") or 1)[::-1]
+        busy: dict[Any, Any] = {}
+
+        def hand(actor: Any) -> None:
+            if waiting:
+                busy[actor.play.options(num_returns="streaming").remote(waiting.pop())] = actor
+
+        for actor in self.actors:
+            hand(actor)
+        while busy:
+            stream: Any = ray.wait(list(busy), num_returns=1)[0][0]
+            try:
+                told: Any = ray.get(next(stream))
+            except StopIteration:
+                hand(busy.pop(stream))
+                continue
+            except ray.exceptions.RayError as error:
+                raise ToolError(
+                    f"a worker died ({type(error).__name__}); run the same command again to go on"
+                ) from None
+            yield _heard(told)
+
+
+class _Worker:
+    """An actor."""
+
+    def __init__(self, data: bytes) -> None:
+        settle()
+        self.player: Player = pickle.loads(data)
+        self.seen: set[str] = set()
+
+    def load(self) -> tuple[str, Any]:
+        try:
+            return "ready", self.player.load()
+        except Exception as error:
+            return "failed", portable(error)
+
+    def play(self, positions: Sequence[int]) -> Iterator[tuple[str, Any]]:
+        try:
+            for played in self.player.play(positions):
+                yield "ended", packed(played, self.seen)
+        except Exception as error:  # Ray would bury it in a traceback
+            yield "failed", portable(error)
+
+
+def _heard(told: tuple[str, Any]) -> Any:
+    kind, content = told
+    if kind == "failed":
+        raise content
+    return content
