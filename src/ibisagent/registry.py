@@ -12,7 +12,7 @@ from typing import Any
 
 from ibisagent.errors import InputError
 
-__all__ = ["POLICIES", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec", "resolve_policy"]
+__all__ = ["POLICIES", "SEES_TARGETS", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec", "resolve_policy"]
 
 POLICIES: dict[str, str] = {
     "nano": "ibisagent.policies.nano:make",
@@ -20,6 +20,7 @@ POLICIES: dict[str, str] = {
     "api": "ibisagent.policies.api:make",
     "scripted": "ibisagent.policies.scripted:make",
     "oracle": "ibisagent.policies.oracle:make",
+    "clicks": "ibisagent.policies.clicker:make",
 }
 """Import string of every policy's factory."""
 
@@ -36,11 +37,15 @@ NEEDS_ARGUMENT: dict[str, str] = {
     "vlm": "vlm:PATH_OR_ID",
     "api": "api:MODEL",
     "scripted": "scripted:FILE",
+    "clicks": "clicks:RULE",
     "sam": "sam:PATH_OR_ID",
     "sam2": "sam2:PATH_OR_ID",
     "medsam2": "medsam2:PATH_OR_ID",
 }
 """The kinds that cannot be made without an argument, as a user writes them."""
+
+SEES_TARGETS = ("oracle", "clicks")
+"""Kinds of policies that are made with the targets' masks (the option ``targets``); no other ever sees one."""
 
 _COMMON_OPTIONS = {"device", "system_prompt", "base_url", "targets"}
 _POLICY_OPTIONS = {
@@ -48,6 +53,7 @@ _POLICY_OPTIONS = {
     "vlm": {"device", "system_prompt"},
     "api": {"base_url", "system_prompt"},
     "oracle": {"targets"},
+    "clicks": {"targets"},
     "scripted": set(),
 }
 

@@ -47,7 +47,7 @@ def test_made_things_carry_their_names() -> None:
 
 
 def test_names_of_the_contract_exist() -> None:
-    assert set(POLICIES) == {"nano", "vlm", "api", "scripted", "oracle"}
+    assert set(POLICIES) == {"nano", "vlm", "api", "scripted", "oracle", "clicks"}
     assert {"litemedsam", "sam", "sam2", "medsam2", "rules"} <= set(SEGMENTERS)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIGHT", "Player", "SpecPlayer", "default_threads", "num_cores"]
 
-LIGHT = ("nano", "oracle", "scripted")
+LIGHT = ("nano", "oracle", "scripted", "clicks")
 """Policies small enough that every core may have one of its own."""
 
 
@@ -95,9 +95,9 @@ class SpecPlayer:
         from ibisagent.environment import SegmentationEnv
         from ibisagent.evaluate.run import usual_batch
         from ibisagent.hashing import text_hash
-        from ibisagent.registry import make_segmenter, parse_spec, resolve_policy
+        from ibisagent.registry import SEES_TARGETS, make_segmenter, parse_spec, resolve_policy
 
-        targets: Targets | None = {} if parse_spec(self.policy)[0] == "oracle" else None
+        targets: Targets | None = {} if parse_spec(self.policy)[0] in SEES_TARGETS else None
         policy = resolve_policy(self.policy, device=self.device, targets=targets, **self.options)
         segmenter = make_segmenter(self.segmenter, self.device)
         if self.threads is not None:

@@ -11,7 +11,7 @@ from ibisagent.config import RolloutConfig
 from ibisagent.episode import Outcome
 from ibisagent.error_clicks import largest_component_click
 from ibisagent.errors import InputError, PolicyError
-from ibisagent.policies.clicker import ClickerPolicy
+from ibisagent.policies.clicker import ClickerPolicy, make
 from ibisagent.policies.protocol import Policy
 from ibisagent.rle import decode_mask
 from ibisagent.rollout import run_episode
@@ -44,8 +44,8 @@ CONFIG = RolloutConfig(max_steps=8, max_repeated_actions=99)
 
 
 def test_box_then_so_many_clicks_then_stop(disc_case: Case, disc_target: NDArray[np.bool_]) -> None:
-    policy = ClickerPolicy({"disc": disc_target}, "largest-component", 5, box=lambda case: True)
-    assert isinstance(policy, Policy) and policy.name == "clicks:largest-component"
+    policy = ClickerPolicy({"disc": disc_target}, "largest-component", 5, box="always")
+    assert isinstance(policy, Policy) and policy.name == "clicks:largest-component?clicks=5&box=always"
     segmenter = Stubborn()
     episode = run_episode(disc_case, policy, segmenter, CONFIG)
     actions = [step.action for step in episode.steps]
@@ -61,9 +61,10 @@ def test_box_then_so_many_clicks_then_stop(disc_case: Case, disc_target: NDArray
 
 def test_no_box_where_the_case_or_the_segmenter_has_none(disc_case: Case, disc_target: NDArray[np.bool_]) -> None:
     targets = {"disc": disc_target}
+    disc_case = replace(disc_case, target="Vessels of the disc")
     for policy, segmenter in (
-        (ClickerPolicy(targets, "largest-component", 2, box=lambda case: case.target != "disc"), Stubborn()),
-        (ClickerPolicy(targets, "largest-component", 2, box=lambda case: True), Stubborn(boxes=False)),
+        (ClickerPolicy(targets, "largest-component", 2, box="auto"), Stubborn()),
+        (ClickerPolicy(targets, "largest-component", 2, box="always"), Stubborn(boxes=False)),
         (ClickerPolicy(targets, "largest-component", 2), Stubborn()),
     ):
         episode = run_episode(disc_case, policy, segmenter, CONFIG)
@@ -106,3 +107,20 @@ def test_arguments_are_checked() -> None:
             ClickerPolicy({}, *arguments)
     with pytest.raises(InputError, match="stop_iou"):
         ClickerPolicy({}, "deepest-error", 5, stop_iou=1.5)
+    with pytest.raises(InputError, match="box must be one of"):
+        ClickerPolicy({}, "deepest-error", 5, box="sometimes")
+
+
+def test_spec() -> None:
+    made = make("deepest-error?clicks=20&stop=0.9", targets={}, device="cpu")
+    assert (made.rule, made.num_clicks, made.box, made.stop_iou) == ("deepest-error", 20, "never", 0.9)
+    assert (
+        make(made.name.partition(":")[2], targets={}).name
+        == made.name
+        == "clicks:deepest-error?clicks=20&box=never&stop=0.9"
+    )
+    for arg in (None, "nearest", "deepest-error?clicks=x", "deepest-error?size=3", "deepest-error?clicks=0"):
+        with pytest.raises(InputError):
+            make(arg, targets={})
+    with pytest.raises(InputError, match="needs the target's mask"):
+        make("deepest-error")

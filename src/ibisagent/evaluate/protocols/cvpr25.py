@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ibisagent.actions import BoxAction
-from ibisagent.engine.language.words import words_of
 from ibisagent.evaluate.figures import CaseFigures, Figure
 from ibisagent.evaluate.protocols.protocol import Protocol
 from ibisagent.metrics import auc_cvpr25, dice, nsd
+from ibisagent.policies.clicker import BOXES
 from ibisagent.rle import decode_mask
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
     from ibisagent.config import RolloutConfig
     from ibisagent.evaluate.result import CaseResult
-    from ibisagent.policies.protocol import Policy
     from ibisagent.rle import Rle
-    from ibisagent.types import Case
 
 __all__ = ["NSD_FROM_DICE", "TOLERANCE_MM", "Cvpr25Protocol"]
 
@@ -35,9 +33,6 @@ TOLERANCE_MM = 2.0
 
 NSD_FROM_DICE = 0.2
 """The organisers' script does not measure NSD at or below this Dice, and counts it as 0."""
-
-_NO_BOX = frozenset("vessel vessels vasculature artery arteries vein veins airway airways".split())
-"""Words of structures that a box says little of. The challenge leaves boxes out case by case, vessels for example."""
 
 
 class Cvpr25Protocol(Protocol):
@@ -67,12 +62,11 @@ class Cvpr25Protocol(Protocol):
     sentences = "none"
     with_absent = False
     from_nothing = True
-    plays_policy = False
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         super().__init__(values)
         self.num_clicks = self.options.integer("clicks", 5, least=2)
-        self.box = self.options.choice("box", ("auto", "always", "never"), "auto")
+        self.box = self.options.choice("box", BOXES, "auto")
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -94,14 +88,10 @@ class Cvpr25Protocol(Protocol):
         steps = self.num_clicks + 1
         return config.model_copy(update={"max_steps": steps, "max_repeated_actions": steps + 1})
 
-    def policy(self, targets: Mapping[str, NDArray[np.bool_] | None]) -> Policy:
+    @property
+    def policy(self) -> str:
         """The clicks."""
-        from ibisagent.policies.clicker import ClickerPolicy
-
-        return ClickerPolicy(targets, "largest-component", self.num_clicks, box=self._has_box)
-
-    def _has_box(self, case: Case) -> bool:
-        return self.box == "always" or (self.box == "auto" and not _NO_BOX & set(words_of(case.target or "")))
+        return f"clicks:largest-component?clicks={self.num_clicks}&box={self.box}"
 
     def weights(self, results: Sequence[CaseResult]) -> Sequence[float]:
         """Every image counts the same, whatever the number of its targets."""

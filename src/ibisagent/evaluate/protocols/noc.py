@@ -10,12 +10,8 @@ from ibisagent.evaluate.protocols.protocol import Protocol
 from ibisagent.metrics import NOC_CAP
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibisagent.config import RolloutConfig
     from ibisagent.evaluate.result import CaseResult
-    from ibisagent.policies.protocol import Policy
 
 __all__ = ["NocProtocol"]
 
@@ -42,7 +38,6 @@ class NocProtocol(Protocol):
     sentences = "none"
     with_absent = False
     from_nothing = True
-    plays_policy = False
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         super().__init__(values)
@@ -54,11 +49,10 @@ class NocProtocol(Protocol):
             update={"max_steps": self.num_clicks, "max_repeated_actions": max(2, self.num_clicks + 1)}
         )
 
-    def policy(self, targets: Mapping[str, NDArray[np.bool_] | None]) -> Policy:
+    @property
+    def policy(self) -> str:
         """The clicks."""
-        from ibisagent.policies.clicker import ClickerPolicy
-
-        return ClickerPolicy(targets, "deepest-error", self.num_clicks, stop_iou=0.90)
+        return f"clicks:deepest-error?clicks={self.num_clicks}&stop=0.9"
 
     def case_figures(self, result: CaseResult) -> CaseFigures:
         """Present targets' figures."""

@@ -19,13 +19,9 @@ from ibisagent.evaluate.protocols.tables import FigureTable
 from ibisagent.io import CaseRow, RowError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibisagent.config import RolloutConfig
     from ibisagent.evaluate.case_list import Sentences
     from ibisagent.evaluate.result import CaseResult
-    from ibisagent.policies.protocol import Policy
 
 __all__ = ["Protocol", "Selection"]
 
@@ -75,8 +71,6 @@ class Protocol:
     """Whether cases whose target is absent have a part in it."""
     from_nothing: ClassVar[bool] = False
     """Whether masks that rows give to start from are left aside."""
-    plays_policy: ClassVar[bool] = True
-    """Whether the policy that the user names plays; else :meth:`policy` does."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self.values = dict(values or {})
@@ -129,15 +123,10 @@ class Protocol:
         """The rollout's settings under this protocol."""
         return config
 
-    def policy(self, targets: Mapping[str, NDArray[np.bool_] | None]) -> Policy:
-        """Who plays where :attr:`plays_policy` is False.
-
-        Parameters
-        ----------
-        targets
-            Filled and emptied as cases come and go (:func:`ibisagent.evaluate.evaluate`).
-        """
-        raise NotImplementedError(f"the protocol {self.name} plays the user's policy")
+    @property
+    def policy(self) -> str | None:
+        """Spec of the policy that plays; None is the one that the user names."""
+        return None
 
     def case_figures(self, result: CaseResult) -> CaseFigures:
         """Numbers and weights of one case, for the names of :attr:`figures`."""

@@ -14,6 +14,7 @@ from ibisagent.evaluate.protocols.cvpr25 import Cvpr25Protocol
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.geometry import Geometry
 from ibisagent.metrics import dice, nsd
+from ibisagent.registry import make_policy
 from ibisagent.rle import encode_mask
 from ibisagent.rollout import run_episode
 from ibisagent.segmenters.protocol import Capabilities
@@ -52,7 +53,9 @@ def played(
     protocol = Cvpr25Protocol({"box": box})
     image = Image(np.zeros((30, 40, 3), np.uint8), Geometry.plane_2d())
     case = Case(image, "x", case_id="a", target="liver")
-    episode = run_episode(case, protocol.policy({"a": TARGET}), Given(masks), protocol.config(RolloutConfig()))
+    episode = run_episode(
+        case, make_policy(protocol.policy, targets={"a": TARGET}), Given(masks), protocol.config(RolloutConfig())
+    )
     facts = {"target": "liver", "absent": False, "image": "i", "spacing_mm": spacing, "error": episode.error or ""}
     return CaseResult("a", episode=episode, target_mask=encode_mask(TARGET), **facts)
 
@@ -114,6 +117,6 @@ def test_boxes_are_left_out_for_vessels_by_name() -> None:
         ("always", "vessels", True),
         ("never", "liver", False),
     ):
-        policy = Cvpr25Protocol({"box": option}).policy({"a": TARGET})
+        policy = make_policy(Cvpr25Protocol({"box": option}).policy, targets={"a": TARGET})
         view = SegmentationEnv(Given([])).reset(Case(image, "x", case_id="a", target=target))
         assert (policy.turn(view).action.kind == "box") == boxed, (option, target)

@@ -21,6 +21,7 @@ from ibisagent.evaluate.protocols import PROTOCOLS, make_protocol, protocol_of
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.io import CaseRow, RowError
 from ibisagent.policies.oracle import OraclePolicy
+from ibisagent.registry import make_policy
 from ibisagent.segmenters.rules import RulesSegmenter
 
 Make = Callable[..., CaseResult]
@@ -173,11 +174,10 @@ def test_biomedparse_end_to_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["cvpr25", "noc?clicks=4"])
 def test_segmenter_protocols_end_to_end(tmp_path: Path, spec: str) -> None:
     protocol = make_protocol(spec)
-    assert not protocol.plays_policy
     cases = open_case_list(f"biomedparse:{layout(tmp_path)}", sentences=protocol.sentences)
     targets: dict = {}
     results = evaluate(
-        protocol.select(cases.rows, 0).rows, "", protocol.policy(targets), RulesSegmenter(),
+        protocol.select(cases.rows, 0).rows, "", make_policy(protocol.policy, targets=targets), RulesSegmenter(),
         protocol.config(RolloutConfig(max_repeated_actions=2)), targets=targets, load=cases.load,
     )  # fmt: skip
     assert not any(r.error for r in results) and {r.episode.end_reason for r in results} == {"terminate"}
