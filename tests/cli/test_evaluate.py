@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from cli_samples import CLICK, Ran, stop
+from cli_samples import CLICK, Ran, save, stop
 
 from ibisagent.episode import Episode
+from ibisagent.evaluate.store import read_run
+from ibisagent.hashing import file_hash
 
 Cli = Callable[..., Ran]
 Script = Callable[..., str]
@@ -29,11 +34,35 @@ def write(folder: Path, *rows: dict[str, Any] | str) -> Path:
     return path
 
 
+def contents(path: Path) -> dict[str, Any]:
+    """What a run's folder says, but for seconds, sessions and the names of workers."""
+    found: dict[str, Any] = {}
+    for file in sorted(path.rglob("*")):
+        name = str(file.relative_to(path))
+        if file.suffix == ".png":
+            found[name] = file.read_bytes()
+        elif file.suffix == ".jsonl":
+            found[name] = file.read_text().splitlines()
+        elif file.suffix == ".csv":
+            found[name] = [{**line, "seconds": ""} for line in csv.DictReader(file.open(newline=""))]
+        elif file.suffix == ".json":
+            found[name] = without_seconds(json.loads(file.read_text()))
+    return found
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        timed = {name for name in value if "seconds" in name and name != "max_seconds"} | {"sessions"}
+        return {name: without_seconds(item) for name, item in value.items() if name not in timed}
+    return [without_seconds(item) for item in value] if isinstance(value, list) else value
+
+
 def test_all_well(cli: Cli, folder: Path) -> None:
     cases = write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None}, {"case_id": "c", "group": "h"})
     ran = cli("evaluate", cases, *ORACLE, "--out", "e", "--max-steps", 5)
     assert (ran.code, ran.out) == (0, "")
-    assert sorted(p.name for p in (folder / "e").iterdir()) == ["cases.csv", "run.json", "summary.json"]
+    files = ["cases.csv", "episodes", "images", "results.jsonl", "run.json", "summary.json"]
+    assert sorted(p.name for p in (folder / "e").iterdir()) == files
     summary = json.loads((folder / "e/summary.json").read_text())
     assert set(summary) > KEYS
     assert summary["num_cases"] == 3 and summary["num_errors"] == 0
@@ -43,6 +72,10 @@ def test_all_well(cli: Cli, folder: Path) -> None:
     assert set(summary["per_target"]) == {"g/square", "h/square"} and summary["per_target"]["g/square"]["n"] == 1
     run = json.loads((folder / "e/run.json").read_text())
     assert run["policy"] == "oracle" and run["segmenter"] == "rules" and run["max_steps"] == 5
+    assert run["schema_version"] == 1 and run["num_rows"] == 3 and run["cases_sha256"] == file_hash(cases)
+    (session,) = run["sessions"]
+    assert session["workers"] == 1 and session["begun_with"] == 0 and session["packages"]["numpy"]
+    assert {"python", "platform", "git", "threads", "batch", "seconds"} <= set(session)
     assert "mean IoU" in ran.err
 
 
@@ -74,7 +107,7 @@ def test_limit_seed_and_repeat(cli: Cli, folder: Path) -> None:
     cases = write(folder, *({"case_id": f"c{i}"} for i in range(5)))
 
     def instructions(*more: object) -> list[str]:
-        assert cli("evaluate", cases, *ORACLE, "--out", "e", *more).code == 0
+        assert cli("evaluate", cases, *ORACLE, "--out", "e", "--overwrite", *more).code == 0
         return [line["instruction"] for line in csv.DictReader((folder / "e/cases.csv").open(newline=""))]
 
     first = instructions()
@@ -83,12 +116,103 @@ def test_limit_seed_and_repeat(cli: Cli, folder: Path) -> None:
     assert instructions("--seed", 7) != first
 
 
+def test_the_same_command_goes_on_and_another_is_refused(cli: Cli, folder: Path) -> None:
+    cases = write(folder, *({"case_id": f"c{i}"} for i in range(4)), "{")
+    words = ("evaluate", cases, *ORACLE, "--out", "e")
+    assert cli(*words).code == 5
+    before = contents(folder / "e")
+    journal = folder / "e/results.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[1:3]) + lines[0][:70])
+    (folder / "e/summary.json").unlink()
+    ran = cli(*words, "--batch", 1)
+    assert ran.code == 5 and "2 of 5 cases have ended" in ran.err and "batch 8, now 1" in ran.err
+    after = contents(folder / "e")
+    assert after == before
+    ran = cli(*words, "--json")
+    assert (
+        ran.code == 5 and "5 of 5 cases have ended" in ran.err and without_seconds(ran.json) == before["summary.json"]
+    )
+    cli(*words, "--seed", 3).assert_refused("e holds a run with seed 0, not 3", "--overwrite")
+    cases.write_text(cases.read_text() + json.dumps({"case_id": "x"}) + "\n")
+    cli(*words).assert_refused("cases_sha256")
+    assert contents(folder / "e") == before
+    assert cli(*words, "--overwrite").code == 5 and len(contents(folder / "e")["results.jsonl"]) == 6
+
+
+def test_workers_give_the_same_folder(cli: Cli, folder: Path) -> None:
+    cases = write(folder, *({"case_id": f"c{i}"} for i in range(3)), {"case_id": "gone", "image": "x.png"}, "{")
+    for workers in (1, 2):
+        assert cli("evaluate", cases, *ORACLE, "--out", f"e{workers}", "--processes", workers).code == 5
+    assert contents(folder / "e1") == contents(folder / "e2")
+    assert json.loads((folder / "e2/run.json").read_text())["sessions"][0]["workers"] == 2
+    ran = cli("evaluate", cases, "--policy", "nobody", "--out", "x", "--processes", 2)
+    ran.assert_refused("nobody")
+    assert not (folder / "x").exists()
+
+
+def test_rescoring_needs_nothing_but_the_folder(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None}, {"case_id": "c", "image": "no.png"})
+    assert cli("evaluate", cases, *ORACLE, "--out", "e", "--no-images").code == 5
+    assert not (folder / "e/images").exists()
+    summary = (folder / "e/summary.json").read_bytes()
+    table = (folder / "e/cases.csv").read_bytes()
+    for name in ("summary.json", "cases.csv"):
+        (folder / "e" / name).write_text("old")
+    (folder / "image.png").unlink()
+    cases.unlink()
+    code = (
+        "import sys; from ibisagent.cli import main; c = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(c)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, "evaluate", "--rescore", "e"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (5, "False\n"), ran.stderr
+    assert (folder / "e/summary.json").read_bytes() == summary and (folder / "e/cases.csv").read_bytes() == table
+    run = json.loads((folder / "e/run.json").read_text())
+    (folder / "e/run.json").write_text(json.dumps({**run, "schema_version": 9}))
+    cli("evaluate", "--rescore", "e").assert_refused("schema version 9", "newer")
+    cli("evaluate", "--rescore", "nowhere").assert_refused("nowhere")
+    cli("evaluate", "x.jsonl", "--rescore", "e").assert_refused("leave CASES out")
+    cli("evaluate").assert_refused("CASES")
+
+
+def test_a_folder_stands_for_its_list(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a"})
+    assert cli("evaluate", cases.parent, *ORACLE, "--out", "e").code == 0
+    assert json.loads((folder / "e/run.json").read_text())["cases"] == "cases.jsonl"
+    cli("evaluate", folder, *ORACLE, "--out", "x").assert_refused("cases.jsonl")
+
+
+def test_every_fault_is_named_by_its_line_and_the_rest_is_played(cli: Cli, folder: Path) -> None:
+    save(folder / "small.png", np.zeros((3, 4), np.uint8))
+    cases = write(
+        folder,
+        {"case_id": "good"},
+        {"case_id": "image", "image": "gone.png"},
+        {"case_id": "size", "mask": "../small.png"},
+        {"case_id": "good"},
+        {"case_id": "empty", "mask": "../empty.png"},
+        "{",
+        {"case_id": "last"},
+    )
+    ran = cli("evaluate", cases, *ORACLE, "--out", "e", "--json")
+    assert ran.code == 5 and ran.json["num_cases"] == 7 and ran.json["num_errors"] == 5
+    lines = list(csv.DictReader((folder / "e/cases.csv").open(newline="")))
+    assert [bool(line["error"]) for line in lines] == [False, True, True, True, True, True, False]
+    told = {2: "gone.png", 3: "4 x 3", 4: "already used in line 1", 5: "no pixel; write null", 6: "not JSON"}
+    for number, words in told.items():
+        error = lines[number - 1]["error"]
+        assert f"line {number}" in error and words in error
+        assert error in ran.err
+    assert "5 of them could not be played (lines 2, 3, 4, 5, 6)" in ran.err
+    assert [r.line for r in read_run(folder / "e").results] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_split(cli: Cli, folder: Path) -> None:
     rows = [{"case_id": f"{split}{i}", "split": split} for i in range(2) for split in ("train", "val")]
     cases = write(folder, *rows, {"case_id": "none"})
 
     def played(*more: object) -> list[str]:
-        assert cli("evaluate", cases, *ORACLE, "--out", "e", *more).code == 0
+        assert cli("evaluate", cases, *ORACLE, "--out", "e", "--overwrite", *more).code == 0
         return [line["case_id"] for line in csv.DictReader((folder / "e/cases.csv").open(newline=""))]
 
     assert played("--split", "val") == ["val0", "val1"]
@@ -119,16 +243,14 @@ def test_an_unreadable_row_scores_zero_for_its_target_and_a_null_mask_stays_abse
     assert ran.json["right_refusals"] == 0.0
 
 
-def test_episodes_are_kept_on_request_and_never_left_from_before(cli: Cli, folder: Path) -> None:
+def test_episodes_are_kept_and_never_left_from_before(cli: Cli, folder: Path) -> None:
     cases = write(folder, {"case_id": "a/../b"}, {"case_id": "c"})
-    assert cli("evaluate", cases, *ORACLE, "--out", "e", "--episodes").code == 0
+    assert cli("evaluate", cases, *ORACLE, "--out", "e").code == 0
     files = sorted((folder / "e/episodes").iterdir())
     assert [f.name for f in files] == ["00000_a_.._b.json", "00001_c.json"]
     assert Episode.load(files[0]).case_id == "a/../b"
-    assert cli("evaluate", cases, *ORACLE, "--out", "e", "--episodes", "--limit", 1).code == 0
+    assert cli("evaluate", cases, *ORACLE, "--out", "e", "--limit", 1, "--overwrite").code == 0
     assert len(list((folder / "e/episodes").iterdir())) == 1
-    assert cli("evaluate", cases, *ORACLE, "--out", "e").code == 0
-    assert not (folder / "e/episodes").exists()
 
 
 def test_a_folder_of_someone_else_is_left_alone(cli: Cli, folder: Path) -> None:
@@ -136,6 +258,9 @@ def test_a_folder_of_someone_else_is_left_alone(cli: Cli, folder: Path) -> None:
     (folder / "e/episodes/mine.txt").write_text("mine")
     assert cli("evaluate", write(folder, {"case_id": "a"}), *ORACLE, "--out", "e").code == 0
     assert (folder / "e/episodes/mine.txt").exists()
+    (folder / "f").mkdir()
+    (folder / "f/run.json").write_text("{}")
+    cli("evaluate", folder / "list", *ORACLE, "--out", "f").assert_refused("another kind", "--overwrite")
 
 
 def test_false_refusals(cli: Cli, folder: Path, script: Script) -> None:

@@ -62,5 +62,5 @@ def test_what_cannot_be_done_is_said_in_a_line(cli: Cli, folder: Path, script: C
     cli("evaluate", "vqa-rad:rad", "--policy", script(CLICK)).assert_refused("answers no questions", "vlm:PATH_OR_ID")
     cli("evaluate", "vqa-rad:rad?split=val").assert_refused("no visual question of split 'val'", "test (3)")
     cli("evaluate", "slake:rad").assert_refused("no train.json")
-    cli("evaluate", "vqa-rad:rad", "--episodes").assert_refused("--episodes means nothing to visual questions")
+    cli("evaluate", "vqa-rad:rad", "--no-images").assert_refused("--no-images means nothing to visual questions")
     assert not (folder / "ibisagent-evaluation").exists()

@@ -1,30 +1,28 @@
-"""``ibisagent evaluate``: a case list, played and scored; or visual questions, asked (:mod:`.questions`)."""
+"""``ibisagent evaluate``: a case list, played, kept and scored; or visual questions, asked (:mod:`.questions`)."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ibisagent import __version__
-from ibisagent.cli import questions
-from ibisagent.cli.outputs import check_out, fill_folder
+from ibisagent.cli import lab, questions, rescore
+from ibisagent.cli.evaluated import report, say
+from ibisagent.cli.outputs import check_out
 from ibisagent.cli.players import policy_options, rollout_config
 from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ibisagent.evaluate.result import CaseResult
-    from ibisagent.evaluate.run import Targets
-    from ibisagent.io import CaseRow, RowError
+    from ibisagent.evaluate.player import SpecPlayer
+    from ibisagent.evaluate.store import RunFolder
+    from ibisagent.evaluate.workers import Crew
 
 __all__ = ["run"]
 
-_OWNED = ("summary.json", "cases.csv", "run.json", "episodes")
+_CASES_A_WORKER = 8
+_MOST_WORKERS = 8  # unless more are asked for
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,118 +31,112 @@ def run(options: argparse.Namespace) -> int:
     Raises
     ------
     InputError
-        If the list or an option cannot be used; nothing has been written then.
+        If the list or an option cannot be used, or the folder holds a run with other settings; nothing has been
+        written then.
     """
+    if options.rescore is not None:
+        return rescore.run(options)
+    if options.cases is None:
+        raise InputError("CASES is missing: give a case list, or --rescore DIR for a run that is stored")
     out = Path(options.out)
     check_out(out)
     if questions.are_questions(options.cases):
         return questions.run(options, out)
+    if lab.wanted(options):
+        return lab.run(options, out)
     config = rollout_config(options)
     more = policy_options(options)
 
-    from tqdm import tqdm
+    from ibisagent.evaluate.case_list import open_case_list
+    from ibisagent.evaluate.leakage import note_leakage
+    from ibisagent.evaluate.player import SpecPlayer, default_threads
+    from ibisagent.evaluate.rescore import run_summary
+    from ibisagent.evaluate.store import RunFolder
+    from ibisagent.evaluate.workers import crew
 
-    from ibisagent.api import resolve_policy
-    from ibisagent.evaluate import evaluate, summarise
-    from ibisagent.hashing import file_hash
-    from ibisagent.io import read_cases
-    from ibisagent.registry import make_segmenter
-
-    path = Path(options.cases)
-    rows = _of_split(read_cases(path), options.split, path)[: options.limit]
-    targets: Targets | None = {} if options.policy == "oracle" else None
-    policy = resolve_policy(options.policy, device=options.device, targets=targets, **more)
-    segmenter = make_segmenter(options.segmenter, options.device)
-    facts = {
-        "ibisagent_version": __version__,
-        "cases": path.name,
-        "cases_sha256": file_hash(path),
-        "split": options.split,
-        "limit": options.limit,
-        "policy": policy.name,
-        "policy_weights_sha256": policy.weights_sha256,
-        "dialect": policy.dialect.name,
-        "segmenter": segmenter.name,
-        "segmenter_weights_sha256": segmenter.weights_sha256,
-        "device": options.device,
-        "max_steps": config.max_steps,
-        "max_seconds": config.max_seconds,
-        "seed": config.seed,
-        "instructions": f"the row's own, else drawn by seed from the {options.library} templates kept out of training",
-    }
-    started = time.perf_counter()
-    with tqdm(total=len(rows), unit="case", desc="evaluating", file=sys.stderr, disable=None) as bar:
-
-        def on_case(result: CaseResult) -> None:
-            bar.update()
-            if result.error:
-                bar.write(f"ibisagent: {result.case_id or 'a row'}: {result.error}", file=sys.stderr)
-
-        results = evaluate(
-            rows,
-            path.parent,
-            policy,
-            segmenter,
-            config,
-            targets=targets,
-            on_case=on_case,
-            max_live=options.batch,
-            library=options.library,
-        )
-    summary = summarise(results, max_steps=config.max_steps, seconds=time.perf_counter() - started)
-    _write(out, summary, results, facts, episodes=options.episodes)
-    _report(summary, out)
+    cases = open_case_list(options.cases, split=options.split, limit=options.limit)
+    num_workers = _num_workers(options, len(cases))
+    player = SpecPlayer(
+        cases,
+        options.policy,
+        options.segmenter,
+        config,
+        device=options.device,
+        options=more,
+        library=options.library,
+        batch=options.batch,
+        threads=options.threads or default_threads(options.policy, num_workers),
+    )
+    with crew(player, options.executor, num_workers, options.ray_address) as workers:
+        facts = {
+            "cases": cases.name,
+            "cases_sha256": cases.sha256,
+            "split": options.split,
+            "limit": options.limit,
+            "num_rows": len(cases),
+            **workers.facts,
+            **config.model_dump(mode="json"),
+            "library": options.library,
+            "instructions": f"the row's own, else drawn by seed from the {options.library} templates kept out of "
+            "training",
+        }
+        with RunFolder.open(
+            out,
+            facts,
+            environment=_environment(options, num_workers, workers),
+            keep_images=not options.no_images,
+            overwrite=options.overwrite,
+        ) as folder:
+            _play(player, workers, folder)
+            warning = note_leakage(folder, options.policy)
+            summary = run_summary(folder.results(), config.max_steps)
+            folder.finish(summary)
+    if warning:
+        say(f"ibisagent: {warning}")
+    report(summary, folder.results(), out)
     if options.json:
         print(json.dumps(summary), flush=True)
     return 5 if summary["num_errors"] else 0
 
 
-def _of_split(rows: list[CaseRow | RowError], split: str | None, path: Path) -> list[CaseRow | RowError]:
-    """The rows of a split, and those too damaged to say which split they are of: they must not go unseen."""
-    from ibisagent.io import RowError
+def _num_workers(options: argparse.Namespace, num_rows: int) -> int:
+    """As many as were asked for; else one a core for a small policy on the CPU, and one for all else."""
+    from ibisagent.evaluate.player import LIGHT, num_cores
 
-    if split is None:
-        return rows
-    found = {row.split for row in rows}
-    if split not in found:
-        names = ", ".join(sorted(name for name in found if name is not None))
-        raise InputError(f"{path}: no row of the split '{split}'; there is {names or 'no split at all'}")
-
-    return [row for row in rows if row.split == split or (row.split is None and isinstance(row, RowError))]
+    if options.processes is not None:
+        return int(options.processes)
+    if options.policy.partition(":")[0] not in LIGHT or options.device != "cpu":
+        return 1
+    return max(1, min(num_cores(), num_rows // _CASES_A_WORKER, _MOST_WORKERS))
 
 
-def _write(
-    out: Path, summary: dict[str, Any], results: Sequence[CaseResult], facts: dict[str, Any], *, episodes: bool
-) -> None:
-    from ibisagent.evaluate.summary import cases_csv
+def _environment(options: argparse.Namespace, num_workers: int, workers: Crew) -> dict[str, Any]:
+    from ibisagent.evaluate.environment import describe_environment
 
-    # A folder "episodes" is ours to remove only where an earlier evaluation stands beside it.
-    owned = _OWNED if (out / "run.json").is_file() else ()
-    with fill_folder(out, owned) as scratch:
-        for name, content in (("summary.json", summary), ("run.json", facts)):
-            (scratch / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (scratch / "cases.csv").write_text(cases_csv(results), encoding="utf-8", newline="")
-        if episodes:
-            (scratch / "episodes").mkdir()
-            for number, result in enumerate(results):
-                if result.episode is not None:
-                    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in result.case_id or "")[:100]
-                    result.episode.save(scratch / "episodes" / f"{number:05d}_{safe}.json")
+    how = {"executor": options.executor, "workers": num_workers, **workers.circumstances}
+    return {**describe_environment(options.device), **how}
 
 
-def _report(summary: dict[str, Any], out: Path) -> None:
-    def show(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
+def _play(player: SpecPlayer, workers: Crew, folder: RunFolder) -> None:
+    """Play what is not there yet, and keep each case as it ends."""
+    from tqdm import tqdm
 
-    interval = summary["ci95_iou"]
-    spread = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-    lines = [
-        f"{summary['num_cases']} cases, {summary['num_errors']} errors, {show(summary['seconds_per_case'])} s a case",
-        f"mean IoU {show(summary['mean_iou'])}{spread}, Dice {show(summary['mean_dice'])}, "
-        f"mean over targets {show(summary['target_mean_iou'])}",
-        f"action validity {show(summary['action_validity'])}, steps {show(summary['mean_steps'])}, "
-        f"refinements that helped {show(summary['refinement_success'])}",
-        f"right refusals {show(summary['right_refusals'])}, false refusals {show(summary['false_refusals'])}",
-        f"written to {out}",
-    ]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    total = len(player.cases)
+    left = [position for position in range(total) if position not in folder.done]
+    if len(left) < total:
+        say(f"going on with {folder.path}: {total - len(left)} of {total} cases have ended (--overwrite begins anew)")
+        if folder.changes:
+            say(f"ibisagent: note: this run was begun in other circumstances ({folder.changes}); run.json lists them")
+    with tqdm(total=total, initial=total - len(left), unit="case", desc="evaluating", file=sys.stderr, disable=None,
+              smoothing=0.05) as bar:  # fmt: skip
+        try:
+            for ended in workers.play(left):
+                folder.append(ended.position, ended.result, ended.picture)
+                bar.update()
+                if ended.result.error:
+                    name = ended.result.case_id or "a row"
+                    bar.write(f"ibisagent: {name}: {ended.result.error}", file=sys.stderr)
+        except BaseException:
+            bar.write(f"ibisagent: {len(folder.done)} of {total} cases are kept in {folder.path}; the same command "
+                      "goes on", file=sys.stderr)  # fmt: skip
+            raise

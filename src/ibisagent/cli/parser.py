@@ -30,12 +30,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ibisagent",
         description="An agent that segments medical images from plain sentences: it looks, clicks, and looks again.",
-        epilog="Exit codes: 0 done or uncertain, 2 bad input, 3 absent target, 4 out of steps, 5 tool or model failed.",
+        epilog="Exit codes: 0 done or uncertain, 2 bad input, 3 absent target, 4 out of steps, 5 tool or model failed "
+        "or some rows of a case list cannot be used.",
     )
     parser.add_argument("--version", action="version", version=f"ibisagent {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _segment(commands.add_parser("segment", help="segment one image from a sentence", allow_abbrev=False))
     _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
+    _report(commands.add_parser("report", help="a page, tables and plots of what was played", allow_abbrev=False))
     _synthesize(commands.add_parser("synthesize", help="make training corpora of data sets", allow_abbrev=False))
     _replay(commands.add_parser("replay", help="re-run a recorded episode, compare every mask", allow_abbrev=False))
     add_data(commands.add_parser("data", help="show, review, describe and convert corpora", allow_abbrev=False))
@@ -60,13 +62,16 @@ def _segment(p: argparse.ArgumentParser) -> None:
 
 def _evaluate(p: argparse.ArgumentParser) -> None:
     p.description = (
-        "Play every case of a list; writes summary.json, cases.csv and run.json. Or ask visual questions; writes "
-        "summary.json, answers.csv and run.json."
+        "Play every case of a list and keep every run; writes run.json, results.jsonl, episodes, images, cases.csv and "
+        "summary.json. Interrupted, the same command goes on. Or ask visual questions; writes summary.json, "
+        "answers.csv and run.json."
     )
     p.add_argument(
         "cases",
         metavar="CASES",
-        help="a JSONL file, one case a line (data/mini/README.md describes the format); or visual questions: "
+        nargs="?",
+        help="a JSONL file, one case a line (data/mini/README.md describes the format), or a folder with a "
+        "cases.jsonl; a data set KIND:PATH as for synthesize, a case a target; or visual questions: "
         "corpus:FOLDER, vqa-rad:DIR, slake:DIR, pathvqa:DIR or mecovqa:FILE, with ?split=NAME&number=N",
     )
     _players(p)
@@ -74,9 +79,53 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--limit", metavar="N", type=at_least(1), help="only the first N rows (of the split)")
     p.add_argument("--library", choices=["core", "full"], default="core", help="instruction templates (%(default)s)")
     p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")
-    p.add_argument("--batch", metavar="N", type=at_least(1), default=8, help="cases played at a time (%(default)s)")
-    p.add_argument("--episodes", action="store_true", help="also write every run to DIR/episodes")
+    p.add_argument("--overwrite", action="store_true", help="remove a run of other settings that DIR holds")
+    p.add_argument("--no-images", action="store_true", help="do not keep the pixels that were looked at in DIR/images")
+    p.add_argument("--rescore", metavar="DIR", help="score a stored run or lab again: no CASES, no data, no model")
     p.add_argument("--json", action="store_true", help="print the summary on standard output")
+    g = p.add_argument_group("who works (results are the same)")
+    g.add_argument(
+        "--batch", metavar="N", type=at_least(1), help="cases that a worker plays at a time (1; on a GPU or a server 8)"
+    )
+    g.add_argument(
+        "--processes", metavar="N", type=at_least(1), help="workers (default: one a core for a small policy, else 1)"
+    )
+    g.add_argument(
+        "--threads", metavar="N", type=at_least(1), help="threads of a worker on the CPU (1; large models: all cores)"
+    )
+    g.add_argument("--executor", choices=["processes", "ray"], default="processes", help="(default: %(default)s)")
+    g.add_argument("--ray-address", metavar="A", help="address of a Ray cluster (default: RAY_ADDRESS, or one here)")
+    g = p.add_argument_group("a lab: the same cases played in many ways (docs/evaluation.md describes every arm)")
+    g.add_argument(
+        "--arms",
+        metavar="A,A",
+        help="all, or some of baselines, ceiling, robustness, wording, ablations, segmenters, policies, or single arms",
+    )
+    g.add_argument("--subset", metavar="N", type=at_least(1), help="N cases spread over targets, always the same ones")
+    g.add_argument("--segmenters", metavar="S,S", help="segmenters that the same policy plays with, an arm each")
+    g.add_argument("--other", metavar="P", action="append", help="another policy with the same tool, an arm of its own")
+    g.add_argument("--absent", metavar="FILE", action="append", help="a case list of absent targets, an arm of its own")
+    g.add_argument(
+        "--wordings", metavar="K", type=at_least(1), default=2, help="categories that a case is told in (%(default)s)"
+    )
+
+
+def _report(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "Write what was played as a page (index.html), as Markdown, LaTeX and JSON, and as plots; it needs neither the "
+        "data nor a model."
+    )
+    p.add_argument("runs", metavar="RUN_OR_LAB", nargs="+", help="folders of evaluate; the first is reported on")
+    p.add_argument("--out", metavar="DIR", help="folder of the report (default: report in the first folder)")
+    p.add_argument("--title", metavar="TEXT", help="heading (default: who played with what)")
+    p.add_argument("--worst", metavar="N", type=at_least(0), default=12, help="cases of each gallery (%(default)s)")
+    p.add_argument(
+        "--episodes",
+        choices=["failures", "all", "none"],
+        default="failures",
+        help="cases that get a page of their own (%(default)s)",
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def _synthesize(p: argparse.ArgumentParser) -> None:
@@ -142,6 +191,11 @@ def _players(p: argparse.ArgumentParser) -> None:
     g.add_argument("--dialect", metavar="NAME", help="action grammar of the policy: plain, json or ibis-paper")
     g.add_argument("--base-url", metavar="URL", help="address of an OpenAI-compatible server, for api:MODEL")
     g.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
+    g.add_argument(
+        "--prefill",
+        action="store_true",
+        help="the server of api:MODEL goes on with a reply that was begun for it, as vLLM does (runs without thoughts)",
+    )
 
 
 def _reading(p: argparse.ArgumentParser) -> None:

@@ -42,9 +42,17 @@ def run(options: argparse.Namespace, out: Path) -> int:
     PolicyError
         If the model or its server fails.
     """
-    for flag, given in (("--system-prompt", options.system_prompt), ("--episodes", options.episodes)):
+    for flag, given in (
+        ("--system-prompt", options.system_prompt),
+        ("--no-images", options.no_images),
+        ("--processes", options.processes),
+        ("--threads", options.threads),
+        ("--executor", options.executor != "processes"),
+    ):
         if given:
             raise InputError(f"{flag} means nothing to visual questions, which are asked as they stand; leave it out")
+    if (out / "results.jsonl").is_file() and not options.overwrite:
+        raise InputError(f"{out} holds a run with cases; --overwrite replaces its summary, or choose another --out")
     more = policy_options(options)
 
     from tqdm import tqdm
@@ -61,7 +69,7 @@ def run(options: argparse.Namespace, out: Path) -> int:
         print(note, file=sys.stderr, flush=True)
     numbers = range(min(len(questions), options.limit or len(questions)))
     started = time.perf_counter()
-    asked = answer_questions(questions, policy.chat, numbers=numbers, batch=options.batch)
+    asked = answer_questions(questions, policy.chat, numbers=numbers, batch=options.batch or 8)
     answers = list(tqdm(asked, total=len(numbers), unit="question", desc="asking", file=sys.stderr, disable=None))
     summary = summarise_answers(answers)
     facts = {

@@ -135,7 +135,8 @@ def open_case_list(
     Parameters
     ----------
     cases
-        A ``cases.jsonl``, a spec of a data set, or several of them: then ids begin with the data set's name.
+        A ``cases.jsonl`` or the folder with it, a spec of a data set, or several of them: then ids begin with the data
+        set's name.
     split
         Only rows of this split. A data set that states none is divided by patient as the data engine does it
         (:func:`ibisagent.engine.splits.split_of`). Faults that say no split stay: they must not go unseen.
@@ -149,7 +150,8 @@ def open_case_list(
     InputError
         If a file or a data set is not there, a spec is wrong, two lists share an id, or there is no row of the split.
     """
-    many = [str(cases)] if isinstance(cases, str | os.PathLike) else [str(one) for one in cases]
+    given = [cases] if isinstance(cases, str | os.PathLike) else cases
+    many = [_as_file(str(one)) for one in given]
     if not many:
         raise InputError("no cases are given; give a JSONL file or a data set such as phantoms:100")
     if len(many) == 1 and not is_source(many[0]):
@@ -208,6 +210,11 @@ def _joined(cases: str, rows: _Rows, several: bool) -> _Rows:
             patient = more.get("patient") or row.group
             row = row.model_copy(update={**told, **({"patient": f"{name}/{patient}"} if patient else {})})
         yield row, made_of
+
+
+def _as_file(cases: str) -> str:
+    """A folder stands for the list in it."""
+    return str(Path(cases) / "cases.jsonl") if not is_source(cases) and Path(cases).is_dir() else cases
 
 
 def _rows_of(spec: str, sentences: Sentences) -> _Rows:

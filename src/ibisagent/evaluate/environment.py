@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ibisagent import __version__
 
-__all__ = ["PACKAGES", "describe_environment", "git_state"]
+__all__ = ["PACKAGES", "describe_environment", "differences", "git_state"]
 
 PACKAGES = ("numpy", "scipy", "opencv-python-headless", "pillow", "torch", "torchvision", "transformers")
 """Distributions whose version can change a mask or a figure."""
@@ -42,6 +43,21 @@ def describe_environment(device: str | None = None) -> dict[str, Any]:
         "device_name": _device_name(device),
         "git": git_state(),
     }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In a few words, what of two environments differs that may change a digit; empty if nothing does."""
+    found = []
+    packages = [f"{name} {(before.get('packages') or {}).get(name)}, now {version}"
+                for name, version in (now.get("packages") or {}).items()
+                if (before.get("packages") or {}).get(name) != version]  # fmt: skip
+    for name in ("python", "platform", "device_name", "batch", "threads"):
+        if before.get(name) != now.get(name):
+            found.append(f"{name} {before.get(name)}, now {now.get(name)}")
+    commits = [(place.get("git") or {}).get("commit") for place in (before, now)]
+    if commits[0] != commits[1]:
+        found.append(f"commit {str(commits[0])[:8]}, now {str(commits[1])[:8]}")
+    return "; ".join([*packages, *found])
 
 
 def git_state() -> dict[str, Any] | None:

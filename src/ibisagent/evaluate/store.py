@@ -11,9 +11,11 @@ and no others; the same settings go on with such a folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ibisagent import __version__
 from ibisagent.errors import InputError
-from ibisagent.evaluate.environment import describe_environment
+from ibisagent.evaluate.environment import describe_environment, differences
 from ibisagent.evaluate.records import (
     EPISODES,
     IMAGES,
@@ -49,6 +51,7 @@ __all__ = ["SCHEMA_VERSION", "Run", "RunFolder", "read_run", "write_json"]
 
 _FOUND = ("leakage",)
 _ABOUT_ITSELF = ("schema_version", "sessions", *_FOUND)
+_EPISODE, _PICTURE = re.compile(r"[0-9]{5,}_.*\.json"), re.compile(r"[0-9a-f]{64}\.png")
 _WAYS_OUT = "--overwrite removes it, or choose another --out"
 
 
@@ -70,6 +73,13 @@ class RunFolder:
     ) -> None:
         self.path, self.facts, self.done, self.keep_images = path, facts, done, keep_images
         self._journal = journal
+        self._opened = time.monotonic()
+
+    @property
+    def changes(self) -> str:
+        """What of this session's circumstances differs from the first one's and may change a digit; else empty."""
+        sessions = self.facts["sessions"]
+        return differences(sessions[0], sessions[-1]) if sessions else ""
 
     @classmethod
     def open(
@@ -120,7 +130,7 @@ class RunFolder:
                 records, good = read_journal(path)
                 os.truncate(path / JOURNAL, good)
                 done = _done(path, records)
-                if len(done) < settings.get("num_rows", len(done) + 1):
+                if not known["sessions"] or len(done) < settings.get("num_rows", len(done) + 1):
                     place = describe_environment() if environment is None else environment
                     session = json.loads(json.dumps({**place, "begun_with": len(done)}))
                     known["sessions"] = [*known["sessions"], session]
@@ -193,6 +203,10 @@ class RunFolder:
         from ibisagent.evaluate.summary import cases_csv
 
         with _writing(self.path):
+            session = self.facts["sessions"][-1]
+            if "seconds" not in session:  # wall-clock, of a session that came to the end
+                session["seconds"] = round(time.monotonic() - self._opened, 1)
+                write_json(self.facts, self.path / RUN)
             lines = {record["position"]: record for record in read_journal(self.path)[0]}
             text = "".join(json.dumps(lines[position]) + "\n" for position in sorted(lines))
             write_atomic(text.encode(), self.path / JOURNAL)
@@ -259,16 +273,18 @@ def _done(path: Path, records: list[dict[str, Any]]) -> dict[int, CaseResult]:
 
 
 def _clear(path: Path) -> None:
-    """Remove what an earlier run left; folders only where one stands beside them, as they may be somebody's own."""
-    owned = (path / RUN).is_file()
+    """Remove what an earlier run left, by the names that runs give: the folders may hold things of somebody else."""
     os.truncate(path / JOURNAL, 0)  # not removed: it is locked
-    for name in (SUMMARY, TABLE, EPISODES, IMAGES, RUN):  # run.json last: it says whose the rest is
-        place = path / name
-        if place.is_dir() and not place.is_symlink():
-            if owned:
-                shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
+    if not (path / RUN).is_file():
+        return
+    for folder, ours in ((EPISODES, _EPISODE), (IMAGES, _PICTURE)):
+        for file in (path / folder).iterdir() if (path / folder).is_dir() else ():
+            if ours.fullmatch(file.name):
+                file.unlink()
+        with contextlib.suppress(OSError):
+            (path / folder).rmdir()  # if it is empty now
+    for name in (SUMMARY, TABLE, RUN):  # run.json last: it says whose the rest is
+        (path / name).unlink(missing_ok=True)
 
 
 def _lock(journal: IO[bytes], path: Path) -> None:

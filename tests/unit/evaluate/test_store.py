@@ -122,6 +122,19 @@ def test_other_settings_are_refused_and_overwrite_begins_anew(tmp_path: Path) ->
     assert read_run(tmp_path).facts["seed"] == 1 and read_run(tmp_path).results == []
 
 
+def test_overwriting_never_costs_what_is_no_runs(tmp_path: Path) -> None:
+    for name in ("images/scan.png", "episodes/mine.json", "cases.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    for seed in (0, 1, 2):
+        with RunFolder.open(tmp_path, {**FACTS, "seed": seed}, environment={}, overwrite=seed > 0) as folder:
+            folder.append(0, result("a"), PIXELS)
+            folder.finish({})
+    for name in ("images/scan.png", "episodes/mine.json", "cases.jsonl"):
+        assert (tmp_path / name).read_text() == "mine"
+    assert len(list((tmp_path / "images").iterdir())) == len(list((tmp_path / "episodes").iterdir())) == 2
+
+
 def test_newer_older_and_foreign_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no run\.json"):
         read_run(tmp_path)
