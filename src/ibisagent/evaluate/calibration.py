@@ -217,7 +217,8 @@ def _note(num: int, num_silent: int) -> str | None:
         return "no run has an estimate of its quality"
     parts = []
     if num < FEW:
-        parts.append(f"only {num} runs: {NUM_BINS} bins say little")
+        parts.append(f"only {num} run{'' if num == 1 else 's'}: {NUM_BINS} bins say little")
     if num_silent:
-        parts.append(f"{num_silent} runs without an estimate are left out")
+        runs = "a run" if num_silent == 1 else f"{num_silent} runs"
+        parts.append(f"{runs} without an estimate left out")
     return "; ".join(parts) or None

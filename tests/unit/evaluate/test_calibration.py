@@ -57,7 +57,7 @@ def test_by_hand() -> None:
     assert found["ece"] == pytest.approx((0.6 + 0.45 + 0.0) / 4)
     assert found["mse"] == pytest.approx((0.05**2 + 0.05**2 + 0.45**2 + 0.6**2) / 4)
     assert found["bias"] == pytest.approx((0.85 + 0.85 + 0.65) / 4 - (0.8 + 0.9 + 0.2 + 0.6) / 4)
-    assert "only 4 runs" in found["note"] and "1 runs without" in found["note"]
+    assert "only 4 runs" in found["note"] and "a run without" in found["note"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
