@@ -148,8 +148,9 @@ def share_interval(value: float, spread: Spread, most: float) -> tuple[float, fl
     if spread.variance <= 0:
         far = float(0.025 ** (1 / clusters))
         return (far, 1.0) if value > 0.5 else (0.0, 1.0 - far)
-    z = 1.959964
-    trials = min(value * (1 - value) / spread.variance, most) * (z / float(stats.t.ppf(0.975, spread.degrees))) ** 2
+    z, trials = 1.959964, min(value * (1 - value) / spread.variance, most)
+    if spread.degrees < FEW_CLUSTERS - 1:  # the variance itself is uncertain then; above it this made them too long
+        trials *= (z / float(stats.t.ppf(0.975, spread.degrees))) ** 2
     centre = (value + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * float(np.sqrt(value * (1 - value) / trials + z * z / (4 * trials**2)))
     return max(0.0, centre - half), min(1.0, centre + half)
