@@ -39,6 +39,10 @@ def policy_options(options: argparse.Namespace) -> dict[str, Any]:
     for flag, value in (("--base-url", options.base_url), ("--api-key-env", options.api_key_env)):
         if value is not None and known and kind != "api":
             raise InputError(f"{flag} means nothing to the policy '{kind}'; it serves api:MODEL")
+    if options.prefill:
+        if known and kind != "api":
+            raise InputError(f"--prefill means nothing to the policy '{kind}'; it serves api:MODEL")
+        found["prefill"] = True
     if options.base_url is not None:
         found["base_url"] = options.base_url
     if options.api_key_env is not None:

@@ -17,37 +17,43 @@ import numpy as np
 from ibisagent.actions import DIALECTS, Action, BoxAction, Click, ClickAction, TerminateAction, Turn
 from ibisagent.errors import PolicyError
 from ibisagent.geometry import pixel_to_norm
-from ibisagent.io import CaseRow, load_case, read_cases
+from ibisagent.io import CaseRow, RowError, load_case, read_cases
 from ibisagent.policies.protocol import Reply, View
 from ibisagent.types import PixelBox
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ibisagent.evaluate.case_list import CaseList
+
 __all__ = ["BoxOraclePolicy", "CentrePolicy", "NoLookPolicy", "RandomPolicy", "mean_positions"]
 
 
-def mean_positions(cases: Path, *, split: str = "train") -> dict[str, tuple[float, float]]:
+def mean_positions(cases: Path | CaseList, *, split: str = "train", most: int = 200) -> dict[str, tuple[float, float]]:
     """Mean centroid (x, y) in [0, 1] of every "group/target" over the cases of a split.
 
     Parameters
     ----------
     cases
-        A ``cases.jsonl``; paths in it are relative to it.
+        A ``cases.jsonl`` (paths in it are relative to it), or a list that is open.
     split
         Cases of other splits are not looked at.
+    most
+        Of each group and target only the first so many cases are read.
     """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in read_cases(cases):
+    rows: Sequence[CaseRow | RowError] = read_cases(cases) if isinstance(cases, Path) else cases.rows
+    for row in rows:
         if not isinstance(row, CaseRow) or row.split != split or row.mask is None:
             continue
-        _, target, _ = load_case(row, cases.parent)
+        places = found[f"{row.group}/{row.target}"]
+        if len(places) >= most:
+            continue
+        _, target, _ = load_case(row, cases.parent) if isinstance(cases, Path) else cases.load(row)
         if target is not None and target.any():
             ys, xs = np.nonzero(target)
-            found[f"{row.group}/{row.target}"].append(
-                ((xs.mean() + 0.5) / target.shape[1], (ys.mean() + 0.5) / target.shape[0])
-            )
-    return {k: (float(np.mean([p[0] for p in v])), float(np.mean([p[1] for p in v]))) for k, v in found.items()}
+            places.append(((xs.mean() + 0.5) / target.shape[1], (ys.mean() + 0.5) / target.shape[0]))
+    return {k: (float(np.mean([p[0] for p in v])), float(np.mean([p[1] for p in v]))) for k, v in found.items() if v}
 
 
 class _Blind:

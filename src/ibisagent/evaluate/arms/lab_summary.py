@@ -1,0 +1,298 @@
+"""What a lab says: every arm's figures, what differs from the plain run, and how much of it is the policy's doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibisagent.evaluate.arms.arm import AGENT
+from ibisagent.evaluate.arms.ratio import ratio_of_means
+from ibisagent.evaluate.arms.recovery import recovery
+from ibisagent.evaluate.figures import HEADLINE, case_figures
+from ibisagent.evaluate.statistics import Clusters, cluster_unit, estimate, holm, macro_estimate, paired
+
+if TYPE_CHECKING:
+    from ibisagent.evaluate.arms.lab import Lab
+    from ibisagent.evaluate.figure import CaseFigures
+    from ibisagent.evaluate.result import CaseResult
+
+__all__ = ["COMPARED", "SHOWN", "lab_lines", "lab_summary"]
+
+SHOWN = (*HEADLINE, "ceiling_share", "premature_stops", "premature_vs_ceiling", "out_of_steps", "tokens", "seconds")
+"""Figures of every arm."""
+
+COMPARED = ("iou", "dice", "steps", "false_refusals")
+"""Figures of which an arm's difference is told, case by case; beside them ``target_mean_iou``."""
+
+ORACLE, NO_LOOK = "oracle", "no-look"
+
+Figured = dict[str, "CaseFigures"]
+
+
+class _Arms:
+    """The results of a lab's arms by case, with one cluster a case for all of them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.results = {name: run.results for name, run in lab.arms.items()}
+        everything = [r for results in self.results.values() for r in results]
+        # One unit for all arms: else an arm of few cases would be drawn by patients and another by images.
+        self.unit: Clusters = cluster_unit(everything)
+        labels = iter(self.unit.labels)
+        self.labels = {name: [next(labels) for _ in results] for name, results in self.results.items()}
+        oracle = self.by_id(ORACLE)
+        self.ceilings = {name: r.iou for name, r in oracle.items() if r.iou is not None and not r.error}
+        self.figures: dict[str, list[CaseFigures]] = {
+            name: [
+                case_figures(r, max_steps=lab.arms[name].max_steps, ceiling_iou=self.ceilings.get(r.case_id or ""))
+                for r in results
+            ]
+            for name, results in self.results.items()
+        }
+
+    def by_id(self, name: str) -> dict[str, CaseResult]:
+        """Results of an arm by case id; rows without one are left out."""
+        return {r.case_id: r for r in self.results.get(name, []) if r.case_id is not None}
+
+    def cluster_of(self, name: str) -> dict[str, str]:
+        """Clusters of an arm by case id."""
+        pairs = zip(self.results.get(name, []), self.labels.get(name, []), strict=True)
+        return {r.case_id: label for r, label in pairs if r.case_id is not None}
+
+    def numbers(self, name: str, figure: str) -> dict[str, tuple[float, float]]:
+        """(number, weight) of a figure by case id."""
+        pairs = zip(self.results[name], self.figures[name], strict=True)
+        return {r.case_id: found[figure] for r, found in pairs if r.case_id is not None and figure in found}
+
+
+def lab_summary(lab: Lab) -> dict[str, Any]:
+    """The figures of a lab; the same for the same episodes, whenever and wherever it is asked.
+
+    Parameters
+    ----------
+    lab
+        Finished or not.
+
+    Returns
+    -------
+    dict
+        ``clusters``: ``unit``, ``number``, ``warning``. ``arms`` by name: what ``lab.json`` says of it, ``num_cases``,
+        ``num_errors``, ``complete``, ``figures`` (:data:`SHOWN`, each as
+        :meth:`~ibisagent.evaluate.statistics.Estimate.to_json`), ``target_mean_iou`` (likewise), ``difference``: for
+        :data:`COMPARED` and ``target_mean_iou`` the arm less ``against`` over the cases of both (as
+        :meth:`~ibisagent.evaluate.statistics.Difference.to_json`; ``iou`` has ``p_holm``, corrected over all arms), and
+        for robustness on present targets ``recovery`` (:func:`~ibisagent.evaluate.arms.recovery.recovery`).
+        ``ceiling``, ``absent``, ``wording``: see the functions that make them; None where their arms are missing.
+    """
+    arms = _Arms(lab)
+    told: dict[str, Any] = {name: _arm(arms, name) for name in lab.facts["arms"]}
+    compared = [about for about in told.values() if "difference" in about]
+    for about, p in zip(compared, holm([about["difference"]["iou"]["p"] for about in compared]), strict=True):
+        about["difference"]["iou"]["p_holm"] = p
+    return {
+        "schema_version": 1,
+        "settings": {name: value for name, value in lab.facts.items() if name not in ("arms", "schema_version")},
+        "complete": lab.is_complete,
+        "clusters": {"unit": arms.unit.unit, "number": arms.unit.number, "warning": arms.unit.warning},
+        "arms": told,
+        "ceiling": _ceiling(arms),
+        "absent": _absent(arms),
+        "wording": _wording(arms),
+    }
+
+
+def _arm(arms: _Arms, name: str) -> dict[str, Any]:
+    about = dict(arms.lab.about(name))
+    results = arms.results.get(name)
+    if results is None:
+        return {**about, "num_cases": 0, "num_errors": 0, "complete": False, "figures": {}}
+    figures = {}
+    for figure in SHOWN:
+        pairs = [(*f[figure], label) for f, label in zip(arms.figures[name], arms.labels[name], strict=True)
+                 if figure in f]  # fmt: skip
+        if pairs:
+            numbers, weights, labels = zip(*pairs, strict=True)
+            figures[figure] = estimate(numbers, weights, labels).to_json()
+    about |= {
+        "num_cases": len(results),
+        "num_errors": sum(bool(r.error) for r in results),
+        "complete": arms.lab.arms[name].is_complete,
+        "figures": figures,
+    }
+    present = [(r, label) for r, label in zip(results, arms.labels[name], strict=True) if not r.absent]
+    if present:
+        about["target_mean_iou"] = macro_estimate(
+            [r.iou or 0.0 for r, _ in present], None, [label for _, label in present], [_target(r) for r, _ in present]
+        ).to_json()
+    against = about.get("against")
+    if isinstance(against, str) and against in arms.results and present:
+        about["difference"] = _difference(arms, name, against)
+    if about.get("kind") == "robustness" and present and isinstance(about.get("condition"), str):
+        about["recovery"] = recovery(results, arms.by_id(AGENT), arms.cluster_of(name))
+    return about
+
+
+def _difference(arms: _Arms, name: str, against: str) -> dict[str, Any]:
+    """The arm less another, over the cases that both have."""
+    found: dict[str, Any] = {"against": against}
+    clusters, targets = arms.cluster_of(name), {c: _target(r) for c, r in arms.by_id(name).items()}
+    for figure in (*COMPARED, "target_mean_iou"):
+        of = "iou" if figure == "target_mean_iou" else figure
+        a, b = arms.numbers(against, of), arms.numbers(name, of)
+        common = [case for case in b if case in a]
+        sides = [([side[c][0] for c in common], [side[c][1] for c in common]) for side in (a, b)]
+        macro = [targets[c] for c in common] if figure == "target_mean_iou" else None
+        found[figure] = paired(sides[0], sides[1], [clusters[c] for c in common], macro).to_json()
+    return found
+
+
+def _ceiling(arms: _Arms) -> dict[str, Any] | None:
+    """How much of what the tool can do the policy gets out of it, over present targets that all three arms played.
+
+    ``share_of_ceiling`` is (agent - no-look) / (oracle - no-look), ``agent_over_oracle`` is agent / oracle; each
+    ``cases`` (means over cases) and ``targets`` (means over targets of their means). Without the arm no-look the first
+    is None.
+    """
+    agent, oracle, blind = (arms.by_id(name) for name in (AGENT, ORACLE, NO_LOOK))
+    common = [c for c, r in agent.items() if not r.absent and c in oracle and (c in blind or not blind)]
+    if not common:
+        return None
+    clusters = arms.cluster_of(AGENT)
+    labels, targets = [clusters[c] for c in common], [_target(agent[c]) for c in common]
+    mine, best, low = ([(by[c].iou or 0.0) if by else 0.0 for c in common] for by in (agent, oracle, blind))
+
+    def share(floor: Sequence[float]) -> dict[str, Any]:
+        above = [m - f for m, f in zip(mine, floor, strict=True)]
+        below = [b - f for b, f in zip(best, floor, strict=True)]
+        return {
+            "cases": ratio_of_means(above, below, labels),
+            "targets": ratio_of_means(above, below, labels, targets),
+        }
+
+    return {
+        "n": len(common),
+        "agent_iou": float(np.mean(mine)),
+        "oracle_iou": float(np.mean(best)),
+        "no_look_iou": float(np.mean(low)) if blind else None,
+        "share_of_ceiling": share(low) if blind else None,
+        "agent_over_oracle": share([0.0] * len(common)),
+        "premature_stops": arms_figure(arms, AGENT, "premature_vs_ceiling"),
+    }
+
+
+def _absent(arms: _Arms) -> dict[str, Any] | None:
+    """Refusals: ``specificity`` by arm (absent targets that were called absent) and ``sensitivity`` of the plain run.
+
+    Sensitivity is the share of present targets that were not called absent. Absent rows of the list itself count in
+    the arm ``agent``.
+    """
+    specificity = {}
+    for name in arms.results:
+        if arms.lab.about(name).get("kind") in ("agent", "robustness", "policy", "segmenter"):
+            found = arms_figure(arms, name, "right_refusals")
+            if found is not None:
+                specificity[name] = found
+    if not specificity:
+        return None
+    flags = arms.numbers(AGENT, "false_refusals") if AGENT in arms.results else {}
+    clusters = arms.cluster_of(AGENT)
+    kept = estimate([w - n for n, w in flags.values()], [w for _, w in flags.values()], [clusters[c] for c in flags])
+    return {"specificity": specificity, "sensitivity": kept.to_json()}
+
+
+def _wording(arms: _Arms) -> dict[str, Any] | None:
+    """By stage: the categories (their arms' names and paired differences in IoU), and how much wording matters.
+
+    ``within_case_sd``: the standard deviation (n - 1) of a case's IoU over the wordings that it was told in, averaged
+    over the cases with two or more. ``largest_difference``: between two categories' paired differences.
+    """
+    stages: dict[str, Any] = {}
+    for stage in ("start", "refine"):
+        start = f"wording:{stage}:"
+        names = {
+            str(arms.lab.about(name)["condition"]).removeprefix(start): name
+            for name in arms.results
+            if str(arms.lab.about(name).get("condition") or "").startswith(start)
+        }
+        if not names:
+            continue
+        against = str(arms.lab.about(next(iter(names.values()))).get("against"))
+        told: dict[str, list[float]] = {}
+        clusters: dict[str, str] = {}
+        for name in names.values():
+            clusters |= arms.cluster_of(name)
+            for case, r in arms.by_id(name).items():
+                told.setdefault(case, []).append(r.iou or 0.0)
+        several = {case: values for case, values in told.items() if len(values) > 1}
+        spread = estimate(
+            [float(np.std(v, ddof=1)) for v in several.values()], None, [clusters[c] for c in several]
+        ).to_json()
+        categories: dict[str, Any] = {}
+        for category, name in names.items():
+            gap = _difference(arms, name, against)["iou"] if against in arms.results else None
+            categories[category] = {"arm": name, "n": len(arms.results[name]), "difference": gap}
+        gaps = [c["difference"]["difference"] for c in categories.values() if c["difference"] is not None]
+        gaps = [gap for gap in gaps if gap is not None]
+        stages[stage] = {
+            "against": against,
+            "categories": categories,
+            "within_case_sd": spread,
+            "largest_difference": max(gaps) - min(gaps) if gaps else None,
+        }
+    return stages or None
+
+
+def arms_figure(arms: _Arms, name: str, figure: str) -> dict[str, Any] | None:
+    """One figure of an arm with its interval, None where no case has it."""
+    found = arms.numbers(name, figure) if name in arms.results else {}
+    if not found:
+        return None
+    clusters = arms.cluster_of(name)
+    return estimate(
+        [n for n, _ in found.values()], [w for _, w in found.values()], [clusters[c] for c in found]
+    ).to_json()
+
+
+def _target(result: CaseResult) -> str:
+    return f"{result.group}/{result.target}"
+
+
+# -- for the terminal ------------------------------------------------------------------------------
+
+
+def lab_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A lab's summary as a few lines of text, one an arm."""
+    width = max(len(name) for name in summary["arms"])
+    lines = [f"{'arm':{width}}    n  IoU                   less the arm it is held against"]
+    for name, about in summary["arms"].items():
+        if about.get("skipped"):
+            lines.append(f"{name:{width}}    -  not played: {about['skipped']}")
+            continue
+        absent = about["figures"].get("right_refusals")
+        shown = _range(about["figures"].get("iou")) if about["figures"].get("iou") else ""
+        if absent and not shown:
+            shown = f"called absent {_range(absent)}"
+        gap = about.get("difference")
+        told = "" if gap is None else f"{_range(gap['iou'], 'difference', sign='+')} ({gap['against']})"
+        back = about.get("recovery")
+        told += f", recovered {_range(back['recovery'])}" if back else ""
+        lines.append(f"{name:{width}} {about['num_cases']:4d}  {shown:21} {told}".rstrip())
+    ceiling = summary.get("ceiling")
+    if ceiling is not None:
+        of = ceiling["share_of_ceiling"]
+        parts = [f"agent / oracle {_range(ceiling['agent_over_oracle']['cases'])}"]
+        parts += [] if of is None else [f"(agent - no-look) / (oracle - no-look) {_range(of['cases'])}"]
+        lines.append("share of the ceiling: " + ", ".join(parts))
+    warning = summary["clusters"]["warning"]
+    lines += [f"intervals: {warning}"] if warning else []
+    return lines
+
+
+def _range(found: Mapping[str, Any] | None, key: str = "value", sign: str = "") -> str:
+    if not found or found.get(key) is None:
+        return "-"
+    ends = found.get("ci95")
+    spread = "" if ends is None else f" [{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
+    return f"{found[key]:{sign}.3f}{spread}"
