@@ -15,6 +15,8 @@ __all__ = ["entry_point", "main"]
 _COMMANDS = {
     "segment": "ibisagent.cli.segment",
     "evaluate": "ibisagent.cli.evaluate",
+    "compare": "ibisagent.cli.compare",
+    "report": "ibisagent.cli.report",
     "synthesize": "ibisagent.cli.synthesize",
     "replay": "ibisagent.cli.replay",
     "data": "ibisagent.cli.data",

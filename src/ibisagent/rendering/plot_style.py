@@ -34,14 +34,18 @@ STYLE: Any = {
 _DPI = 150
 
 
-def figure_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+def figure_bytes(figure: Figure, kind: Literal["png", "svg", "pdf"] = "png") -> bytes:
     """A figure as a file's content; it needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     # Without a name of the software and a date in it, the file depends on what it shows alone.
-    nameless = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    nameless: dict[str, None] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }[kind]
     figure.savefig(buffer, format=kind, dpi=_DPI, metadata=nameless, facecolor="white")
     return buffer.getvalue()
 

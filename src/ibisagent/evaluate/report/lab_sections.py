@@ -1,0 +1,352 @@
+"""Parts of a report that a lab gives: every arm beside the agent, and the paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ibisagent.evaluate.report.model import Block, Cell, Forest, ForestRow, Scale, Section, Table, Value
+from ibisagent.evaluate.report.numbers import SHARE, interval_text, number_text, sample_text, sentence
+from ibisagent.evaluate.report.scales import figure_scale, figure_value
+
+__all__ = ["difference_row", "lab_findings", "lab_remarks", "lab_sections", "p_text"]
+
+AGENT, NO_LOOK = "agent", "no-look"
+
+_LEVEL = 0.05
+
+_TOGETHER: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    (
+        "baselines",
+        ("baseline", "policy", "ceiling"),
+        "Baselines and ceiling",
+        "The same cases, the same tool, the same budget: what does looking add, and how far can the tool go?",
+    ),
+    (
+        "robustness",
+        ("robustness",),
+        "Robustness",
+        "Cases that were made harder on purpose: an instruction that misleads, a mask that is wrong or damaged, a "
+        "target that is not there.",
+    ),
+    ("wording", ("wording",), "Wording", "The same case, asked for in other words."),
+    (
+        "ablations",
+        ("ablation",),
+        "Ablations at inference",
+        "The same policy, with something taken from it: is it the reasoning?",
+    ),
+    ("segmenters", ("segmenter",), "Segmenters", "The same policy with another segmenter."),
+)
+"""(key, kinds of arms, title, text) of the sections."""
+
+_KINDS = {"baseline": "Baselines", "policy": "Other policies with the same tool", "ceiling": "Ceiling"}
+
+_TABLE = ("iou", "dice", "steps", "false_refusals", "right_refusals", "seconds")
+
+_DIFFERENCE = Scale("Difference in IoU", signed=True)
+
+
+def lab_sections(summary: Mapping[str, Any]) -> list[Section]:
+    """A section for every kind of arm that was played.
+
+    Parameters
+    ----------
+    summary
+        From :func:`ibisagent.evaluate.arms.lab_summary`.
+    """
+    unit = str(summary["clusters"]["unit"])
+    warning = summary["clusters"].get("warning")
+    cautions = (sentence(warning),) if warning else ()
+    found = []
+    for key, kinds, title, text in _TOGETHER:
+        arms = {name: about for name, about in summary["arms"].items() if about.get("kind") in kinds}
+        played = {name: about for name, about in arms.items() if about.get("figures")}
+        skipped = [f"{about['title']}: {about['skipped']}" for about in arms.values() if about.get("skipped")]
+        if not arms:
+            continue
+        blocks = _blocks(key, summary, played, unit)
+        if key == "baselines":
+            blocks += _ceiling(summary.get("ceiling"), unit)
+        elif key == "robustness":
+            blocks += _robustness(summary, played, unit)
+        elif key == "wording":
+            blocks += _wording(summary.get("wording"), unit)
+        more = f" Not played: {'; '.join(skipped)}." if skipped else ""
+        if blocks or skipped:
+            found.append(Section(key, title, tuple(blocks), text + more, cautions))
+    return found
+
+
+def lab_findings(summary: Mapping[str, Any]) -> list[str]:
+    """Sentences: what the agent adds, what share of the ceiling it has, which arms differ for certain."""
+    told = []
+    titles = {name: str(about.get("title") or name) for name, about in summary["arms"].items()}
+    blind = _gap(summary, NO_LOOK)
+    if blind is not None:
+        told.append(
+            f"Looking is worth {_words(_turned(blind))} points of IoU over one click that never looks"
+            f"{', ' + _chance(blind) if _chance(blind) else ''}."
+        )
+    ceiling = summary.get("ceiling")
+    if ceiling is not None:
+        over = ceiling["agent_over_oracle"]["cases"]
+        if over["value"] is not None:
+            told.append(
+                f"The agent reaches {number_text(over['value'], SHARE)} {interval_text(Value.of(over), SHARE)} of the "
+                "IoU that an oracle's clicks reach with the same segmenter in as many steps."
+            )
+    robust = [
+        (name, about)
+        for name, about in summary["arms"].items()
+        if about.get("kind") in ("robustness", "ablation") and _clear(about)
+    ]
+    for name, about in robust:
+        against = about["difference"].get("against")
+        held = "" if against == AGENT else f" against '{titles.get(str(against), str(against))}'"
+        told.append(f"{titles[name]}: {_words(_value(about['difference']['iou'], ''))} points of IoU{held}.")
+    return told
+
+
+def lab_remarks(summary: Mapping[str, Any]) -> dict[str, str]:
+    """A line under the headline figures."""
+    blind = _gap(summary, NO_LOOK)
+    if blind is None:
+        return {}
+    return {"iou": f"{number_text(_turned(blind).value, _DIFFERENCE)} points over no look"}
+
+
+def difference_row(label: str, data: Mapping[str, Any], unit: str, *, detail: str = "", group: str = "") -> ForestRow:
+    """A paired difference (:meth:`ibisagent.evaluate.statistics.Difference.to_json`), filled where p < 0.05.
+
+    The p-value is the corrected one where there is one, ``p_holm``.
+    """
+    p = data.get("p_holm", data.get("p"))
+    return ForestRow(
+        label,
+        _value(data, unit),
+        detail,
+        group,
+        strong=p is not None and p < _LEVEL,
+        note="" if p is None else p_text(p),
+    )
+
+
+def p_text(p: float) -> str:
+    """A p-value for a reader: two digits, and no zero."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) -> list[Block]:
+    """IoU of the arms under the agent's, their differences, and their further figures."""
+    agent = summary["arms"].get(AGENT)
+    rows, table, names = [], [], []
+    shown = {AGENT: agent, **arms} if agent and agent.get("figures") else dict(arms)
+    for name, about in shown.items():
+        iou = figure_value(about["figures"].get("iou"), unit)
+        group = _KINDS.get(str(about.get("kind")), "") if key == "baselines" else ""
+        if iou.value is not None:
+            title = "The agent" if name == AGENT else str(about["title"])
+            rows.append(ForestRow(title, iou, group=group, strong=name == AGENT))
+            table.append((title, about))
+            names.append(name)
+    blocks: list[Block] = []
+    if len(rows) > 1:
+        about = "Filled: the agent as it is." + (
+            " Arms need not have the same cases; the differences below are over those that both played."
+        )
+        blocks.append(Forest(f"{key}-iou", "IoU", about, Scale("IoU"), tuple(rows)))
+    gaps = []
+    for about in arms.values():
+        if about.get("difference"):
+            against = str(about["difference"].get("against"))
+            other = summary["arms"].get(against, {}).get("title") or against
+            detail = "" if against == AGENT else f"less {str(other).lower()}"
+            group = _KINDS.get(str(about.get("kind")), "") if key == "baselines" else ""
+            gaps.append(
+                difference_row(str(about["title"]), about["difference"]["iou"], unit, detail=detail, group=group)
+            )
+    if gaps:
+        blocks.append(
+            Forest(
+                f"{key}-difference",
+                "Paired difference in IoU",
+                "The arm less the agent on the same cases. p-values by Holm, corrected over all arms of the lab; "
+                "filled: p < 0.05.",
+                _DIFFERENCE,
+                tuple(gaps),
+                0.0,
+                "left of the line: worse than the agent",
+                "p (Holm)",
+            )
+        )
+    if len(table) > 1:
+        blocks.append(_table(key, table, unit))
+    return blocks
+
+
+def _table(key: str, arms: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -> Table:
+    names = [n for n in _TABLE if any(about["figures"].get(n, {}).get("value") is not None for _, about in arms)]
+    macro = any(about.get("target_mean_iou") for _, about in arms)
+    rows: list[tuple[Cell, ...]] = []
+    for title, about in arms:
+        cells: list[Cell] = [title, sample_text(figure_value(about["figures"].get("iou"), unit)) or None]
+        for name in names:
+            value = figure_value(about["figures"].get(name), unit, name)
+            cells.append(None if value.value is None else (value, figure_scale(name)))
+            if name == "iou" and macro:
+                whole = Value.of(about.get("target_mean_iou"), unit)
+                cells.append(None if whole.value is None else (whole, SHARE))
+        least = (about.get("difference") or {}).get("iou", {}).get("minimum_detectable")
+        cells.append(None if least is None else number_text(least, SHARE, unit=False))
+        rows.append(tuple(cells))
+    heads = []
+    for name in names:
+        heads += [figure_scale(name).heading] + (["IoU over targets, %"] if name == "iou" and macro else [])
+    return Table(
+        f"{key}-figures",
+        "Further figures",
+        "Detectable: the true difference in IoU, in points, that such a comparison finds in 80% of the times.",
+        ("Arm", "Of", *heads, "Detectable"),
+        tuple(rows),
+    )
+
+
+def _ceiling(ceiling: Mapping[str, Any] | None, unit: str) -> list[Block]:
+    if ceiling is None:
+        return []
+    rows = []
+    for name, label, detail in (
+        ("agent_over_oracle", "Agent over oracle", "IoU over IoU"),
+        ("share_of_ceiling", "Share of what looking can add", "(agent − no look) over (oracle − no look)"),
+    ):
+        for by, words in (("cases", "every case counts alike"), ("targets", "every target counts alike")):
+            value = Value.of((ceiling.get(name) or {}).get(by), unit)
+            if value.value is not None:
+                rows.append(ForestRow(label, value, f"{detail}, {words}"))
+    if not rows:
+        return []
+    about = (
+        "How much of what the tool can do the policy gets out of it; above 100 where it does better than the oracle."
+    )
+    return [Forest("ceiling-share", "Share of the ceiling", about, Scale("Share"), tuple(rows))]
+
+
+def _robustness(summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) -> list[Block]:
+    blocks: list[Block] = []
+    recovered, rows = [], []
+    for about in arms.values():
+        back = about.get("recovery")
+        if not back:
+            continue
+        title = str(about["title"])
+        value = figure_value(back["recovery"], unit)
+        if value.value is not None:
+            recovered.append(ForestRow(title, value))
+        cells = [figure_value(back.get(n), unit) for n in _RECOVERY]
+        rows.append((title, *(None if c.value is None else (c, SHARE) for c in cells)))
+        success, tolerance = back["success"], back["tolerance"]
+    if recovered:
+        about = (
+            f"Share of the cases with a plain IoU of {100 * success:.0f}% or more whose IoU came back to within "
+            f"{100 * tolerance:.0f} points of the plain run's."
+        )
+        blocks.append(Forest("recovery", "Recovered", about, Scale("Cases"), tuple(recovered)))
+    if any(any(cell is not None for cell in row[1:]) for row in rows):
+        about = (
+            "Where a mask was given. Recovered by stopping: what an agent that stops at once would have. Improved and "
+            f"harmed: by more than {100 * tolerance:.0f} points."
+        )
+        columns = ("Arm", *_RECOVERY.values())
+        blocks.append(Table("given-masks", "What became of the given mask", about, columns, tuple(rows)))
+    absent = summary.get("absent")
+    if absent:
+        found = [
+            ForestRow(
+                str(summary["arms"][name].get("title") or name),
+                figure_value(data, unit),
+                group="Absent targets refused",
+            )
+            for name, data in absent["specificity"].items()
+        ]
+        kept = figure_value(absent["sensitivity"], unit)
+        if kept.value is not None:
+            found.append(ForestRow("The agent", kept, group="Present targets not refused"))
+        blocks.append(
+            Forest(
+                "absent-targets",
+                "Absent targets",
+                "Calling absent what is absent, and only that.",
+                Scale("Cases"),
+                tuple(found),
+            )
+        )
+    return blocks
+
+
+_RECOVERY = {
+    "given_iou": "Given IoU, %",
+    "recovery": "Recovered, %",
+    "recovery_of_stopping": "Recovered by stopping, %",
+    "improved": "Improved, %",
+    "harmed": "Harmed, %",
+    "discarded": "Discarded, %",
+}
+
+
+def _wording(wording: Mapping[str, Any] | None, unit: str) -> list[Block]:
+    rows: list[tuple[Cell, ...]] = []
+    for stage, told in (wording or {}).items():
+        spread = Value.of(told["within_case_sd"], unit)
+        largest = told.get("largest_difference")
+        rows.append(
+            (
+                {"start": "Nothing drawn yet", "refine": "A mask to refine"}.get(stage, stage),
+                len(told["categories"]),
+                None if spread.value is None else (spread, Scale("", unit="points")),
+                None if largest is None else number_text(largest, SHARE, unit=False),
+            )
+        )
+    if not rows:
+        return []
+    about = (
+        "Standard deviation of a case's IoU over the wordings it was told in, mean over cases; and the largest "
+        "difference between two categories. Points of IoU."
+    )
+    columns = ("Stage", "Categories", "Within a case", "Between categories")
+    return [Table("wording-spread", "How much the wording matters", about, columns, tuple(rows))]
+
+
+def _gap(summary: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    about = summary["arms"].get(name) or {}
+    gap = (about.get("difference") or {}).get("iou")
+    return gap if gap and gap.get("difference") is not None else None
+
+
+def _clear(about: Mapping[str, Any]) -> bool:
+    gap = (about.get("difference") or {}).get("iou") or {}
+    p = gap.get("p_holm")
+    return p is not None and p < _LEVEL
+
+
+def _value(data: Mapping[str, Any], unit: str) -> Value:
+    return Value.of({**data, "value": data.get("difference")}, unit)
+
+
+def _turned(data: Mapping[str, Any]) -> Value:
+    """The agent less the arm."""
+    value = _value(data, "")
+    if value.value is None:
+        return value
+    return Value(-value.value, None if value.ci95 is None else (-value.ci95[1], -value.ci95[0]), value.n)
+
+
+def _words(value: Value) -> str:
+    text = number_text(value.value, _DIFFERENCE)
+    interval = interval_text(value, _DIFFERENCE)
+    return f"{text} {interval}" if interval else text
+
+
+def _chance(data: Mapping[str, Any]) -> str:
+    p = data.get("p_holm", data.get("p"))
+    return "" if p is None else p_text(p)
