@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ibisagent.evaluate.arms import Arm
     from ibisagent.evaluate.case_list import CaseList
     from ibisagent.evaluate.result import CaseResult
-    from ibisagent.policies.protocol import Policy
-    from ibisagent.segmenters.protocol import Segmenter
 
 __all__ = ["run", "wanted"]
 
@@ -48,12 +46,22 @@ def run(options: argparse.Namespace, out: Path) -> int:
     InputError
         If the list, an arm or an option cannot be used; nothing has been written then.
     """
-    from ibisagent.api import resolve_policy
-    from ibisagent.evaluate.arms import LabSettings, Players, arms_named, lab_summary, read_lab, subset
+    from ibisagent.evaluate.arms import (
+        LabSettings,
+        SpecMaker,
+        Workers,
+        arms_named,
+        lab_summary,
+        read_lab,
+        subset,
+    )
     from ibisagent.evaluate.case_list import open_case_list
+    from ibisagent.evaluate.player import default_threads
     from ibisagent.evaluate.store import write_json
-    from ibisagent.registry import make_segmenter
+    from ibisagent.registry import SEES_TARGETS, parse_spec
 
+    if parse_spec(options.policy)[0] in SEES_TARGETS:
+        raise InputError("--arms: the oracle is an arm of its own; --policy names the policy that is to be judged")
     arms = arms_named(
         _names(options.arms),
         segmenters=_names(options.segmenters),
@@ -62,68 +70,60 @@ def run(options: argparse.Namespace, out: Path) -> int:
     )
     config, more = rollout_config(options), policy_options(options)
     cases = open_case_list(options.cases, split=options.split, limit=options.limit)
-    whole = open_case_list(options.cases) if options.split is not None else cases
     own_lists = {arm.cases: open_case_list(arm.cases) for arm in arms if arm.cases is not None}
     if options.subset is not None and not subset(cases.rows, options.subset):
         raise InputError(f"{options.cases}: there is no case that can be used, so there is no subset")
-
-    def other_policy(spec: str) -> Policy:
-        # The server's address and key are the same for all; prompt and dialect are the lab's own policy's.
-        served = {name: more[name] for name in ("base_url", "api_key") if name in more and spec.startswith("api:")}
-        made: Policy = resolve_policy(spec, device=options.device, **served)
-        return made
-
-    def other_segmenter(spec: str) -> Segmenter:
-        made: Segmenter = make_segmenter(spec, options.device)
-        return made
-
-    targets: dict[str, Any] | None = {} if options.policy == "oracle" else None
-    if targets is not None:
-        raise InputError("--arms: the oracle is an arm of its own; give the policy that is to be judged by --policy")
-    policy = resolve_policy(options.policy, device=options.device, **more)
-    segmenter = make_segmenter(options.segmenter, options.device)
-    players = Players(policy, segmenter, other_policy, other_segmenter, lambda: _positions(whole))
+    number = _num_workers(options, len(arms) * min(options.subset or len(cases), len(cases)))
+    workers = Workers(
+        number,
+        options.executor,
+        options.ray_address,
+        options.batch,
+        options.threads or default_threads(options.policy, number),
+        options.device,
+    )
     settings = LabSettings(
         config,
         subset=options.subset,
         wordings=options.wordings,
         library=options.library,
-        device=options.device,
-        batch=options.batch,
         facts=(
             ("split", options.split),
             ("limit", options.limit),
-            ("policy", policy.name),
-            ("policy_weights_sha256", policy.weights_sha256),
-            ("segmenter", segmenter.name),
-            ("segmenter_weights_sha256", segmenter.weights_sha256),
+            ("policy", options.policy),
+            ("segmenter", options.segmenter),
             ("device", options.device),
         ),
     )
-    facts = _play(cases, arms, players, out, settings, own_lists, overwrite=getattr(options, "overwrite", False))
+    make = SpecMaker(options.policy, options.segmenter, options.device, more, options.cases)
+    facts = _play(cases, arms, make, out, settings, own_lists, workers=workers, overwrite=options.overwrite)
     summary = lab_summary(read_lab(out))
     write_json(summary, out / "lab_summary.json")
     _report(summary, out)
     if options.json:
         print(json.dumps(summary), flush=True)
-    failed = any(facts["arms"][arm.name]["skipped"] for arm in arms) or any(
-        figures.get("num_errors") for figures in summary["arms"].values()
-    )
-    return 5 if failed else 0
+    told = [facts["arms"][arm.name] for arm in arms]
+    failed = [about for about in summary["arms"].values() if about["num_errors"]]
+    return 5 if failed or any(about["skipped"] for about in told) else 0
+
+
+def _num_workers(options: argparse.Namespace, num_rows: int) -> int:
+    """As for a single run: one a core for a small policy on the CPU, and one for all else."""
+    from ibisagent.evaluate.player import LIGHT, num_cores
+
+    if options.processes is not None:
+        return int(options.processes)
+    if options.policy.partition(":")[0] not in LIGHT or options.device != "cpu":
+        return 1
+    return max(1, min(num_cores(), num_rows // 8, 8))
 
 
 def _names(text: str | None) -> list[str]:
     return [] if text is None else [name for name in (part.strip() for part in text.split(",")) if name]
 
 
-def _positions(cases: CaseList) -> Mapping[str, tuple[float, float]]:
-    from ibisagent.evaluate.baselines import mean_positions
-
-    return mean_positions(cases)
-
-
 def _play(
-    cases: CaseList, arms: list[Arm], players: Any, out: Path, settings: Any, own_lists: Mapping[Any, Any], **how: bool
+    cases: CaseList, arms: list[Arm], make: Any, out: Path, settings: Any, own_lists: Mapping[Any, Any], **how: Any
 ) -> dict[str, Any]:
     from tqdm import tqdm
 
@@ -143,7 +143,7 @@ def _play(
                 bar.write(f"ibisagent: {result.case_id or 'a row'}: {result.error}", file=sys.stderr)
 
         return play_lab(
-            cases, arms, players, out, settings, open_list=own_lists.__getitem__, on_arm=on_arm, on_case=on_case, **how
+            cases, arms, make, out, settings, open_list=own_lists.__getitem__, on_arm=on_arm, on_case=on_case, **how
         )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ibisagent.engine.language.instructions import Library
     from ibisagent.evaluate.case_list import CaseList
 
-__all__ = ["LIGHT", "Player", "SpecPlayer", "default_threads", "num_cores"]
+__all__ = ["LIGHT", "Player", "SpecPlayer", "default_threads", "num_cores", "set_threads"]
 
 LIGHT = ("nano", "oracle", "scripted", "clicks")
 """Policies small enough that every core may have one of its own."""
@@ -101,7 +101,7 @@ class SpecPlayer:
         policy = resolve_policy(self.policy, device=self.device, targets=targets, **self.options)
         segmenter = make_segmenter(self.segmenter, self.device)
         if self.threads is not None:
-            _set_threads(self.threads)
+            set_threads(self.threads)
         SegmentationEnv(segmenter, self.config, dialect=policy.dialect, policy=policy)  # fails where it must
         self._players = policy, segmenter, targets
         prompt = getattr(policy, "system_prompt", None)
@@ -145,7 +145,7 @@ class SpecPlayer:
         return {**self.__dict__, "_players": None}  # models do not travel
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
     """Of the models that are loaded, and of what is loaded later."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)

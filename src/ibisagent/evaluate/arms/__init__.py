@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from ibisagent.evaluate.arms.arm import AGENT, KINDS, Arm
 from ibisagent.evaluate.arms.lab import Lab, is_lab, read_lab
+from ibisagent.evaluate.arms.lab_player import Maker, SpecMaker
 from ibisagent.evaluate.arms.lab_summary import lab_lines, lab_summary
-from ibisagent.evaluate.arms.play import LabSettings, play_lab
+from ibisagent.evaluate.arms.play import LabSettings, Workers, play_lab
 from ibisagent.evaluate.arms.players import BASELINES, Players
 from ibisagent.evaluate.arms.subset import subset
 from ibisagent.evaluate.arms.suite import GROUPS, arms_named
@@ -23,7 +24,10 @@ __all__ = [
     "Arm",
     "Lab",
     "LabSettings",
+    "Maker",
     "Players",
+    "SpecMaker",
+    "Workers",
     "arms_named",
     "is_lab",
     "lab_lines",

@@ -13,20 +13,20 @@ from ibisagent import __version__
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.evaluate.arms.arm import AGENT, Arm
-from ibisagent.evaluate.arms.players import SEES_TARGETS, CannotPlay, Players
-from ibisagent.evaluate.arms.rows import ArmRows, arm_rows
+from ibisagent.evaluate.arms.lab_player import LabPlayer, Maker, Plan
+from ibisagent.evaluate.arms.rows import arm_rows
 from ibisagent.evaluate.case_list import CaseList
-from ibisagent.evaluate.run import Targets, evaluate
+from ibisagent.evaluate.environment import describe_environment
+from ibisagent.evaluate.rescore import run_summary
 from ibisagent.evaluate.store import RunFolder, write_json
-from ibisagent.evaluate.summary import summarise
+from ibisagent.evaluate.workers import Crew, Executor, crew
 
 if TYPE_CHECKING:
     from ibisagent.engine.language.instructions import Library
+    from ibisagent.evaluate.arms.players import Players
     from ibisagent.evaluate.result import CaseResult
-    from ibisagent.policies.protocol import Policy
-    from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["ARMS", "LAB", "SCHEMA_VERSION", "LabSettings", "play_lab"]
+__all__ = ["ARMS", "LAB", "SCHEMA_VERSION", "LabSettings", "Workers", "play_lab"]
 
 LAB, ARMS = "lab.json", "arms"
 
@@ -39,7 +39,7 @@ OnArm = Callable[[Arm, int, str], None]
 
 @dataclass(frozen=True)
 class LabSettings:
-    """What all arms share.
+    """What all arms share and what results depend on.
 
     Parameters
     ----------
@@ -51,31 +51,38 @@ class LabSettings:
         Categories of each stage that a case is told in.
     library
         Templates of the instructions.
-    device
-        For the record.
-    batch
-        Cases played at the same time; None is :func:`~ibisagent.evaluate.run.usual_batch` of each policy.
     facts
-        Further settings that the results depend on, for the record.
+        Further settings, for the record: the split, the specs.
     """
 
     config: RolloutConfig
     subset: int | None = None
     wordings: int = 2
     library: Library = "core"
-    device: str = "cpu"
-    batch: int | None = None
     facts: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who plays, which should change no result; see :func:`ibisagent.evaluate.workers.crew`."""
+
+    number: int = 1
+    executor: Executor = "processes"
+    address: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    device: str | None = None
 
 
 def play_lab(
     cases: CaseList,
     arms: Sequence[Arm],
-    players: Players,
+    make: Maker,
     out: Path,
     settings: LabSettings,
     *,
     open_list: Callable[[Path], CaseList],
+    workers: Workers = Workers(),
     overwrite: bool = False,
     on_arm: OnArm | None = None,
     on_case: Callable[[CaseResult], None] | None = None,
@@ -86,14 +93,16 @@ def play_lab(
     ----------
     cases
         The list; it must be the same one, with the same settings, for a lab that goes on. Arms may be added.
-    arms, players
-        From :func:`~ibisagent.evaluate.arms.suite.arms_named`, and who plays them.
+    arms, make
+        From :func:`~ibisagent.evaluate.arms.suite.arms_named`, and what makes their players.
     out
         The lab's folder: ``lab.json``, and ``arms/NAME/`` with a run each (:mod:`ibisagent.evaluate.store`).
     settings
         See :class:`LabSettings`.
     open_list
         Opens the case list of an arm that has one of its own.
+    workers
+        Who plays.
     overwrite
         Whether a lab of other settings is replaced, arm by arm.
     on_arm, on_case
@@ -108,60 +117,163 @@ def play_lab(
     Raises
     ------
     InputError
-        If the folder holds a lab with other settings, or cannot be written.
+        If the folder holds a lab with other settings or cannot be written, or the lab's own policy or segmenter
+        cannot be made.
     """
-    facts = _begin(out, cases, settings, players, overwrite)
-    for arm in arms:
-        folder = out / ARMS / arm.name
-        list_of_arm = cases if arm.cases is None else open_list(arm.cases)
-        rows = arm_rows(
-            arm, list_of_arm, settings.subset, folder, settings.config.seed, settings.library, settings.wordings
+    lab = _Lab(cases, make, out, settings, workers, overwrite, on_arm, on_case)
+    plans = [lab.plan(arm, cases if arm.cases is None else open_list(arm.cases)) for arm in arms]
+    # Another policy or segmenter is loaded for its own arm only: two large models need not be in memory together.
+    lab.play([plan for plan in plans if not _is_apart(plan)])
+    for plan in plans:
+        if _is_apart(plan):
+            lab.play([plan])
+    return lab.facts
+
+
+def _is_apart(plan: Plan) -> bool:
+    return plan.arm.kind in ("policy", "segmenter")
+
+
+class _Lab:
+    """A lab's folder while it is played."""
+
+    def __init__(
+        self,
+        cases: CaseList,
+        make: Maker,
+        out: Path,
+        settings: LabSettings,
+        workers: Workers,
+        overwrite: bool,
+        on_arm: OnArm | None,
+        on_case: Callable[[CaseResult], None] | None,
+    ) -> None:
+        self.make, self.out, self.settings, self.workers = make, out, settings, workers
+        self.overwrite, self.on_arm, self.on_case = overwrite, on_arm, on_case
+        self.facts = _begin(out, cases, settings, overwrite)
+        self.loaded: list[Players] = []  # what this process has loaded, from phase to phase
+        self.environment = {
+            **describe_environment(workers.device),
+            "executor": workers.executor,
+            "workers": workers.number,
+        }
+
+    def plan(self, arm: Arm, cases: CaseList) -> Plan:
+        """The rows and settings of an arm."""
+        s = self.settings
+        rows = arm_rows(arm, cases, s.subset, self.out / ARMS / arm.name, s.config.seed, s.library, s.wordings)
+        return Plan(arm, rows, RolloutConfig.model_validate({**s.config.model_dump(), **arm.rollout}))
+
+    def play(self, plans: Sequence[Plan]) -> None:
+        """Play plans that share their models."""
+        player = LabPlayer(
+            tuple(plans), self.make, self.settings.library, self.workers.batch, self.workers.threads, self.loaded
         )
-        about: dict[str, Any] = {**arm.to_json(), "num_rows": len(rows.rows), "left_out": rows.left_out}
-        about |= {"notes": [], "skipped": None, "seconds": (facts["arms"].get(arm.name) or {}).get("seconds") or 0.0}
-        facts["arms"][arm.name] = about
+        w = self.workers
+        with crew(player, w.executor, w.number, w.address) as hands:
+            self._save()
+            for index, plan in enumerate(plans):
+                told = hands.facts["arms"][plan.arm.name]
+                about = self._about(plan)
+                why = told.get("skipped") or _nothing_to_play(plan)
+                if why:
+                    about["skipped"] = why
+                    self._tell(plan.arm, 0, why)
+                else:
+                    about["notes"] = told["notes"]
+                    about |= {"policy_name": told["policy"], "segmenter_name": told["segmenter"]}
+                    self._play_arm(plan, player.positions_of(index), told, hands, about)
+                self._save()
+        for plan in plans:
+            for players in self.loaded:
+                players.forget(plan.arm)
+
+    def _about(self, plan: Plan) -> dict[str, Any]:
+        """What ``lab.json`` says of an arm, put there at once so that an interrupted one is in the record."""
+        arms = self.facts["arms"]
+        seconds = (arms.get(plan.arm.name) or {}).get("seconds") or 0.0
+        about: dict[str, Any] = {**plan.arm.to_json(), "num_rows": len(plan.rows.rows), "left_out": plan.rows.left_out}
+        arms[plan.arm.name] = about
+        about |= {"notes": [], "skipped": None, "seconds": seconds}
+        return about
+
+    def _play_arm(self, plan: Plan, positions: range, told: dict[str, Any], hands: Crew, about: dict[str, Any]) -> None:
+        facts = self._run_facts(plan, told)
+        # Pixels are the same in every arm on the same list: one copy is enough.
+        keep = plan.arm.name == AGENT or plan.arm.cases is not None
+        environment = {**self.environment, **hands.circumstances}
+        folder = self.out / ARMS / plan.arm.name
+        with RunFolder.open(folder, facts, environment=environment, keep_images=keep, overwrite=self.overwrite) as run:
+            waiting = [position for position in positions if position - positions.start not in run.done]
+            self._save()
+            self._tell(plan.arm, len(waiting), "")
+            started = time.perf_counter()
+            for ended in hands.play(waiting) if waiting else ():
+                run.append(ended.position - positions.start, ended.result, ended.picture)
+                if self.on_case is not None:
+                    self.on_case(ended.result)
+            about["seconds"] += time.perf_counter() - started
+            if waiting or not (folder / "summary.json").is_file():
+                run.finish(run_summary(run.results(), plan.config.max_steps))
+
+    def _run_facts(self, plan: Plan, told: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "arm": plan.arm.name,
+            "condition": plan.arm.condition,
+            "cases": plan.rows.cases.name,
+            "cases_sha256": plan.rows.cases.sha256,
+            "rows_sha256": plan.rows.sha256,
+            "num_rows": len(plan.rows.rows),
+            **{name: value for name, value in told.items() if name != "notes"},
+            "device": self.workers.device,
+            "library": self.settings.library,
+            **plan.config.model_dump(mode="json"),
+        }
+
+    def _tell(self, arm: Arm, number: int, skipped: str) -> None:
+        if self.on_arm is not None:
+            self.on_arm(arm, number, skipped)
+
+    def _save(self) -> None:
         try:
-            if not rows.rows:
-                raise CannotPlay("; ".join(f"{reason} ({n} cases)" for reason, n in rows.left_out.items()) or "no case")
-            about["seconds"] += _play_arm(arm, rows, players, folder, settings, facts, overwrite, on_arm, on_case)
-        except CannotPlay as reason:
-            about["skipped"] = str(reason)
-            if on_arm is not None:
-                on_arm(arm, 0, str(reason))
-        write_json(facts, out / LAB)
-        players.forget(arm)
-    return facts
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.facts, self.out / LAB)
+        except OSError as error:
+            raise InputError(f"--out {self.out}: {error.strerror or error}") from None
 
 
-def _begin(
-    out: Path, cases: CaseList, settings: LabSettings, players: Players, overwrite: bool
-) -> dict[str, Any]:  # fmt: skip
-    said = {
-        "ibisagent_version": __version__,
-        "cases": cases.name,
-        "cases_sha256": cases.sha256,
-        "subset": settings.subset,
-        "wordings": settings.wordings,
-        "library": settings.library,
-        **_config_facts(settings.config),
-        **dict(settings.facts),
-    }
-    path = out / LAB
-    known = None if overwrite else _known(path)
+def _nothing_to_play(plan: Plan) -> str:
+    if plan.rows.rows:
+        return ""
+    return "; ".join(f"{reason} ({number} cases)" for reason, number in plan.rows.left_out.items()) or "it has no case"
+
+
+# -- the record ------------------------------------------------------------------------------------
+
+
+def _begin(out: Path, cases: CaseList, settings: LabSettings, overwrite: bool) -> dict[str, Any]:
+    said = json.loads(
+        json.dumps(
+            {
+                "ibisagent_version": __version__,
+                "cases": cases.name,
+                "cases_sha256": cases.sha256,
+                "subset": settings.subset,
+                "wordings": settings.wordings,
+                "library": settings.library,
+                **settings.config.model_dump(mode="json"),
+                **dict(settings.facts),
+            }
+        )
+    )
+    known = None if overwrite else _known(out / LAB)
     if known is None:
-        facts: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **json.loads(json.dumps(said)), "arms": {}}
-    else:
-        for name, value in json.loads(json.dumps(said)).items():
-            if known.get(name) != value:
-                raise InputError(f"{out} holds a lab with {name} {_shown(known.get(name))}, not {_shown(value)}; "
-                                 "--overwrite replaces it, or choose another --out")  # fmt: skip
-        facts = known
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(facts, path)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror or error}") from None
-    return facts
+        return {"schema_version": SCHEMA_VERSION, **said, "arms": {}}
+    for name, value in said.items():
+        if known.get(name) != value:
+            raise InputError(f"{out} holds a lab with {name} {_shown(known.get(name))}, not {_shown(value)}; "
+                             "--overwrite replaces it, or choose another --out")  # fmt: skip
+    return known
 
 
 def _known(path: Path) -> dict[str, Any] | None:
@@ -181,78 +293,6 @@ def _known(path: Path) -> dict[str, Any] | None:
     return facts
 
 
-def _config_facts(config: RolloutConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json")
-
-
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _play_arm(
-    arm: Arm,
-    rows: ArmRows,
-    players: Players,
-    folder: Path,
-    settings: LabSettings,
-    lab: dict[str, Any],
-    overwrite: bool,
-    on_arm: OnArm | None,
-    on_case: Callable[[CaseResult], None] | None,
-) -> float:
-    """Play what is still to be played; the seconds that it took."""
-    config = RolloutConfig.model_validate({**settings.config.model_dump(), **arm.rollout})
-    about = lab["arms"][arm.name]
-    targets: Targets = {}
-    policy, segmenter, about["notes"] = players.of(arm, config, targets)
-    about |= {"policy_name": policy.name, "segmenter_name": segmenter.name}
-    write_json(lab, folder.parents[1] / LAB)  # so that an arm that is interrupted is in the record
-    facts = _run_facts(arm, rows, policy, segmenter, config, settings)
-    # Pixels are the same in every arm on the same list: one copy is enough.
-    keep = arm.name == AGENT or arm.cases is not None
-    with RunFolder.open(folder, facts, keep_images=keep, overwrite=overwrite) as run:
-        waiting = [i for i in range(len(rows.rows)) if i not in run.done]
-        if on_arm is not None:
-            on_arm(arm, len(waiting), "")
-        started = time.perf_counter()
-        if waiting:
-            sees = targets if arm.policy in SEES_TARGETS else None
-            evaluate(
-                rows.rows,
-                rows.cases.root,
-                policy,
-                segmenter,
-                config,
-                targets=sees,
-                on_case=on_case,
-                max_live=settings.batch,
-                library=settings.library,
-                load=rows.load,
-                record=run,
-            )
-        seconds = time.perf_counter() - started
-        if waiting or not (folder / "summary.json").is_file():
-            run.finish(summarise(run.results(), max_steps=config.max_steps))
-    return seconds
-
-
-def _run_facts(
-    arm: Arm, rows: ArmRows, policy: Policy, segmenter: Segmenter, config: RolloutConfig, settings: LabSettings
-) -> dict[str, Any]:
-    return {
-        "arm": arm.name,
-        "condition": arm.condition,
-        "cases": rows.cases.name,
-        "cases_sha256": rows.cases.sha256,
-        "rows_sha256": rows.sha256,
-        "num_rows": len(rows.rows),
-        "policy": policy.name,
-        "policy_weights_sha256": policy.weights_sha256,
-        "dialect": policy.dialect.name,
-        "segmenter": segmenter.name,
-        "segmenter_weights_sha256": segmenter.weights_sha256,
-        "device": settings.device,
-        "library": settings.library,
-        **_config_facts(config),
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from ibisagent.errors import InputError
 from ibisagent.evaluate.arms import (
     Arm,
     LabSettings,
+    Maker,
     Players,
+    SpecMaker,
+    Workers,
     arms_named,
     is_lab,
     lab_lines,
@@ -37,19 +40,31 @@ class NoBoxes(RulesSegmenter):
     capabilities = Capabilities(clicks=True, negative_clicks=False, boxes=False, prior_mask=False)
 
 
-@pytest.fixture
-def players(looker: Any, case_file: Path) -> Players:
-    def nothing(spec: str) -> Any:
+@dataclass
+class StandIns(Maker):
+    """Players that need no weights; other policies are not to be had, other segmenters take clicks alone."""
+
+    looker: Any
+    case_file: Path
+    segmenter: Any = field(default_factory=RulesSegmenter)
+
+    def __call__(self) -> Players:
+        return Players(self.looker, self.segmenter, self._nothing, lambda spec: NoBoxes(), self._positions)
+
+    def _nothing(self, spec: str) -> Any:
         raise InputError(f"there is no {spec} here")
 
-    def positions() -> dict[str, tuple[float, float]]:
-        return mean_positions(open_case_list(case_file))
-
-    return Players(looker, RulesSegmenter(), nothing, lambda spec: NoBoxes(), positions)
+    def _positions(self) -> dict[str, tuple[float, float]]:
+        return mean_positions(open_case_list(self.case_file))
 
 
 @pytest.fixture
-def play(cases: CaseList, players: Players, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def players(looker: Any, case_file: Path) -> StandIns:
+    return StandIns(looker, case_file)
+
+
+@pytest.fixture
+def play(cases: CaseList, players: StandIns, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(arms: list[Arm], out: str = "lab", settings: LabSettings = SETTINGS, **how: Any) -> dict[str, Any]:
         return play_lab(cases, arms, players, tmp_path / out, settings, open_list=open_case_list, **how)
 
@@ -156,6 +171,23 @@ def test_an_interrupted_lab_goes_on_to_the_same_results(play: Callable[..., Any]
     assert looker.calls == before, "a finished lab plays nothing"
 
 
+def test_two_processes_play_what_one_does(cases: CaseList, case_file: Path, tmp_path: Path) -> None:
+    arms = arms_named(["centre-click", "random-clicks", "box-oracle", "corrupted-light"])
+    script = tmp_path / "script.txt"
+    script.write_text(
+        "<think>a</think><action>Positive Point (0.5000, 0.5000)</action>\n"
+        "<think>b</think><action>Terminate</action><answer>Found.</answer>\n"
+    )
+    make = SpecMaker(f"scripted:{script}", "rules", "cpu", {}, str(case_file))
+    for name, number in (("one", 1), ("two", 2)):
+        play_lab(cases, arms, make, tmp_path / name, SETTINGS, open_list=open_case_list, workers=Workers(number))
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert list(one) == list(two)
+    for name, text in one.items():
+        if name.endswith((".jsonl", ".png")):
+            assert two[name] == text, name
+
+
 def test_arms_may_be_added_and_settings_may_not_change(play: Callable[..., Any], tmp_path: Path, looker: Any) -> None:
     play(arms_named([]))
     before = looker.calls
@@ -191,10 +223,7 @@ def test_an_arm_that_cannot_be_played_is_named_and_the_others_are_played(play: C
 
 
 def test_a_box_needs_a_segmenter_that_takes_one(cases: CaseList, looker: Any, tmp_path: Path) -> None:
-    def none(spec: str) -> Any:
-        raise AssertionError(spec)
-
-    players = Players(looker, NoBoxes(), none, none, dict)
+    players = StandIns(looker, tmp_path, NoBoxes())
     facts = play_lab(cases, arms_named(["box-oracle"]), players, tmp_path, SETTINGS, open_list=open_case_list)
     assert facts["arms"]["box-oracle"]["skipped"] == "the segmenter 'no-boxes' takes no boxes"
 
