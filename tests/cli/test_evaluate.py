@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_samples import CLICK, Ran, save, stop
+from run_folders import contents, without_seconds
 
 from ibisagent.episode import Episode
 from ibisagent.evaluate.store import read_run
@@ -32,29 +33,6 @@ def write(folder: Path, *rows: dict[str, Any] | str) -> Path:
     path = folder / "list/cases.jsonl"
     path.write_text("".join(f"{row if isinstance(row, str) else json.dumps({**base, **row})}\n" for row in rows))
     return path
-
-
-def contents(path: Path) -> dict[str, Any]:
-    """What a run's folder says, but for seconds, sessions and the names of workers."""
-    found: dict[str, Any] = {}
-    for file in sorted(path.rglob("*")):
-        name = str(file.relative_to(path))
-        if file.suffix == ".png":
-            found[name] = file.read_bytes()
-        elif file.suffix == ".jsonl":
-            found[name] = file.read_text().splitlines()
-        elif file.suffix == ".csv":
-            found[name] = [{**line, "seconds": ""} for line in csv.DictReader(file.open(newline=""))]
-        elif file.suffix == ".json":
-            found[name] = without_seconds(json.loads(file.read_text()))
-    return found
-
-
-def without_seconds(value: Any) -> Any:
-    if isinstance(value, dict):
-        timed = {name for name in value if "seconds" in name and name != "max_seconds"} | {"sessions"}
-        return {name: without_seconds(item) for name, item in value.items() if name not in timed}
-    return [without_seconds(item) for item in value] if isinstance(value, list) else value
 
 
 def test_all_well(cli: Cli, folder: Path) -> None:
