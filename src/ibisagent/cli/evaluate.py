@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.cli import lab, questions, rescore
-from ibisagent.cli.evaluated import report, say
+from ibisagent.cli.evaluated import report, report_protocol, say
 from ibisagent.cli.outputs import check_out
 from ibisagent.cli.players import policy_options, rollout_config
 from ibisagent.errors import InputError
@@ -40,9 +40,14 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("CASES is missing: give a case list, or --rescore DIR for a run that is stored")
     out = Path(options.out)
     check_out(out)
-    if questions.are_questions(options.cases):
+    if options.protocol is None and questions.are_questions(options.cases):
         return questions.run(options, out)
     if lab.wanted(options):
+        for flag, given in (("--protocol", options.protocol), ("--also", options.also)):
+            if given:
+                raise InputError(
+                    f"{flag} is for a run of one policy and means nothing to a lab; leave it or --arms out"
+                )
         return lab.run(options, out)
     config = rollout_config(options)
     more = policy_options(options)
@@ -50,22 +55,36 @@ def run(options: argparse.Namespace) -> int:
     from ibisagent.evaluate.case_list import open_case_list
     from ibisagent.evaluate.leakage import note_leakage
     from ibisagent.evaluate.player import SpecPlayer, default_threads
+    from ibisagent.evaluate.protocols import make_protocol
+    from ibisagent.evaluate.protocols.apply import under_protocol, write_table
     from ibisagent.evaluate.rescore import run_summary
     from ibisagent.evaluate.store import RunFolder
     from ibisagent.evaluate.workers import crew
 
-    cases = open_case_list(options.cases, split=options.split, limit=options.limit)
-    num_workers = _num_workers(options, len(cases))
+    protocol = None if options.protocol is None else make_protocol(options.protocol)
+    cases = open_case_list(
+        [options.cases, *options.also] if options.also else options.cases,
+        split=options.split,
+        limit=options.limit,
+        sentences="first" if protocol is None else protocol.sentences,
+    )
+    who, more_facts = options.policy, {}
+    if protocol is not None:
+        under = under_protocol(protocol, cases, config, options.policy)
+        cases, config, who, more_facts = under.cases, under.config, under.policy, {"protocol": under.facts}
+        if who != options.policy:
+            more = {}  # the user's policy does not play
+    num_workers = _num_workers(options, who, len(cases))
     player = SpecPlayer(
         cases,
-        options.policy,
+        who,
         options.segmenter,
         config,
         device=options.device,
         options=more,
         library=options.library,
         batch=options.batch,
-        threads=options.threads or default_threads(options.policy, num_workers),
+        threads=options.threads or default_threads(who, num_workers),
     )
     with crew(player, options.executor, num_workers, options.ray_address) as workers:
         facts = {
@@ -74,6 +93,7 @@ def run(options: argparse.Namespace) -> int:
             "split": options.split,
             "limit": options.limit,
             "num_rows": len(cases),
+            **more_facts,
             **workers.facts,
             **config.model_dump(mode="json"),
             "library": options.library,
@@ -88,24 +108,27 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
         ) as folder:
             _play(player, workers, folder)
-            warning = note_leakage(folder, options.policy)
+            warning = note_leakage(folder, who)
             summary = run_summary(folder.results(), config.max_steps)
+            table = write_table(out, folder.facts, folder.results())
             folder.finish(summary)
     if warning:
-        say(f"ibisagent: {warning}")
+        say(f"ibisagent: warning: {warning}")
     report(summary, folder.results(), out)
+    if table is not None:
+        report_protocol(table, out)
     if options.json:
         print(json.dumps(summary), flush=True)
     return 5 if summary["num_errors"] else 0
 
 
-def _num_workers(options: argparse.Namespace, num_rows: int) -> int:
+def _num_workers(options: argparse.Namespace, policy: str, num_rows: int) -> int:
     """As many as were asked for; else one a core for a small policy on the CPU, and one for all else."""
     from ibisagent.evaluate.player import LIGHT, num_cores
 
     if options.processes is not None:
         return int(options.processes)
-    if options.policy.partition(":")[0] not in LIGHT or options.device != "cpu":
+    if policy.partition(":")[0] not in LIGHT or options.device != "cpu":
         return 1
     return max(1, min(num_cores(), num_rows // _CASES_A_WORKER, _MOST_WORKERS))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["report", "say"]
+__all__ = ["report", "report_protocol", "say"]
 
 
 def report(summary: dict[str, Any], results: Sequence[CaseResult], out: Path) -> None:
@@ -37,6 +37,30 @@ def report(summary: dict[str, Any], results: Sequence[CaseResult], out: Path) ->
         where = f" (line{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:20])}{more})" if numbers else ""
         lines.append(f"{len(unread)} of them could not be played{where}: cases.csv says why; they count as errors")
     say("\n".join([*lines, f"written to {out}"]))
+
+
+def report_protocol(table: dict[str, Any], out: Path) -> None:
+    """A protocol's figures, with their intervals."""
+    from ibisagent.evaluate.protocols.apply import table_name
+
+    def show(one: dict[str, Any]) -> str:
+        if one["value"] is None:
+            return "-"
+        ends = "" if one["ci95"] is None else f" [{one['ci95'][0]:.3f}, {one['ci95'][1]:.3f}]"
+        return f"{one['value']:.3f}{ends}"
+
+    lines = [f"{table['title']}: {table['num_cases']} cases"]
+    lines += [f"left out: {number} ({reason})" for reason, number in table["left_out"].items()]
+    if table["clusters"]["warning"]:
+        lines.append(f"intervals: {table['clusters']['warning']}")
+    for name, one in table["overall"].items():
+        title = table["figures"][name]["title"]
+        if "drop" in one:
+            shown = f"in {show(one['in'])}, out {show(one['out'])}, drop {show(one['drop'])}"
+        else:
+            shown = show(one)
+        lines.append(f"  {title}: {shown}")
+    say("\n".join([*lines, f"table in {out / table_name(table['protocol'])}"]))
 
 
 def say(text: str) -> None:

@@ -81,6 +81,13 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")
     p.add_argument("--overwrite", action="store_true", help="remove a run of other settings that DIR holds")
     p.add_argument("--no-images", action="store_true", help="do not keep the pixels that were looked at in DIR/images")
+    p.add_argument(
+        "--protocol",
+        metavar="P",
+        help="NAME or NAME?option=value&...: domains, cvpr25, noc, biomedparse, mecovqa-g or reasonseg "
+        "(docs/evaluation.md describes them); adds protocol-NAME.json, also to a run that is scored again",
+    )
+    p.add_argument("--also", metavar="CASES", action="append", help="another list, played in the same run")
     p.add_argument("--rescore", metavar="DIR", help="score a stored run or lab again: no CASES, no data, no model")
     p.add_argument("--json", action="store_true", help="print the summary on standard output")
     g = p.add_argument_group("who works (results are the same)")

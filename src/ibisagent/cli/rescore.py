@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ibisagent.cli.evaluated import report, say
+from ibisagent.cli.evaluated import report, report_protocol, say
 from ibisagent.errors import InputError
 
 __all__ = ["run"]
@@ -21,12 +21,15 @@ def run(options: argparse.Namespace) -> int:
     InputError
         If the folder holds no run, one of another schema, or a damaged one.
     """
+    from ibisagent.evaluate.protocols.apply import write_table
     from ibisagent.evaluate.rescore import rescore
 
-    if options.cases is not None:
+    if options.cases is not None or options.also:
         raise InputError("--rescore DIR scores a stored run again and plays nothing; leave CASES out")
     path = Path(options.rescore)
     if (path / "lab.json").is_file():
+        if options.protocol is not None:
+            raise InputError(f"{path} is a lab; give --rescore one of its runs, {path / 'arms' / 'agent'} for example")
         summary, failed = _lab(path)
     else:
         stored, summary = rescore(path)
@@ -35,6 +38,12 @@ def run(options: argparse.Namespace) -> int:
                 f"ibisagent: note: the run is not finished: {len(stored.results)} of {stored.num_rows} cases have ended"
             )
         report(summary, stored.results, path)
+        tables = [write_table(path, stored.facts, stored.results)]
+        if options.protocol is not None:
+            tables.append(write_table(path, stored.facts, stored.results, options.protocol))
+        for table in tables:
+            if table is not None:
+                report_protocol(table, path)
         failed = bool(summary["num_errors"])
     if options.json:
         print(json.dumps(summary), flush=True)

@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 
 RUN, JOURNAL, SUMMARY, TABLE = "run.json", "results.jsonl", "summary.json", "cases.csv"
 EPISODES, IMAGES = "episodes", "images"
+PROTOCOL_TABLES = "protocol-*.json"
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """What names a picture."""

@@ -28,6 +28,7 @@ from ibisagent.evaluate.records import (
     EPISODES,
     IMAGES,
     JOURNAL,
+    PROTOCOL_TABLES,
     RUN,
     SCHEMA_VERSION,
     SHA256,
@@ -283,6 +284,8 @@ def _clear(path: Path) -> None:
                 file.unlink()
         with contextlib.suppress(OSError):
             (path / folder).rmdir()  # if it is empty now
+    for file in path.glob(PROTOCOL_TABLES):
+        file.unlink()
     for name in (SUMMARY, TABLE, RUN):  # run.json last: it says whose the rest is
         (path / name).unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.errors import InputError
 from ibisagent.evaluate.protocols import make_protocol, protocol_of
+from ibisagent.evaluate.records import PROTOCOL_TABLES
 from ibisagent.evaluate.store import write_json
 from ibisagent.io import CaseRow
 
@@ -73,7 +74,7 @@ def under_protocol(protocol: Protocol, cases: CaseList, config: RolloutConfig, p
 
 def table_name(protocol: str) -> str:
     """The file of a protocol's table in a run's folder."""
-    return f"protocol-{protocol}.json"
+    return PROTOCOL_TABLES.replace("*", protocol)
 
 
 def write_table(

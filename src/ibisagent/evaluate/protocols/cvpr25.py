@@ -83,6 +83,11 @@ class Cvpr25Protocol(Protocol):
         )
         return {figure.name: figure for figure in found}
 
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Of the areas; all else are shares."""
+        return dict.fromkeys(("cvpr25_dice_auc", "cvpr25_nsd_auc"), (0.0, float(self.num_clicks - 1)))
+
     def config(self, config: RolloutConfig) -> RolloutConfig:
         """The box, the clicks, and no end of repeated clicks: the rule may ask for one pixel again and again."""
         steps = self.num_clicks + 1

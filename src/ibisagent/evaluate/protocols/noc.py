@@ -43,6 +43,11 @@ class NocProtocol(Protocol):
         super().__init__(values)
         self.num_clicks = self.options.integer("clicks", NOC_CAP, least=1)
 
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """At least a click, at most all."""
+        return {name: (1.0, float(self.num_clicks)) for name in self.figure_names if name.startswith("noc_")}
+
     def config(self, config: RolloutConfig) -> RolloutConfig:
         """As many steps as clicks; a click that is repeated is the rule's own doing."""
         return config.model_copy(

@@ -81,6 +81,11 @@ class Protocol:
         """What the protocol reports, in the order of its table."""
         return {name: FIGURES[name] for name in self.figure_names}
 
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Least and largest value of figures that are no shares."""
+        return {}
+
     def facts(self) -> dict[str, Any]:
         """For ``run.json``: what the results depend on, and what makes the table again."""
         return {"name": self.name, "options": dict(sorted(self.values.items()))}
@@ -165,7 +170,8 @@ class Protocol:
 
     def table(self, results: Sequence[CaseResult]) -> FigureTable:
         """All cases' figures, ready to be averaged over any part of them."""
-        return FigureTable(results, [self.case_figures(result) for result in results], self.weights(results))
+        figures = [self.case_figures(result) for result in results]
+        return FigureTable(results, figures, self.weights(results), self.bounds)
 
     def _head(self, results: Sequence[CaseResult], left_out: Mapping[str, int] | None) -> dict[str, Any]:
         return {

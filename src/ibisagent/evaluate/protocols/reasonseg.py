@@ -20,8 +20,8 @@ class ReasonSegProtocol(Protocol):
         "before it can look for it. gIoU (mean IoU) and cIoU (pooled IoU)."
     )
     conventions = (
-        "Descriptions are those of this package's ontology that training does not use, in frames that training does "
-        "not use; they are not ReasonSeg's sentences.",
+        "Descriptions are this package's, not ReasonSeg's sentences; where a target has several, those that training "
+        "does not use, in frames that training does not use.",
         "Targets without a description that fits the picture's modality are left out, and counted.",
         "As in ReasonSeg, absent targets count: gIoU 1 if the final mask is empty, else 0; falsely marked pixels join "
         "the unions of cIoU.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.evaluate.statistics import Estimate, cluster_unit, estimate
@@ -33,9 +34,18 @@ class FigureTable:
         Numbers and weights of each.
     weights
         How much each case counts; multiplies its numbers and its weights.
+    bounds
+        Least and largest value that a figure can have, where it is no share: no interval reaches further.
     """
 
-    def __init__(self, results: Sequence[CaseResult], figures: Sequence[CaseFigures], weights: Sequence[float]) -> None:
+    def __init__(
+        self,
+        results: Sequence[CaseResult],
+        figures: Sequence[CaseFigures],
+        weights: Sequence[float],
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        self.bounds = dict(bounds or {})
         self.results, self.figures, self.weights = list(results), list(figures), list(weights)
         self.names = list(dict.fromkeys(name for one in figures for name in one))
         # One unit for the whole table, so that its rows can be compared.
@@ -67,7 +77,11 @@ class FigureTable:
 
     def estimate(self, name: str, places: Iterable[int] | None = None) -> Estimate:
         """A figure over some of the cases, with its interval."""
-        return estimate(*self.numbers(name, places))
+        found = estimate(*self.numbers(name, places))
+        if name not in self.bounds or found.ci95 is None:
+            return found
+        low, high = self.bounds[name]
+        return replace(found, ci95=(max(found.ci95[0], low), min(found.ci95[1], high)))
 
     def row(self, places: Iterable[int] | None = None) -> dict[str, Any]:
         """All figures over some of the cases, as JSON."""

@@ -104,7 +104,10 @@ def test_means_are_over_images_of_their_targets() -> None:
     ]
     protocol = Cvpr25Protocol()
     assert list(protocol.weights(results)) == [1.0, 0.5, 0.5, 0.0]
-    value = protocol.summarise(results)["overall"]["cvpr25_dice_final"]["value"]
+    overall = protocol.summarise(results)["overall"]
+    value = overall["cvpr25_dice_final"]["value"]
+    low, high = overall["cvpr25_dice_auc"]["ci95"]  # of two images, and yet not wider than the area can be
+    assert low == 0.0 and high == 4.0
     assert value == pytest.approx((1.0 + dice(square(2), TARGET)) / 2)
 
 
