@@ -54,7 +54,7 @@ def test_two_balls() -> None:
 
 def test_libraries_say_the_same_of_two_balls(bench: ModuleType) -> None:
     pairs = bench.numbers(*balls(), 1.0)
-    assert len(pairs) == 19
+    assert len(pairs) == 20
     for name, (ours, theirs) in pairs.items():
         assert ours == pytest.approx(theirs, rel=1e-6), name
     quoted = {"monai hd95": 4.1231, "monai nsd": 0.4938, "surface-distance hd95": 4.0, "surface-distance nsd": 0.529}
@@ -62,15 +62,21 @@ def test_libraries_say_the_same_of_two_balls(bench: ModuleType) -> None:
         assert round(pairs[name][1], 4) == value, name
 
 
+def check(worst: dict[str, float], bench: ModuleType) -> None:
+    # MONAI's HD95 loses digits where it interpolates between two distances in single precision.
+    assert worst.pop(bench.RELEASED) <= 1e-4
+    assert max(worst.values()) <= 1e-6, worst
+
+
 def test_random_pairs(bench: ModuleType) -> None:
     worst = bench.largest_differences(PAIRS, seed=1)
-    assert len(worst) == 19 and max(worst.values()) <= 1e-6, worst
+    assert len(worst) == 20
+    check(worst, bench)
 
 
 @pytest.mark.slow
 def test_five_hundred_random_pairs(bench: ModuleType) -> None:
-    worst = bench.largest_differences(500)
-    assert max(worst.values()) <= 1e-6, worst
+    check(bench.largest_differences(500), bench)
 
 
 def test_random_pairs_are_of_all_kinds(bench: ModuleType) -> None:
@@ -117,12 +123,17 @@ def test_what_libraries_say_of_empty_masks(monkeypatch: pytest.MonkeyPatch) -> N
                 deepmind.compute_robust_hausdorff(dm, 95),
                 monai.compute_surface_dice(p, t, [1.0], include_background=True).item(),
                 monai.compute_dice(p, t, include_background=True).item(),
+                monai.compute_hausdorff_distance(p, t, include_background=True, percentile=95).item(),
+                deepmind.compute_dice_coefficient(b, a),
+                medpy.dc(a, b),
             ]
 
-    nothing = theirs(empty, empty)
-    assert math.isnan(nothing[0]) and nothing[1] == math.inf and math.isnan(nothing[2]) and math.isnan(nothing[3])
-    assert nsd(empty, empty, 1.0) == dice(empty, empty) == 1.0
-    assert theirs(empty, some) == [0.0, math.inf, 0.0, 0.0]
-    invented = theirs(some, empty)
-    assert invented[:3] == [0.0, math.inf, 0.0] and math.isnan(invented[3])  # MONAI leaves the case out of Dice
-    assert nsd(some, empty, 1.0) == dice(some, empty) == 0.0
+    nan, inf = math.nan, math.inf
+    for pair, expected in {
+        (0, 0): [nan, inf, nan, nan, nan, nan, nan],
+        (0, 1): [0.0, inf, 0.0, 0.0, nan, 0.0, 0.0],
+        (1, 0): [0.0, inf, 0.0, nan, nan, 0.0, 0.0],  # MONAI leaves the case out of its mean Dice
+    }.items():
+        a, b = ((empty, some)[which] for which in pair)
+        assert theirs(a, b) == pytest.approx(expected, nan_ok=True)
+        assert nsd(a, b, 1.0) == dice(a, b) == float(pair == (0, 0))
