@@ -14,7 +14,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "ibisagent"
 
 LAYERS: list[set[str]] = [
     {"types", "geometry", "actions", "episode", "errors", "config", "hashing", "rle", "memory"},
-    {"metrics", "rendering", "messages", "clicks", "registry"},
+    {"metrics", "rendering", "messages", "clicks", "error_clicks", "registry"},
     {"io", "segmenters", "policies", "phantoms"},
     {"environment", "rollout", "rewards", "scoring", "replay"},
     {"engine", "train", "evaluate", "web"},
@@ -114,7 +114,7 @@ def test_targets_never_reach_the_environment() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.arg):
                 assert node.arg not in ("target", "targets", "target_mask", "ground_truth"), f"{name}:{node.lineno}"
-        assert not any(there in ("scoring", "rewards", "clicks") for _, there in ours(SRC / name)), name
+        assert not any(there in ("scoring", "rewards", "clicks", "error_clicks") for _, there in ours(SRC / name)), name
 
 
 def run(code: str) -> str:
