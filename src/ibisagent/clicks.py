@@ -5,8 +5,8 @@ Four rules, :data:`CLICK_RULES`, that take the current mask, the target and a ge
 - ``paper`` (its ancestor is Xu et al. 2016): take the region that the mask misses and the region that it covers too
   much; in the one with more pixels, click on the pixel that lies deepest, that is farthest from the region's border,
   where the image's edge is a border too. It needs no generator.
-- ``component``: the deepest pixel of the largest connected piece of either region, as the interactive track of the
-  CVPR 2025 challenge on foundation models for segmentation does in 3-D. Likewise.
+- ``component``: the deepest pixel of the largest connected piece of either region. Likewise. (The CVPR 2025 challenge
+  takes pieces of both regions together: :mod:`ibisagent.error_clicks` has its rule.)
 - ``jittered``: as ``paper``, but now and then on a pixel less deep.
 - ``human``: in one of the larger pieces, not always the largest, and off its deepest pixel by a hand's tremor.
 """
