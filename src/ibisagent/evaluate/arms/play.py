@@ -212,7 +212,8 @@ class _Lab:
                 run.append(ended.position - positions.start, ended.result, ended.picture)
                 if self.on_case is not None:
                     self.on_case(ended.result)
-            about["seconds"] += time.perf_counter() - started
+            if waiting:
+                about["seconds"] += time.perf_counter() - started
             if waiting or not (folder / "summary.json").is_file():
                 run.finish(run_summary(run.results(), plan.config.max_steps))
 

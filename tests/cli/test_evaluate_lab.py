@@ -1,0 +1,82 @@
+"""``ibisagent evaluate --arms``: one command, one folder, and one line where something cannot be had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_samples import CLICK, save, stop
+
+Cli = Any
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = []
+    for number in range(3):
+        pixels = np.full((40, 50), 20, np.uint8)
+        pixels[8 : 28 + number, 15:40] = 200
+        save(tmp_path / f"i{number}.png", pixels)
+        save(tmp_path / f"m{number}.png", (pixels > 100).astype(np.uint8) * 255)
+        for split in ("train", "val"):
+            rows.append({"case_id": f"{split}{number}", "image": f"i{number}.png", "mask": f"m{number}.png",
+                         "target": "heart", "modality": "CT", "group": "g", "split": split})  # fmt: skip
+    (tmp_path / "cases.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "script.txt").write_text(f"{CLICK}\n{stop('Found.')}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def lab(cli: Cli, folder: Path) -> Any:
+    def run(*more: str) -> Any:
+        return cli(
+            "evaluate", str(folder / "cases.jsonl"), "--split", "val", "--policy", f"scripted:{folder / 'script.txt'}",
+            "--segmenter", "rules", "--max-steps", "3", "--processes", "1", "--out", str(folder / "lab"), *more,
+        )  # fmt: skip
+
+    return run
+
+
+def test_a_lab_is_one_folder_and_goes_on(lab: Any, folder: Path) -> None:
+    ran = lab("--arms", "ceiling,no-look,corrupted-light", "--subset", "2", "--json")
+    assert ran.code == 0, ran.err
+    summary = json.loads((folder / "lab" / "lab_summary.json").read_text())
+    assert ran.json == summary and summary["complete"]
+    assert list(summary["arms"]) == ["agent", "oracle", "no-look", "corrupted-light"]
+    assert all(about["num_cases"] == 2 for about in summary["arms"].values())
+    assert summary["arms"]["no-look"]["figures"]["iou"]["value"] > 0.8, "the training split says where hearts are"
+    assert "share of the ceiling" in ran.err and "corrupted-light" in ran.err
+    names = {path.name for path in (folder / "lab").iterdir()}
+    assert names == {"lab.json", "lab_summary.json", "arms"}
+    more = lab("--arms", "centre-click", "--subset", "2", "--json")
+    assert list(more.json["arms"]) == [*summary["arms"], "centre-click"]
+    assert more.json["arms"]["agent"] == summary["arms"]["agent"]
+    lab("--arms", "agent", "--subset", "3").assert_refused("holds a lab with subset 2, not 3")
+
+
+def test_what_cannot_be_played_is_one_line(lab: Any) -> None:
+    ran = lab("--arms", "no-thought", "--other", "vlm:/nowhere")
+    assert ran.code == 5
+    assert "the arm no-thought is not played: the policy 'scripted:script.txt' cannot be kept from thinking" in ran.err
+    assert "the arm other-vlm-nowhere is not played: " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--arms", "everything"], "no arm 'everything'"),
+        (["--arms", "segmenters"], "give --segmenters"),
+        (["--arms", "agent", "--segmenters", "sum"], "no segmenter 'sum'"),
+        (["--arms", "agent", "--absent", "nothing.jsonl"], "nothing.jsonl"),
+        (["--subset", "2"], "--subset is a part of a lab"),
+        (["--other", "vlm:x"], "--other is a part of a lab"),
+        (["--arms", "agent", "--policy", "oracle"], "the oracle is an arm of its own"),
+        (["--arms", "agent", "--prefill"], "--prefill means nothing to the policy 'scripted'"),
+    ],
+)
+def test_bad_options(lab: Any, folder: Path, options: list[str], words: str) -> None:
+    lab(*options).assert_refused(words)
+    assert not (folder / "lab").exists()
