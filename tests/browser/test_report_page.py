@@ -21,7 +21,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(tmp_path_factory.mktemp("run"))
     source = open_sources([run])
     (folder / "run").mkdir()
-    write_report(folder / "run", source.run, source.pages("failures"), source.build)
+    write_report(folder / "run", source.run, source.pages("failures"), source.build, plots=False)
     return folder
 
 

@@ -132,6 +132,7 @@ def _report(p: argparse.ArgumentParser) -> None:
         default="failures",
         help="cases that get a page of their own (%(default)s)",
     )
+    p.add_argument("--no-plots", dest="plots", action="store_false", help="write no plots as files (the page has them)")
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 

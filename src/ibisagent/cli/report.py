@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"ibisagent: {source.told}; writing {len(cases)} episode pages ...", file=sys.stderr, flush=True)
     owned = OWNED if (out / "report.json").is_file() else ()
     with fill_folder(out, owned) as scratch:
-        write_report(scratch, source.run, cases, source.build)
+        write_report(scratch, source.run, cases, source.build, plots=options.plots)
     print(f"ibisagent: open {out / PAGE}", file=sys.stderr, flush=True)
     if options.json:
         print(json.dumps({"page": str(out / PAGE), "files": sorted(OWNED)}), flush=True)

@@ -68,7 +68,7 @@ def appendix_section(runs: Mapping[str, Mapping[str, Any]], intervals: Mapping[s
     blocks = [Facts("conventions", "Conventions", (("", tuple(told.items())),))]
     for number, (title, facts) in enumerate(runs.items()):
         blocks.append(Facts("record" if not number else f"record-{number}", f"Record of {title}", run_facts(facts)))
-    return Section("appendix", "Conventions and record", tuple(blocks))
+    return Section("appendix", "Record", tuple(blocks))
 
 
 def run_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

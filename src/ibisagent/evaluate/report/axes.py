@@ -39,7 +39,7 @@ def nice_axis(low: float, high: float, scale: Scale, count: int = 5) -> Axis:
 def forest_axis(forest: Forest) -> Axis:
     """Of a forest: shares from 0 to 1, other numbers from 0, differences around 0."""
     ends = list(_ends(forest))
-    if not forest.scale.signed and forest.scale.percent:
+    if not forest.scale.signed and forest.scale.percent and max(ends, default=0.0) <= 1 + 1e-9:
         return _axis(0.0, 1.0, 0.2, forest.scale)
     ends += [0.0] if forest.reference is None else [forest.reference]
     return nice_axis(min(ends), max(ends), forest.scale)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibisagent.evaluate.report.model import Block, Cell, Forest, ForestRow, Scale, Section, Table, Value
-from ibisagent.evaluate.report.numbers import SHARE, interval_text, number_text, sample_text, sentence
+from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, interval_text, number_text, sentence
 from ibisagent.evaluate.report.scales import figure_scale, figure_value
 
 __all__ = ["difference_row", "lab_findings", "lab_remarks", "lab_sections", "p_text"]
@@ -44,6 +44,7 @@ _KINDS = {"baseline": "Baselines", "policy": "Other policies with the same tool"
 
 _TABLE = ("iou", "dice", "steps", "false_refusals", "right_refusals", "seconds")
 
+_POINTS = Scale("", unit="points")
 _DIFFERENCE = Scale("Difference in IoU", signed=True)
 
 
@@ -60,9 +61,8 @@ def lab_sections(summary: Mapping[str, Any]) -> list[Section]:
     cautions = (sentence(warning),) if warning else ()
     found = []
     for key, kinds, title, text in _TOGETHER:
-        arms = {name: about for name, about in summary["arms"].items() if about.get("kind") in kinds}
+        arms = {name: about for kind in kinds for name, about in summary["arms"].items() if about.get("kind") == kind}
         played = {name: about for name, about in arms.items() if about.get("figures")}
-        skipped = [f"{about['title']}: {about['skipped']}" for about in arms.values() if about.get("skipped")]
         if not arms:
             continue
         blocks = _blocks(key, summary, played, unit)
@@ -72,9 +72,9 @@ def lab_sections(summary: Mapping[str, Any]) -> list[Section]:
             blocks += _robustness(summary, played, unit)
         elif key == "wording":
             blocks += _wording(summary.get("wording"), unit)
-        more = f" Not played: {'; '.join(skipped)}." if skipped else ""
-        if blocks or skipped:
-            found.append(Section(key, title, tuple(blocks), text + more, cautions))
+        notes = _notes(arms)
+        if blocks or notes:
+            found.append(Section(key, title, tuple(blocks), text, (*cautions, *notes)))
     return found
 
 
@@ -85,7 +85,7 @@ def lab_findings(summary: Mapping[str, Any]) -> list[str]:
     blind = _gap(summary, NO_LOOK)
     if blind is not None:
         told.append(
-            f"Looking is worth {_words(_turned(blind))} points of IoU over one click that never looks"
+            f"Looking adds {_words(_turned(blind))} points of IoU to one click that never looks"
             f"{', ' + _chance(blind) if _chance(blind) else ''}."
         )
     ceiling = summary.get("ceiling")
@@ -176,7 +176,7 @@ def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit:
                 _DIFFERENCE,
                 tuple(gaps),
                 0.0,
-                "left of the line: worse than the agent",
+                "left of the line: worse",
                 "p (Holm)",
             )
         )
@@ -185,20 +185,37 @@ def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit:
     return blocks
 
 
+def _notes(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is missing from arms, and why: a reader would not see it in their figures."""
+    told = []
+    for about in arms.values():
+        title = about.get("title")
+        if about.get("skipped"):
+            told.append(f"{title}, not played: {about['skipped']}")
+            continue
+        out = [f"{count_text(number, 'case')}, {why}" for why, number in (about.get("left_out") or {}).items()]
+        if out:
+            told.append(f"{title}, left out: {'; '.join(out)}")
+        if not about.get("complete", True):
+            told.append(f"{title}, not finished: {count_text(about.get('num_cases', 0), 'case')} so far")
+        told += [f"{title}: {note}" for note in about.get("notes") or ()]
+    return [sentence(text) for text in told]
+
+
 def _table(key: str, arms: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -> Table:
     names = [n for n in _TABLE if any(about["figures"].get(n, {}).get("value") is not None for _, about in arms)]
     macro = any(about.get("target_mean_iou") for _, about in arms)
     rows: list[tuple[Cell, ...]] = []
     for title, about in arms:
-        cells: list[Cell] = [title, sample_text(figure_value(about["figures"].get("iou"), unit)) or None]
+        cells: list[Cell] = [title, few_text(figure_value(about["figures"].get("iou"), unit)) or None]
         for name in names:
             value = figure_value(about["figures"].get(name), unit, name)
-            cells.append(None if value.value is None else (value, figure_scale(name)))
+            cells.append(None if value.value is None else (value.unmarked(), figure_scale(name)))
             if name == "iou" and macro:
                 whole = Value.of(about.get("target_mean_iou"), unit)
-                cells.append(None if whole.value is None else (whole, SHARE))
+                cells.append(None if whole.value is None else (whole.unmarked(), SHARE))
         least = (about.get("difference") or {}).get("iou", {}).get("minimum_detectable")
-        cells.append(None if least is None else number_text(least, SHARE, unit=False))
+        cells.append(None if least is None else (Value(least), _POINTS))
         rows.append(tuple(cells))
     heads = []
     for name in names:
@@ -207,7 +224,7 @@ def _table(key: str, arms: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -
         f"{key}-figures",
         "Further figures",
         "Detectable: the true difference in IoU, in points, that such a comparison finds in 80% of the times.",
-        ("Arm", "Of", *heads, "Detectable"),
+        ("Arm", "Of", *heads, "Detectable, points"),
         tuple(rows),
     )
 
@@ -244,7 +261,7 @@ def _robustness(summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) 
         if value.value is not None:
             recovered.append(ForestRow(title, value))
         cells = [figure_value(back.get(n), unit) for n in _RECOVERY]
-        rows.append((title, *(None if c.value is None else (c, SHARE) for c in cells)))
+        rows.append((title, few_text(value), *(None if c.value is None else (c.unmarked(), SHARE) for c in cells)))
         success, tolerance = back["success"], back["tolerance"]
     if recovered:
         about = (
@@ -252,12 +269,12 @@ def _robustness(summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) 
             f"{100 * tolerance:.0f} points of the plain run's."
         )
         blocks.append(Forest("recovery", "Recovered", about, Scale("Cases"), tuple(recovered)))
-    if any(any(cell is not None for cell in row[1:]) for row in rows):
+    if any(cell is not None for row in rows for cell in (row[2], *row[4:])):
         about = (
             "Where a mask was given. Recovered by stopping: what an agent that stops at once would have. Improved and "
             f"harmed: by more than {100 * tolerance:.0f} points."
         )
-        columns = ("Arm", *_RECOVERY.values())
+        columns = ("Arm", "Of", *_RECOVERY.values())
         blocks.append(Table("given-masks", "What became of the given mask", about, columns, tuple(rows)))
     absent = summary.get("absent")
     if absent:
@@ -303,7 +320,7 @@ def _wording(wording: Mapping[str, Any] | None, unit: str) -> list[Block]:
             (
                 {"start": "Nothing drawn yet", "refine": "A mask to refine"}.get(stage, stage),
                 len(told["categories"]),
-                None if spread.value is None else (spread, Scale("", unit="points")),
+                None if spread.value is None else (spread, _POINTS),
                 None if largest is None else number_text(largest, SHARE, unit=False),
             )
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ibisagent.evaluate.report.model import Cell, Facts, Gallery, Report
 from ibisagent.evaluate.report.numbers import cell_text, interval_text, number_text, sample_text, value_text
@@ -65,10 +67,13 @@ _ACCENTS = {
     "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
 }  # fmt: skip
 _SENTENCE = 40
-"""Letters of a cell that is set in lines."""
+"""Letters of a cell that is a sentence: its column is left out, or set in lines if it is the first."""
 
-_LONGEST = 60
+_LONGEST = 40
 """Rows; longer tables do not fit a page and are split."""
+
+_WIDE = 3
+"""With more numbers in a row, intervals stand under them."""
 
 
 def escape_latex(text: str) -> str:
@@ -94,7 +99,9 @@ def render_latex(report: Report) -> str:
             if isinstance(block, Gallery | Facts):
                 continue
             for sheet in sheets(block):
-                for part in _parts(sheet):
+                about = " ".join(text for text in (sheet.about, *section.cautions[:1]) if text)
+                told = replace(_without_sentences(sheet), title=f"{section.title}: {sheet.title}", about=about)
+                for part in _parts(told):
                     lines += _table(part)
     return "\n".join(lines)
 
@@ -121,19 +128,31 @@ def _parts(sheet: Sheet) -> list[Sheet]:
     return parts
 
 
+def _without_sentences(sheet: Sheet) -> Sheet:
+    kept = [k for k in range(len(sheet.columns)) if not k or _longest(sheet, k) <= _SENTENCE]
+    return replace(
+        sheet,
+        columns=tuple(sheet.columns[k] for k in kept),
+        rows=tuple(tuple(row[k] for k in kept) for row in sheet.rows),
+    )
+
+
 def _table(sheet: Sheet) -> list[str]:
     width = len(sheet.columns)
     texts = [any(isinstance(row[k], str) and not _is_number(row[k]) for row in sheet.rows) for k in range(width)]
     columns = "".join(_column(sheet, k, texts[k]) for k in range(width))
     caption = f"{sheet.title.rstrip('.')}. {sheet.about}".strip()
+    stacked = max((sum(isinstance(cell, tuple) for cell in row) for row in sheet.rows), default=0) > _WIDE
     lines = [
         r"\begin{table}",
         r"\centering",
+        *([r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"] if stacked else []),
         rf"\caption{{{escape_latex(caption)}}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9-]', '-', sheet.key.lower())}}}",
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",
-        " & ".join(escape_latex(column) for column in sheet.columns) + r" \\",
+        " & ".join(_stack(_lines(column), "b") if stacked else escape_latex(column) for column in sheet.columns)
+        + r" \\",
         r"\midrule",
     ]
     opens = dict(sheet.groups)
@@ -141,25 +160,50 @@ def _table(sheet: Sheet) -> list[str]:
         if opens.get(number):
             gap = r"\addlinespace" + "\n" if number else ""
             lines.append(rf"{gap}\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{escape_latex(opens[number])}}}}} \\")
-        lines.append(" & ".join(_cell(cell) for cell in row) + r" \\")
+        lines.append(" & ".join(_cell(cell, stacked) for cell in row) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
 
 
 def _column(sheet: Sheet, number: int, words: bool) -> str:
-    """Sentences get a width of their own, else no page would be wide enough."""
-    longest = max((len(cell) for row in sheet.rows if isinstance(cell := row[number], str)), default=0)
-    if longest > _SENTENCE:
+    if _longest(sheet, number) > _SENTENCE:
         return r"p{0.42\linewidth}"
     return "l" if number == 0 or words else "r"
 
 
-def _cell(cell: Cell) -> str:
+def _longest(sheet: Sheet, number: int) -> int:
+    return max((len(cell) for row in sheet.rows if isinstance(cell := row[number], str)), default=0)
+
+
+def _cell(cell: Cell, stacked: bool) -> str:
     if isinstance(cell, tuple):
         value, scale = cell
         number = escape_latex(number_text(value.value, scale))
         interval = interval_text(value, scale)
+        if interval and stacked:
+            return (
+                rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{number}\\{{\scriptsize {escape_latex(interval)}}}\end{{tabular}}"
+            )
         return rf"{number} {{\footnotesize {escape_latex(interval)}}}" if interval else number
-    return escape_latex(cell_text(cell))
+    text = cell_text(cell)
+    return _stack(text.split(", "), "t", "l") if stacked and ", " in text else escape_latex(text)
+
+
+def _stack(lines: Sequence[str], where: str, side: str = "r") -> str:
+    """Lines over one another in a cell; a single one stays as it is."""
+    told = [escape_latex(line) for line in lines]
+    body = r"\\".join(told)
+    return body if len(told) < 2 else rf"\begin{{tabular}}[{where}]{{@{{}}{side}@{{}}}}{body}\end{{tabular}}"
+
+
+def _lines(heading: str) -> list[str]:
+    """A heading in lines of a dozen letters, where its words allow."""
+    lines = [""]
+    for word in heading.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= 12:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
 
 
 def _is_number(cell: Cell) -> bool:

@@ -100,6 +100,10 @@ class Value:
     unit: str = ""
     warning: str = ""
 
+    def unmarked(self) -> Value:
+        """Without its clusters, where its row says once of how few it is."""
+        return replace(self, num_clusters=None)
+
     @property
     def is_few(self) -> bool:
         """Whether its interval rests on so few clusters that it must be marked."""
@@ -107,10 +111,16 @@ class Value:
 
     @classmethod
     def of(cls, data: Mapping[str, Any] | None, unit: str = "") -> Value:
-        """From a figure of ``summary.json``: ``{"value", "ci95", "n", "num_clusters", "warning"}``."""
+        """From a figure of ``summary.json``: ``{"value", "ci95", "n", "num_clusters", "warning"}``.
+
+        An interval without width is left out: where every cluster gave the same, or every target stands in a cluster
+        of its own, it is not certainty that makes it so.
+        """
         if data is None:
             return cls(None)
         ci95 = data.get("ci95")
+        if ci95 is not None and None not in ci95 and ci95[1] - ci95[0] < 1e-9:
+            ci95 = None
         return cls(
             value=data.get("value"),
             ci95=None if ci95 is None or None in ci95 else (float(ci95[0]), float(ci95[1])),

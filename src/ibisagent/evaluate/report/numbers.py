@@ -12,8 +12,8 @@ import math
 from ibisagent.evaluate.report.model import Cell, Scale, Value
 
 __all__ = [
-    "DASH", "MINUS", "SHARE", "cell_text", "count_text", "interval_text", "number_text", "sample_text", "sentence",
-    "value_text",
+    "DASH", "MINUS", "SHARE", "cell_text", "count_text", "few_text", "interval_text", "number_text", "sample_text",
+    "sentence", "value_text",
 ]  # fmt: skip
 
 MINUS, DASH = "\u2212", "\u2013"
@@ -78,6 +78,11 @@ def sample_text(value: Value) -> str:
     if value.num_clusters is not None and value.unit and value.unit != "case":
         parts.append(count_text(value.num_clusters, value.unit))
     return ", ".join(parts)
+
+
+def few_text(value: Value) -> str:
+    """:func:`sample_text`, which says of few clusters that they are few."""
+    return sample_text(value) + (" (few)" if value.is_few else "")
 
 
 def sentence(text: object) -> str:

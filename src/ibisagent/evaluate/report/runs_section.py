@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ibisagent.evaluate.figures import case_figures
 from ibisagent.evaluate.report.lab_sections import difference_row
 from ibisagent.evaluate.report.model import Block, Cell, Forest, ForestRow, Scale, Section, Table
-from ibisagent.evaluate.report.numbers import SHARE, count_text, number_text
+from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, number_text
 from ibisagent.evaluate.report.scales import caution_text, figure_scale, figure_value
 from ibisagent.evaluate.statistics import cluster_unit, estimate, holm, paired
 
@@ -32,15 +32,21 @@ def runs_section(runs: Mapping[str, Run]) -> Section:
     titles = list(runs)
     first = titles[0]
     figures = {title: _figures(run) for title, run in runs.items()}
-    unit = cluster_unit(runs[first].results)
-    clusters = {r.case_id: label for r, label in zip(runs[first].results, unit.labels, strict=True) if r.case_id}
+    units = {title: cluster_unit(run.results) for title, run in runs.items()}
+    unit = units[first]
+    labels = {
+        title: {r.case_id: label for r, label in zip(run.results, units[title].labels, strict=True) if r.case_id}
+        for title, run in runs.items()
+    }
+    clusters = labels[first]
     rows, cells = [], []
     for title in titles:
-        told = {name: _estimate(figures[title], name, clusters) for name in _SHOWN}
-        iou = figure_value(told["iou"], unit.unit)
+        told = {name: _estimate(figures[title], name, labels[title]) for name in _SHOWN}
+        iou = figure_value(told["iou"], units[title].unit)
         rows.append(ForestRow(title, iou, strong=title == first))
-        values = [(figure_value(told[name], unit.unit, name), figure_scale(name)) for name in _SHOWN[1:]]
-        line: list[Cell] = [title, *(None if cell[0].value is None else cell for cell in values)]
+        values = [(figure_value(told[name], units[title].unit, name), figure_scale(name)) for name in _SHOWN[1:]]
+        line: list[Cell] = [title, few_text(iou)]
+        line += [None if value.value is None else (value.unmarked(), scale) for value, scale in values]
         cells.append(tuple(line))
     gaps = {title: _gap(figures[first], figures[title], clusters) for title in titles[1:]}
     corrected = holm([gap["p"] for gap in gaps.values()])
@@ -59,11 +65,15 @@ def runs_section(runs: Mapping[str, Run]) -> Section:
             Scale("Difference in IoU", signed=True),
             tuple(differences),
             0.0,
-            f"left of the line: worse than {first}",
+            "left of the line: worse",
             "p (Holm)",
         ),
         Table(
-            "runs-figures", "Further figures", "", ("Run", *(figure_scale(n).heading for n in _SHOWN[1:])), tuple(cells)
+            "runs-figures",
+            "Further figures",
+            "",
+            ("Run", "Of", *(figure_scale(n).heading for n in _SHOWN[1:])),
+            tuple(cells),
         ),
     ]
     cautions = [caution_text({"warning": unit.warning})] if unit.warning else []
@@ -79,7 +89,7 @@ def _figures(run: Run) -> dict[str, CaseFigures]:
 
 
 def _estimate(figures: Mapping[str, CaseFigures], name: str, clusters: Mapping[str, str]) -> dict[str, Any]:
-    mine = [(*found[name], clusters.get(case, case)) for case, found in figures.items() if name in found]
+    mine = [(*found[name], clusters[case]) for case, found in figures.items() if name in found]
     return estimate([m[0] for m in mine], [m[1] for m in mine], [m[2] for m in mine]).to_json()
 
 

@@ -22,7 +22,7 @@ from ibisagent.evaluate.report.model import (
     Table,
     Value,
 )
-from ibisagent.evaluate.report.numbers import SHARE, count_text, number_text, sample_text, sentence
+from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, number_text, sample_text, sentence
 from ibisagent.evaluate.report.scales import caution_text, figure_scale, figure_value
 from ibisagent.rendering.figure import OUTCOME_WORDS
 
@@ -100,7 +100,11 @@ def figures_section(summary: Mapping[str, Any]) -> Section:
             if not opened:
                 groups.append((len(rows), title))
                 opened = True
-            about = f"{figure.about} {sentence(f'interval: {value.warning}')}" if value.warning else figure.about
+            about = (
+                f"{figure.about} {sentence(f'interval: {value.warning}')}"
+                if value.warning and not value.is_few
+                else figure.about
+            )
             rows.append((figure.title, (value, figure_scale(figure.name)), sample_text(value), about))
     columns = ("Figure", "Value [95% interval]", "Of", "What is counted")
     table = Table("figures", "All figures", "", columns, tuple(rows), tuple(groups))
@@ -183,7 +187,7 @@ def breakdown_section(summary: Mapping[str, Any]) -> Section | None:
             "each (marked): their intervals say how much these few differ, if others are like them. Take them for a "
             "lower bound of the doubt; of one there is no interval.",
         )
-    return Section("targets", "Targets and modalities", tuple(blocks), cautions=caution)
+    return Section("targets", "Targets", tuple(blocks), cautions=caution)
 
 
 def calibration_section(summary: Mapping[str, Any], results: Sequence[CaseResult] = ()) -> Section | None:
@@ -257,8 +261,11 @@ def calibration_section(summary: Mapping[str, Any], results: Sequence[CaseResult
     note = told.get("note")
     if note:
         cautions += (sentence(note),)
-    about = f"The estimate is the {told['estimate']}, over {count_text(told['n'], 'run')} on present targets."
-    return Section("calibration", "Does it know how good it is?", (reliability, curve), about, cautions)
+    about = (
+        f"Does a run know how good its mask is? Its estimate is the {told['estimate']}, over "
+        f"{count_text(told['n'], 'run')} on present targets."
+    )
+    return Section("calibration", "Calibration", (reliability, curve), about, cautions)
 
 
 def _breakdown_table(pairs: list[tuple[tuple[str, str], Mapping[str, Any]]], unit: str) -> Table:
@@ -273,11 +280,8 @@ def _breakdown_table(pairs: list[tuple[tuple[str, str], Mapping[str, Any]]], uni
             groups.append((len(rows), here))
             group = here
         told = [(figure_value(data["figures"].get(name), unit, name), figure_scale(name)) for name in names]
-        iou = _iou(data, unit)
-        sample = sample_text(iou) + (" (few)" if iou.is_few else "")
-        # Of how few a value is, its row says once.
-        cells = [None if v.value is None else (replace(v, num_clusters=None), scale) for v, scale in told]
-        rows.append((target, sample, *cells))
+        cells = [None if value.value is None else (value.unmarked(), scale) for value, scale in told]
+        rows.append((target, few_text(_iou(data, unit)), *cells))
     columns = ("Target", "Of", *(figure_scale(name).heading for name in names))
     return Table(
         "by-target",

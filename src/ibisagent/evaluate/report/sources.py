@@ -143,7 +143,8 @@ def _agent(lab: Lab) -> Run:
     run = lab.agent
     if run is None:
         raise InputError(f"{lab.path}: the arm '{AGENT}' has not been played yet, so there is nothing to report")
-    return _LabRun(run.path, {**lab.facts.get("settings", {}), **run.facts}, run.results, lab)
+    facts = {name: value for name, value in lab.facts.items() if name not in ("arms", "schema_version", "sessions")}
+    return _LabRun(run.path, {**facts, **run.facts}, run.results, lab)
 
 
 def _plain(path: Path) -> Run:

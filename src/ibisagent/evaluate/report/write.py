@@ -26,7 +26,12 @@ OWNED = (PAGE, MARKDOWN, LATEX, JSON, PLOTS, EPISODES)
 
 
 def write_report(
-    folder: Path, run: Run, cases: Iterable[Judged], build: Callable[[Mapping[str, str]], Report]
+    folder: Path,
+    run: Run,
+    cases: Iterable[Judged],
+    build: Callable[[Mapping[str, str]], Report],
+    *,
+    plots: bool = True,
 ) -> Report:
     """Write a report's files.
 
@@ -40,6 +45,8 @@ def write_report(
         Those that get an episode page.
     build
         Makes the report from the file names of these pages by the case's key.
+    plots
+        Whether plots are written as files, too; those of the page are part of it.
 
     Raises
     ------
@@ -47,10 +54,12 @@ def write_report(
         If a file cannot be written.
     """
     (folder / EPISODES).mkdir()
-    (folder / PLOTS).mkdir()
     report = build(write_episode_pages(run, cases, folder / EPISODES))
-    plots = write_plots(report, folder / PLOTS)
-    files = {key: [(word, f"{PLOTS}/{name}") for word, name in found] for key, found in plots.items()}
+    files = {}
+    if plots:
+        (folder / PLOTS).mkdir()
+        written = write_plots(report, folder / PLOTS)
+        files = {key: [(word, f"{PLOTS}/{name}") for word, name in found] for key, found in written.items()}
     for name, text in (
         (PAGE, render_report_page(report, files)),
         (MARKDOWN, render_markdown(report)),

@@ -44,7 +44,7 @@ def test_the_worst_come_first(folder: Path) -> None:
 
 def test_a_report_of_a_run(folder: Path, tmp_path: Path) -> None:
     source = open_sources([folder], title="A title")
-    report = write_report(tmp_path, source.run, source.pages("failures"), source.build)
+    report = write_report(tmp_path, source.run, source.pages("failures"), source.build, plots=False)
     assert report.title == "A title" and "8 cases (2 of absent targets)" in report.subject
     assert report.cautions and "patient" in report.cautions[0]
     galleries = [b for s in report.sections for b in s.blocks if isinstance(b, Gallery)]
@@ -66,7 +66,7 @@ def test_equal_runs_give_equal_reports(folder: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         source = open_sources([folder], number=1)
-        write_report(tmp_path / name, source.run, source.pages("none"), source.build)
+        write_report(tmp_path / name, source.run, source.pages("none"), source.build, plots=False)
     first = {p.relative_to(tmp_path / "one"): p.read_bytes() for p in (tmp_path / "one").rglob("*") if p.is_file()}
     assert first == {
         p.relative_to(tmp_path / "two"): p.read_bytes() for p in (tmp_path / "two").rglob("*") if p.is_file()
