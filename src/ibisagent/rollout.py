@@ -73,7 +73,8 @@ def iter_episodes(
         Who plays with what.
     config
         Budgets, seed, history. Every case gets this seed: a policy that samples mixes in the case and
-        the step, so that an episode does not depend on its neighbours.
+        the step, so that its draws do not depend on an episode's neighbours. The rounding of a batched model
+        may; with `max_live` 1 nothing does.
     on_step
         Called after every reply, for progress.
     max_live

@@ -56,7 +56,7 @@ def test_killed_once_and_gone_on_with(cli: Cli, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("players", [("oracle", "rules"), ("nano", "litemedsam")])
+@pytest.mark.parametrize("players", [("oracle", "rules"), ("nano", "litemedsam")], ids=["oracle", "nano"])
 def test_killed_again_and_again(cli: Cli, folder: Path, players: tuple[str, str]) -> None:
     """Whole process groups and parents alone, at any moment from the start on, with two workers."""
     policy, segmenter = players

@@ -153,8 +153,9 @@ def play_rows(
 def usual_batch(policy: Policy) -> int:
     """Cases that a policy is best asked about at the same time.
 
-    One, where it runs its model on the CPU: batches are no faster there, and without them a reply cannot depend on its
-    neighbours, not in the last digit either. Else :data:`~ibisagent.rollout.MAX_LIVE`.
+    One, where it runs its model on the CPU: batches of nano are no faster there, and without them a reply cannot depend
+    on its neighbours. In a batch its logits move by up to 1e-5, which seldom changes a word, but may. Else
+    :data:`~ibisagent.rollout.MAX_LIVE`.
     """
     device = getattr(policy, "device", None)
     return 1 if device is not None and str(device).startswith("cpu") else MAX_LIVE
