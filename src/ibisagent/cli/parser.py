@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from ibisagent import __version__
+from ibisagent.cli.compare import add_compare
 from ibisagent.cli.data_parser import add_data
 from ibisagent.cli.values import amount, at_least, device, seconds
 
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _segment(commands.add_parser("segment", help="segment one image from a sentence", allow_abbrev=False))
     _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
     _report(commands.add_parser("report", help="a page, tables and plots of what was played", allow_abbrev=False))
+    add_compare(commands.add_parser("compare", help="hold runs against one another", allow_abbrev=False))
     _synthesize(commands.add_parser("synthesize", help="make training corpora of data sets", allow_abbrev=False))
     _replay(commands.add_parser("replay", help="re-run a recorded episode, compare every mask", allow_abbrev=False))
     add_data(commands.add_parser("data", help="show, review, describe and convert corpora", allow_abbrev=False))

@@ -14,6 +14,7 @@ from ibisagent.rendering.marks import (
     BOX,
     GIVEN,
     MASK,
+    REFERENCE,
     click_sprite,
     draw_box,
     draw_clicks,
@@ -43,6 +44,7 @@ OUTCOME_WORDS = {
 
 _BADGES = {"done": (38, 132, 96), "error": (176, 62, 48), "absent": (84, 98, 160)}
 _OTHER_BADGE = (150, 104, 24)
+_BROKEN = {"given": GIVEN, "box": BOX, "reference": REFERENCE}
 _GROUND, _STAGE, _TEXT, _QUIET, _WARN = (17, 20, 24), (0, 0, 0), (236, 240, 244), (160, 171, 182), (240, 196, 70)
 _MARGIN = 34
 _PAD = 18
@@ -71,6 +73,8 @@ def figure_overlay(
     answer: str = "",
     outcome: str | None = None,
     initial_mask: NDArray[np.bool_] | None = None,
+    reference: NDArray[np.bool_] | None = None,
+    side: int | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a result for a person to judge.
 
@@ -94,6 +98,10 @@ def figure_overlay(
         One of the outcomes of an episode, shown as a badge.
     initial_mask
         ``bool`` (H, W) mask that was given, drawn as a broken line.
+    reference
+        ``bool`` (H, W) mask to judge the result by: a broken line, or a full one where it stands alone.
+    side
+        Longer side of the image in the figure, in pixels, for figures that stand side by side.
 
     Returns
     -------
@@ -105,14 +113,14 @@ def figure_overlay(
     ValueError
         If a mask does not have the image's shape.
     """
-    for name, given in (("mask", mask), ("initial_mask", initial_mask)):
+    for name, given in (("mask", mask), ("initial_mask", initial_mask), ("reference", reference)):
         if given is not None and (given.dtype != np.bool_ or given.shape != image.pixels.shape[:2]):
             raise ValueError(f"{name} must be bool {image.pixels.shape[:2]}, not {given.dtype} {given.shape}")
     numbered = [NumberedClick(int(x), int(y), bool(positive), int(step)) for x, y, positive, step in clicks]
-    picture = _marked_image(image, mask, numbered, box, initial_mask)
-    width = max(picture.width + 2 * _MARGIN, _MIN_WIDTH)
+    picture = _marked_image(image, mask, numbered, box, initial_mask, reference, side)
+    width = max(picture.width + 2 * _MARGIN, _MIN_WIDTH if side is None else side + 2 * _MARGIN)
     header = _header(width, title, instruction, answer, outcome)
-    legend = _legend(width, _legend_items(image, mask, numbered, box, initial_mask))
+    legend = _legend(width, _legend_items(image, mask, numbered, box, initial_mask, reference))
     stage = _stage(width, picture, image)
     facts = _facts(width, image)
     parts = [header, stage, legend, facts]
@@ -162,12 +170,12 @@ def episode_figure(episode: Episode, image: Image) -> NDArray[np.uint8]:
     )
 
 
-def _display_size(image: Image) -> tuple[int, int]:
+def _display_size(image: Image, side: int | None = None) -> tuple[int, int]:
     aspect = pixel_aspect(image.geometry)
     # The finer of the two spacings keeps its pixels, the coarser one is stretched.
     width, height = (image.width, image.height * aspect) if aspect >= 1 else (image.width / aspect, float(image.height))
     longest = max(width, height)
-    scale = min(max(longest, _MIN_SIDE), _MAX_SIDE) / longest
+    scale = (min(max(longest, _MIN_SIDE), _MAX_SIDE) if side is None else side) / longest
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -177,13 +185,17 @@ def _marked_image(
     clicks: Sequence[NumberedClick],
     box: PixelBox | None,
     initial_mask: NDArray[np.bool_] | None,
+    reference: NDArray[np.bool_] | None = None,
+    side: int | None = None,
 ) -> PIL.Image.Image:
-    size = _display_size(image)
+    size = _display_size(image, side)
     pixels = np.asarray(PIL.Image.fromarray(image.pixels).resize(size, PIL.Image.Resampling.BICUBIC))
     if mask is not None and mask.any():
         pixels = draw_mask(pixels, mask, MASK)
     if initial_mask is not None and initial_mask.any():
         pixels = draw_mask(pixels, initial_mask, GIVEN, tint=0.0, width=2.6, dashed=True)
+    if reference is not None and reference.any():
+        pixels = draw_mask(pixels, reference, REFERENCE, tint=0.0, width=2.0, dashed=mask is not None)
     picture = PIL.Image.fromarray(pixels)
     scale = (size[0] / image.width, size[1] / image.height)
     if box is not None:
@@ -250,15 +262,19 @@ def _legend_items(
     clicks: Sequence[NumberedClick],
     box: PixelBox | None,
     initial_mask: NDArray[np.bool_] | None,
+    reference: NDArray[np.bool_] | None = None,
 ) -> list[tuple[str, str]]:
     if mask is None:
-        items = [("", "no mask")]
+        items = [("", "no mask")] if reference is None else []
     elif mask.any():
         items = [("mask", f"mask ({area_text(mask, image)})")]
     else:
         items = [("", "empty mask: nothing is marked")]
     if initial_mask is not None:
         items.append(("given", "given mask"))
+    if reference is not None:
+        empty = "" if reference.any() else ": none, the target is absent"
+        items.append(("reference" if mask is not None else "reference-alone", f"reference{empty}"))
     if any(click.positive for click in clicks):
         items.append(("positive", "click inside, with its step"))
     if any(not click.positive for click in clicks):
@@ -294,9 +310,11 @@ def _swatch(strip: PIL.Image.Image, draw: ImageDraw.ImageDraw, kind: str, x: int
     if kind == "mask":
         fill = (MASK[0] // 3, MASK[1] // 3, MASK[2] // 3)
         draw.rounded_rectangle((x, y - 8, x + 21, y + 8), radius=4, fill=fill, outline=MASK, width=2)
-    elif kind in ("given", "box"):
+    elif kind in _BROKEN:
         for k in range(3):
-            draw.line([(x + 8 * k, y), (x + 8 * k + 4, y)], fill=GIVEN if kind == "given" else BOX, width=2)
+            draw.line([(x + 8 * k, y), (x + 8 * k + 4, y)], fill=_BROKEN[kind], width=2)
+    elif kind == "reference-alone":
+        draw.line([(x, y), (x + 20, y)], fill=REFERENCE, width=2)
     elif kind in ("positive", "negative"):
         sprite = click_sprite(kind == "positive", 7)
         strip.paste(sprite, (x + 11 - sprite.width // 2, y - sprite.height // 2), sprite)

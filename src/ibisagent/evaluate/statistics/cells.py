@@ -51,20 +51,26 @@ class Cells:
         return float(self.coefficients @ self.by_run())
 
     def influence(self) -> NDArray[np.float64]:
-        """``float64`` (runs, clusters): how far each cluster moves each run's figure, as a jackknife has it.
+        """``float64`` (runs, clusters): how far each cluster moves each run's figure.
 
-        That is the figure minus the figure without the cluster, exactly so for a ratio of sums. The sum of squares
-        of a run's row, about its mean, is the jackknife variance.
+        Of a ratio of sums that is the figure minus the figure without the cluster, as a jackknife has it; the sum of
+        squares of a run's row about its mean is then the jackknife variance. Of a mean over targets it is the sum of
+        such moves of the targets, made so that the variance is right for targets that stand in few clusters.
         """
-        weights = self.weights.sum(1)  # (runs, targets)
-        ratios = self.numbers.sum(1) / weights
-        moved = ((self.numbers - ratios[:, None] * self.weights) / weights[:, None]).mean(-1)
-        return np.asarray(moved / self.rest())
+        ratios = self.numbers.sum(1) / self.weights.sum(1)
+        numbers, weights = self._corrected()
+        return np.asarray(((numbers - ratios[:, None] * weights) / self.weights.sum(1)[:, None]).mean(-1))
 
-    def rest(self) -> NDArray[np.float64]:
-        """``float64`` (runs, clusters): share of the weight that a run has left without the cluster."""
-        held = (self.weights / self.weights.sum(1)[:, None]).mean(-1)
-        return np.maximum(1.0 - held, _LEAST_REST)
+    def _corrected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Numbers and weights, the larger the more of a target's weight the cluster holds.
+
+        The ratio that a cluster is held against lies near its own where it holds much of the weight. A jackknife
+        divides by the share that is left; for two clusters it doubles the variance, so where many targets stand in
+        few clusters the root is taken, which is unbiased there.
+        """
+        left = np.maximum(1.0 - self.weights / self.weights.sum(1)[:, None], _LEAST_REST)
+        left = left if self.numbers.shape[2] == 1 else np.sqrt(left)
+        return self.numbers / left, self.weights / left
 
     def resampled(self, counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The statistic and its jackknife variance, where every cluster is drawn some times.
@@ -77,26 +83,55 @@ class Cells:
         Returns
         -------
         values, variances
-            ``float64`` (draws,). Targets that a draw has no weight for are left out of its mean; a draw without any
-            gives NaN.
+            ``float64`` (draws,). A target that a draw has no weight for keeps the data's ratio: left out, it would
+            move the mean by how far targets differ, which is no matter of chance.
         """
         clusters = self.num_clusters
-        with np.errstate(invalid="ignore", divide="ignore"):
-            weights = np.stack([counts @ w for w in self.weights])  # (runs, draws, targets)
-            numbers = np.stack([counts @ n for n in self.numbers])
-            known = (weights > 0).all(axis=0)
-            share = known / known.sum(axis=1, keepdims=True)  # of each target in the mean; NaN if none
-            values = np.zeros(len(counts))
-            moved = np.zeros((len(counts), clusters))
-            for run, coefficient in enumerate(self.coefficients):
-                part = np.where(known, share / weights[run], 0.0)
-                ratios = np.where(known, numbers[run] / weights[run], 0.0)
-                values += coefficient * (ratios * share).sum(axis=1)
-                change = part @ self.numbers[run].T - (part * ratios) @ self.weights[run].T
-                moved += coefficient * change / self.rest()[run]
+        targets = self.numbers.shape[2]
+        whole = self.numbers.sum(1) / self.weights.sum(1)  # (runs, targets)
+        corrected = self._corrected()
+        values = np.zeros(len(counts))
+        moved = np.zeros((len(counts), clusters))
+        for run, coefficient in enumerate(self.coefficients):
+            weights, numbers = counts @ self.weights[run], counts @ self.numbers[run]  # (draws, targets)
+            known = weights > 0
+            ratios = np.divide(numbers, weights, out=np.broadcast_to(whole[run], weights.shape).copy(), where=known)
+            part = np.divide(1 / targets, weights, out=np.zeros_like(weights), where=known)
+            values += coefficient * ratios.mean(axis=1)
+            moved += coefficient * (part @ corrected[0][run].T - (part * ratios) @ corrected[1][run].T)
         mean = (counts * moved).sum(axis=1) / clusters
         squares = (counts * moved**2).sum(axis=1) - clusters * mean**2
         return values, np.maximum(squares, 0.0) * (clusters - 1) / clusters
+
+    def lone_targets(self) -> NDArray[np.bool_]:
+        """``bool`` (targets,): those that stand in a single cluster, so that nothing says how much they vary."""
+        return np.asarray((self.weights > 0).any(axis=0).sum(axis=0) < 2)
+
+    def lone_variance(self) -> tuple[float, int]:
+        """What the lone targets add to the variance, if they vary between clusters as the others do.
+
+        Where all are lone, the spread between targets stands for it, which is rather too much.
+
+        Returns
+        -------
+        variance, degrees
+            0.0 and 0 without lone targets.
+        """
+        lone = self.lone_targets()
+        if not lone.any() or lone.size == 1:
+            return 0.0, 0
+        ratios = self.numbers.sum(1) / self.weights.sum(1)
+        share = int(lone.sum()) / lone.size**2
+        if lone.all():
+            return float((self.coefficients @ ratios).var(ddof=1)) * share, lone.size - 1
+        weights = self.weights.sum(1)[:, None]
+        moved = np.tensordot(self.coefficients, (self.numbers - ratios[:, None] * self.weights) / weights, axes=1)
+        number = (self.weights > 0).any(axis=0).sum(axis=0)  # clusters of each target
+        several = number > 1
+        # The variance of one cluster, by target; what a target tells of it grows with its clusters.
+        own = (moved**2).sum(axis=0)[several] * number[several] ** 2 / (number[several] - 1)
+        degrees = int((number[several] - 1).sum())
+        return float(np.average(own, weights=number[several] - 1)) * share, degrees
 
 
 def make_cells(

@@ -14,7 +14,7 @@ from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, Spread, interv
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimate", "estimate", "few_clusters", "macro_estimate"]
+__all__ = ["Estimate", "estimate", "few_clusters", "lone_targets", "macro_estimate"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,14 @@ def few_clusters(clusters: int) -> str | None:
     )
 
 
+def lone_targets(cells: Cells) -> str | None:
+    """What an interval of a mean over targets means where some stand in one cluster; None if none does."""
+    lone, total = int(cells.lone_targets().sum()), cells.numbers.shape[2]
+    if not lone or total == 1:
+        return None
+    return f"{lone} of {total} targets stand in one cluster only: their spread is taken from the other targets"
+
+
 def _estimate(
     values: ArrayLike,
     weights: ArrayLike | None,
@@ -139,8 +147,7 @@ def _estimate(
         warnings.append("all clusters gave the same: what they do not show is not in the interval")
     elif method == "clopper-pearson":
         warnings.append(f"all {total} clusters gave {value:g}: the interval takes each of them for one trial")
-    if targets is not None and (lone := _lone_targets(cells)):
-        warnings.append(f"{lone} of {cells.numbers.shape[2]} targets stand in one cluster only: their spread is unseen")
+    warnings.append(lone_targets(cells))
     method += " + seeds" if runs > 1 else ""
     return Estimate(value, ends, size, total, "; ".join(w for w in warnings if w) or None, method)
 
@@ -168,7 +175,3 @@ def _away_from_ends(cells: Cells) -> int:
     """Clusters that keep a share from 0, or from 1, whichever are fewer."""
     numbers, weights = cells.numbers.sum(axis=(0, 2)), cells.weights.sum(axis=(0, 2))
     return min(int((numbers > 1e-12).sum()), int((weights - numbers > 1e-12).sum()))
-
-
-def _lone_targets(cells: Cells) -> int:
-    return int(((cells.weights > 0).any(axis=0).sum(axis=0) < 2).sum())

@@ -44,26 +44,26 @@ class Spread:
     Parameters
     ----------
     clusters
-        Because these clusters were drawn; the chance of single runs is not in it where `seeds` has it.
-    seeds
-        (variance, degrees of freedom) of every side that has several seeds.
+        Because these clusters were drawn; the chance of single runs is not in it where `others` has it.
+    others
+        (variance, degrees of freedom) of every side that has several seeds, and of targets in a single cluster.
     num_clusters
         Number of clusters.
     """
 
     clusters: float
-    seeds: tuple[tuple[float, int], ...]
+    others: tuple[tuple[float, int], ...]
     num_clusters: int
 
     @property
     def variance(self) -> float:
         """All together."""
-        return self.clusters + sum(variance for variance, _ in self.seeds)
+        return self.clusters + sum(variance for variance, _ in self.others)
 
     @property
     def degrees(self) -> float:
         """Degrees of freedom of :attr:`variance`, after Satterthwaite."""
-        parts = [(self.clusters, self.num_clusters - 1), *self.seeds]
+        parts = [(self.clusters, self.num_clusters - 1), *self.others]
         below = sum(variance**2 / df for variance, df in parts if variance > 0)
         return self.variance**2 / below if below > 0 else float(self.num_clusters - 1)
 
@@ -81,17 +81,17 @@ def spread_of(cells: Cells, sides: tuple[tuple[int, ...], ...]) -> Spread:
     """
     moved, values, total = cells.influence(), cells.by_run(), cells.num_clusters
     variance = _jackknife(cells.coefficients @ moved)
-    seeds = []
+    others = [part for part in (cells.lone_variance(),) if part[1]]
     for side in sides:
         if len(side) < 2:
             continue
         rows, weight = moved[list(side)], cells.coefficients[side[0]]
         size = len(side)
-        seeds.append((float(weight**2 * size * values[list(side)].var(ddof=1)), size - 1))
+        others.append((float(weight**2 * size * values[list(side)].var(ddof=1)), size - 1))
         # What is by chance of both a run and a cluster stands in both variances; it is to count once.
         both = sum(_jackknife(row - rows.mean(0)) for row in rows) * size / (size - 1)
         variance -= float(weight**2 * both)
-    return Spread(max(variance, 0.0), tuple(seeds), total)
+    return Spread(max(variance, 0.0), tuple(others), total)
 
 
 def interval(
@@ -113,17 +113,17 @@ def interval(
     (low, high), candidates
         The 2.5th and 97.5th percentile of `candidates`, ``float64`` (num_draws,): values that the statistic may
         truly have, drawn as often as the data make them likely. Each is the statistic less a draw of its studentised
-        deviation in whole clusters, times its standard error, plus for each side with several seeds a draw of
-        Student's t.
+        deviation in whole clusters, times its standard error, plus a draw of Student's t for each side with several
+        seeds and for the targets that stand in one cluster.
     """
     rng = np.random.default_rng([seed, 1])
     value, error = cells.value(), float(np.sqrt(spread.clusters))
-    if spread.num_clusters < FEW_CLUSTERS:
+    if error == 0 or spread.num_clusters < FEW_CLUSTERS:
         deviations = rng.permutation(_t_quantiles(spread.num_clusters - 1, num_draws))
     else:
         deviations = _studentised(cells, seed, num_draws)
     candidates = value - deviations * error
-    for variance, degrees in spread.seeds:
+    for variance, degrees in spread.others:
         candidates = candidates + float(np.sqrt(variance)) * rng.permutation(_t_quantiles(degrees, num_draws))
     low, high = np.percentile(candidates, (2.5, 97.5))
     return (min(float(low), value), max(float(high), value)), candidates
@@ -182,8 +182,7 @@ def _draw(rng: np.random.Generator, clusters: int, rows: int) -> NDArray[np.uint
 
 
 def _studentised(cells: Cells, seed: int, num_draws: int) -> NDArray[np.float64]:
-    value = cells.value()
-    variance = _jackknife(cells.coefficients @ cells.influence())
+    value, variance = cells.value(), _jackknife(cells.coefficients @ cells.influence())
     found = []
     for counts in draws(cells.num_clusters, seed, num_draws):
         values, variances = cells.resampled(counts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.evaluate.statistics.cells import make_cells
-from ibisagent.evaluate.statistics.estimates import few_clusters
+from ibisagent.evaluate.statistics.estimates import few_clusters, lone_targets
 from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, interval, spread_of
 from ibisagent.evaluate.statistics.testing import FEWEST_FLIPS, minimum_detectable, sign_flip
 
@@ -105,12 +105,14 @@ def paired(
     if total < 2:
         return Difference(*known, None, None, test, None, size, total, seeds, few_clusters(total))
     spread = spread_of(cells, (tuple(range(seeds[0])), tuple(range(seeds[0], sum(seeds)))))
-    warnings = [few_clusters(total)]
+    warnings = [few_clusters(total), lone_targets(cells)]
     if spread.variance <= 1e-24:
-        same = "no cluster differs from another in it: the interval has no width"
+        same = None if known[2] == 0 else "every cluster differs by the same: the interval has no width"
         p = sign_flip(cells, seed) if flips else 1.0 if known[2] == 0 else 0.0
         return Difference(*known, (known[2], known[2]), p, test, None, size, total, seeds, same)
     ends, candidates = interval(cells, spread, seed)
+    if ((numbers >= 0) & (numbers <= weights)).all():  # shares cannot differ by more than 1
+        ends = max(ends[0], -1.0), min(ends[1], 1.0)
     least: float | None = minimum_detectable(float(np.sqrt(spread.variance)), spread.degrees)
     if flips:
         p = sign_flip(cells, seed)
