@@ -180,7 +180,10 @@ class Protocol:
             "about": self.about,
             "conventions": list(self.conventions),
             "options": dict(sorted(self.values.items())),
-            "figures": {name: {"title": f.title, "about": f.about} for name, f in self.figures.items()},
+            "figures": {
+                name: {"title": f.title, "about": f.about, "percent": f.percent, "unit": f.unit}
+                for name, f in self.figures.items()
+            },
             "num_cases": len(results),
             "num_errors": sum(bool(result.error) for result in results),
             "left_out": dict(left_out or {}),

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ibisagent.evaluate.report.model import Facts, Section
+from ibisagent.evaluate.report.numbers import sentence
 
-__all__ = ["appendix_section", "run_facts"]
+__all__ = ["appendix_section", "leakage_text", "run_facts"]
 
 _CONVENTIONS = (
     (
@@ -48,7 +49,7 @@ _SETTINGS = (
     ("seed", "seed"),
     ("instructions", "instructions"),
 )
-_ABOUT_ITSELF = ("schema_version", "sessions", "ibisagent_version")
+_ABOUT_ITSELF = ("schema_version", "sessions", "ibisagent_version", "leakage", "protocol")
 
 
 def appendix_section(runs: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any] | None) -> Section:
@@ -71,6 +72,26 @@ def appendix_section(runs: Mapping[str, Mapping[str, Any]], intervals: Mapping[s
     return Section("appendix", "Record", tuple(blocks))
 
 
+def leakage_text(found: Any) -> str:
+    """Whether the images were in the policy's training data, as a sentence; empty where nobody looked or none was.
+
+    Parameters
+    ----------
+    found
+        ``leakage`` of ``run.json``, if there is any.
+    """
+    from ibisagent.evaluate.leakage import leakage_warning
+
+    try:
+        if not isinstance(found, Mapping):
+            return ""
+        if not found["checked"]:
+            return sentence(f"whether the images were in the policy's training data is not known: {found['reason']}")
+        return sentence(leakage_warning(dict(found)) or "")
+    except (KeyError, TypeError):
+        return ""
+
+
 def run_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """What ``run.json`` says, in groups: settings, then every session with its machine and packages."""
     names = dict(_SETTINGS)
@@ -80,6 +101,11 @@ def run_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str
     version = facts.get("ibisagent_version")
     first = [("ibisagent", str(version))] if version else []
     groups = [("Settings", tuple(first + [pair for pair in settings if pair[1]]))]
+    leakage = facts.get("leakage")
+    if isinstance(leakage, Mapping) and leakage.get("checked"):
+        none = "none of the images, as far as the weights' list of training images tells"
+        told = leakage_text(leakage) or none
+        groups.append(("Training data", (("seen in training", told), ("list", f"{leakage.get('about')}"))))
     sessions = facts.get("sessions") or []
     for number, session in enumerate(sessions, start=1):
         title = "Where it was run" if len(sessions) == 1 else f"Session {number}"

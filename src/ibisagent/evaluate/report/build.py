@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ibisagent.evaluate.report.appendix import appendix_section
+from ibisagent.evaluate.report.appendix import appendix_section, leakage_text
 from ibisagent.evaluate.report.gallery import Failures, make_galleries
 from ibisagent.evaluate.report.model import Report, Section
 from ibisagent.evaluate.report.numbers import count_text
@@ -63,7 +63,7 @@ def build_report(
         appendix_section({run_title(run): run.facts, **(others or {})}, summary.get("intervals")),
     ]
     caution = caution_text(summary.get("intervals"))
-    cautions = [caution] if caution else []
+    cautions = [text for text in (caution, leakage_text(run.facts.get("leakage"))) if text]
     if not run.is_complete:
         cautions.insert(0, f"Not finished: {len(run.results):,} of {run.num_rows:,} rows have ended.")
     return Report(

@@ -72,8 +72,8 @@ _SENTENCE = 40
 _LONGEST = 40
 """Rows; longer tables do not fit a page and are split."""
 
-_WIDE = 3
-"""With more numbers in a row, intervals stand under them."""
+_WIDE, _WIDEST = 2, 6
+"""With more numbers in a row, intervals stand under them; with more than the second, letters are smaller, too."""
 
 
 def escape_latex(text: str) -> str:
@@ -142,11 +142,12 @@ def _table(sheet: Sheet) -> list[str]:
     texts = [any(isinstance(row[k], str) and not _is_number(row[k]) for row in sheet.rows) for k in range(width)]
     columns = "".join(_column(sheet, k, texts[k]) for k in range(width))
     caption = f"{sheet.title.rstrip('.')}. {sheet.about}".strip()
-    stacked = max((sum(isinstance(cell, tuple) for cell in row) for row in sheet.rows), default=0) > _WIDE
+    numbers = max((sum(isinstance(cell, tuple) for cell in row) for row in sheet.rows), default=0)
+    stacked, size = numbers > _WIDE, r"\scriptsize" if numbers > _WIDEST else r"\footnotesize"
     lines = [
         r"\begin{table}",
         r"\centering",
-        *([r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"] if stacked else []),
+        *([size, r"\setlength{\tabcolsep}{4pt}"] if stacked else []),
         rf"\caption{{{escape_latex(caption)}}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9-]', '-', sheet.key.lower())}}}",
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",

@@ -105,7 +105,7 @@ def figures_section(summary: Mapping[str, Any]) -> Section:
                 if value.warning and not value.is_few
                 else figure.about
             )
-            rows.append((figure.title, (value, figure_scale(figure.name)), sample_text(value), about))
+            rows.append((figure.title, (value.unmarked(), figure_scale(figure.name)), few_text(value), about))
     columns = ("Figure", "Value [95% interval]", "Of", "What is counted")
     table = Table("figures", "All figures", "", columns, tuple(rows), tuple(groups))
     return Section("all-figures", "Figures", (table,), cautions=_cautions(summary))

@@ -16,6 +16,7 @@ from ibisagent.evaluate.report.gallery import Failures, Judged, choose_failures
 from ibisagent.evaluate.report.lab_sections import lab_findings, lab_remarks, lab_sections
 from ibisagent.evaluate.report.model import Report, Section
 from ibisagent.evaluate.report.numbers import count_text
+from ibisagent.evaluate.report.protocol_section import protocol_sections
 from ibisagent.evaluate.report.runs_section import runs_section
 from ibisagent.evaluate.summary import summarise
 
@@ -133,6 +134,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]], *, title: str | None =
         arms.append(runs_section(runs))
         others = {name: other.facts for name, other in list(runs.items())[1:]}
         told += f", {count_text(len(paths) - 1, 'other run')}"
+    arms += protocol_sections(run.path)
     summary = summarise(run.results, max_steps=run.max_steps, ceilings=ceilings)
     failures = choose_failures(run.results, number)
     told = f"{first}: {count_text(len(run.results), 'case')}{told}"
