@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibisagent.geometry import Geometry
+from ibisagent.evaluate.report.pictures import recorded_image
 from ibisagent.rendering.figure import figure_overlay
 from ibisagent.rendering.prompts import final_prompts
 from ibisagent.rendering.text import fit_text, load_font
 from ibisagent.rle import decode_mask
-from ibisagent.types import Image, PixelBox, Window
+from ibisagent.types import Image, PixelBox
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -171,13 +171,7 @@ def _image(run: Run, result: CaseResult) -> Image | None:
     pixels = run.image(result)
     if pixels is None or result.episode is None:
         return None
-    record = result.episode.image
-    try:
-        geometry = Geometry.from_json(record.geometry) if record.geometry else Geometry.plane_2d(result.spacing_mm)
-    except (KeyError, TypeError, ValueError):  # of a record from elsewhere: the picture is none the worse
-        geometry = Geometry.plane_2d()
-    window = None if record.window is None else Window(record.window.low, record.window.high, record.window.name)
-    return Image(pixels, geometry, record.modality or result.modality, window, record.source)
+    return recorded_image(result.episode, pixels)
 
 
 def _final_mask(result: CaseResult, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -142,9 +142,8 @@ def _notes_of_runs(a: Side, b: Side) -> list[str]:
     for side in (a, b):
         for run in side.runs:
             if not run.is_complete:
-                notes.append(
-                    f"{run.path.name} of {side.name} is not finished: {len(run.results)} of {run.num_rows} rows"
-                )
+                name = side.name if len(side.runs) == 1 else f"{run.path.name} of {side.name}"
+                notes.append(f"{name} is not finished: it has {len(run.results)} of {run.num_rows} rows")
         folders = {run.path.resolve() for run in side.runs}
         if len(folders) < len(side.runs):
             notes.append(f"{side.name} names one folder more than once: its seeds are not independent")
