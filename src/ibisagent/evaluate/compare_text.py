@@ -34,13 +34,18 @@ def p_text(p: float | None) -> str:
 
 
 def finding(line: Line) -> str:
-    """``better``, ``worse``, ``higher`` or ``lower`` after Holm's correction, at 5%; else ``no difference found``."""
+    """``better``, ``worse``, ``higher`` or ``lower``; else ``no difference found``.
+
+    A difference is claimed where p after Holm's correction is below 5% and the interval excludes 0: the two are made in
+    different ways, and where they disagree (few clusters, rare targets) the more careful one counts.
+    """
     difference = line.difference.difference
     if difference is None:
         return "nothing to compare"
     if line.p_holm is None:
         return "too few to test"
-    if line.p_holm >= LEVEL or difference == 0:
+    ends = line.difference.ci95
+    if line.p_holm >= LEVEL or ends is None or ends[0] <= 0 <= ends[1]:
         return "no difference found"
     better = line.figure.higher_is_better
     if better is None:
@@ -91,8 +96,9 @@ def how_to_read(comparison: Comparison) -> list[str]:
     return [
         f"Differences are {b} less {a}, over the same cases; the interval is 95%, and draws whole {unit}s"
         + (" and seeds." if seeds else "."),
-        f"{test[0].upper()}{test[1:]}; Holm's correction is over the {tests} figures"
-        + " of all comparisons of this command, and over targets apart from them.",
+        f"{test[0].upper()}{test[1:]}. Holm's correction is over the {tests} figures, of all comparisons of this "
+        "command, and over targets apart from them.",
+        "A difference is claimed where p after the correction is below 0.05 and the interval excludes 0.",
         "Better, same and worse count cases"
         + (", each with its mean over seeds." if seeds else ".")
         + " Where neither direction is better they mean higher, same and lower.",

@@ -118,3 +118,13 @@ def test_p_is_never_zero(p: float | None, text: str) -> None:
 
 def test_zero_has_no_sign() -> None:
     assert (signed(-0.0001), signed(0.05), signed(-0.05), signed(None)) == ("0.000", "+0.050", "−0.050", "–")
+
+
+def test_a_claim_needs_the_interval_and_the_test() -> None:
+    (found,) = compare([memory_side("A", results(BEFORE)), memory_side("B", results(AFTER))], ["iou"])
+    line = found.lines[0]
+    assert finding(line) == "better"
+    assert finding(replace(line, p_holm=0.06)) == "no difference found"
+    wide = replace(line.difference, ci95=(-0.01, 0.3))
+    assert finding(replace(line, difference=wide)) == "no difference found"
+    assert finding(replace(line, p_holm=None)) == "too few to test"
