@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,9 +157,10 @@ def _interval(
 ) -> tuple[tuple[float, float], str]:
     value = cells.value()
     share = bool(((n >= 0) & (n <= w)).all())
+    if share and not macro and min(value, 1 - value) < 1e-9:  # but for rounding, all or nothing
+        low, high = share_interval(round(value), replace(spread, clusters=0.0, others=()), np.inf)
+        return (min(low, value), max(high, value)), "clopper-pearson"
     if spread.variance <= 1e-24:
-        if share and not macro and min(value, 1 - value) < 1e-12:
-            return share_interval(round(value), spread, np.inf), "clopper-pearson"
         return (value, value), "constant"
     if share and not macro and _away_from_ends(cells) < FEW_CLUSTERS:
         counts = bool((n == np.floor(n)).all() and (w == np.floor(w)).all())

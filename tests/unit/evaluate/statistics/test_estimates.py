@@ -107,6 +107,12 @@ def test_no_failure_at_all_is_no_certainty() -> None:
     assert estimate([0.0] * 20, None, list(range(20))).ci95 == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
 
 
+def test_rounding_is_no_failure() -> None:
+    found = estimate([1.0 - 1e-12, *[1.0] * 19], None, list(range(20)))
+    assert found.method == "clopper-pearson" and found.ci95 == (pytest.approx(0.025 ** (1 / 20)), 1.0)
+    assert estimate([5e-324, 0.0, 0.0], None, list("abc")).method == "clopper-pearson"
+
+
 def test_equal_numbers_that_are_no_extreme_have_no_width_and_say_so() -> None:
     found = estimate([3.0] * 12, None, list(range(12)))
     assert (
