@@ -57,6 +57,17 @@ def test_all_well(cli: Cli, folder: Path) -> None:
     assert "mean IoU" in ran.err
 
 
+def test_a_report_of_what_was_played_or_scored_again(cli: Cli, folder: Path) -> None:
+    cases = write(folder, {"case_id": "a"}, {"case_id": "b", "mask": None})
+    ran = cli("evaluate", cases, *ORACLE, "--out", "e", "--report")
+    page = folder / "e/report/index.html"
+    assert ran.code == 0 and "e/report/index.html" in ran.err
+    first = page.read_bytes()
+    page.unlink()
+    assert cli("evaluate", "--rescore", "e", "--report").code == 0
+    assert page.read_bytes() == first
+
+
 def test_json_is_the_summary(cli: Cli, folder: Path) -> None:
     ran = cli("evaluate", write(folder, {"case_id": "a"}), *ORACLE, "--out", "e", "--json")
     assert ran.json == json.loads((folder / "e/summary.json").read_text())

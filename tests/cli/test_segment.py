@@ -30,8 +30,17 @@ def names(folder: Path) -> list[str]:
 
 
 def test_done(cli: Cli, folder: Path, script: Script) -> None:
-    ran = cli("segment", "image.png", "Segment the square.", "--policy", script(CLICK, stop("Found: the square.")),
-              *RULES, "--out", "out", "--json")
+    ran = cli(
+        "segment",
+        "image.png",
+        "Segment the square.",
+        "--policy",
+        script(CLICK, stop("Found: the square.")),
+        *RULES,
+        "--out",
+        "out",
+        "--json",
+    )
     assert ran.code == 0
     assert ran.json == {
         "outcome": "done",
@@ -289,8 +298,22 @@ def test_key_and_server_reach_the_policy(cli: Cli, folder: Path, monkeypatch: py
     monkeypatch.setattr("ibisagent.policies.api.make", make)
     monkeypatch.setenv("MY_KEY", "s3cret")
     (folder / "prompt.txt").write_text("You are an agent.")
-    ran = cli("segment", "image.png", "x", "--policy", "api:m", "--base-url", "http://h/v1", "--api-key-env", "MY_KEY",
-              "--system-prompt", "prompt.txt", "--dialect", "json", *RULES)
+    ran = cli(
+        "segment",
+        "image.png",
+        "x",
+        "--policy",
+        "api:m",
+        "--base-url",
+        "http://h/v1",
+        "--api-key-env",
+        "MY_KEY",
+        "--system-prompt",
+        "prompt.txt",
+        "--dialect",
+        "json",
+        *RULES,
+    )
     assert ran.code == 5 and "s3cret" not in ran.err
     assert seen == {
         "arg": "m",

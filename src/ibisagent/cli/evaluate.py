@@ -34,21 +34,32 @@ def run(options: argparse.Namespace) -> int:
         If the list or an option cannot be used, or the folder holds a run with other settings; nothing has been
         written then.
     """
-    if options.rescore is not None:
-        return rescore.run(options)
-    if options.cases is None:
+    if options.rescore is None and options.cases is None:
         raise InputError("CASES is missing: give a case list, or --rescore DIR for a run that is stored")
-    out = Path(options.out)
+    out = Path(options.out if options.rescore is None else options.rescore)
     check_out(out)
-    if options.protocol is None and questions.are_questions(options.cases):
+    if options.rescore is not None:
+        code = rescore.run(options)
+    elif options.protocol is None and questions.are_questions(options.cases):
         return questions.run(options, out)
-    if lab.wanted(options):
+    elif lab.wanted(options):
         for flag, given in (("--protocol", options.protocol), ("--also", options.also)):
             if given:
                 raise InputError(
                     f"{flag} is for a run of one policy and means nothing to a lab; leave it or --arms out"
                 )
-        return lab.run(options, out)
+        code = lab.run(options, out)
+    else:
+        code = _run(options, out)
+    if options.report:
+        from ibisagent.cli.report import write
+
+        write([out], out / "report")
+    return code
+
+
+def _run(options: argparse.Namespace, out: Path) -> int:
+    """One run of one policy; returns and raises as :func:`run`."""
     config = rollout_config(options)
     more = policy_options(options)
 

@@ -82,6 +82,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--library", choices=["core", "full"], default="core", help="instruction templates (%(default)s)")
     p.add_argument("--out", metavar="DIR", default="ibisagent-evaluation", help="folder for the results (%(default)s)")
     p.add_argument("--overwrite", action="store_true", help="remove a run of other settings that DIR holds")
+    p.add_argument("--report", action="store_true", help="write a report, too, into DIR/report (ibisagent report)")
     p.add_argument("--no-images", action="store_true", help="do not keep the pixels that were looked at in DIR/images")
     p.add_argument(
         "--protocol",

@@ -45,6 +45,7 @@ def run(options: argparse.Namespace, out: Path) -> int:
     for flag, given in (
         ("--system-prompt", options.system_prompt),
         ("--no-images", options.no_images),
+        ("--report", options.report),
         ("--processes", options.processes),
         ("--threads", options.threads),
         ("--executor", options.executor != "processes"),
