@@ -321,7 +321,7 @@ def metrics() -> str:
 BLOCKS = {
     "README.md": {"results": section},
     "docs/course.md": {"nano-rl": nano_rl},
-    "docs/evaluation/10-metrics.md": {"metrics": metrics},
+    "docs/evaluation/metrics.md": {"metrics": metrics},
     "docs/data-engine.md": {"corpus": corpus, "verifier": verifier, "speed": speed},
 }
 """Generated parts of documents: file -> marker -> what stands between the markers."""

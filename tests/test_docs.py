@@ -13,14 +13,15 @@ import pytest
 from ibisagent.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands() -> list[str]:
     found = []
     for path in DOCS:
         for block in re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.S):
-            found += [line.split("  #")[0].strip() for line in block.splitlines() if line.startswith("ibisagent ")]
+            lines = re.sub(r"\\\n\s*", "", block).splitlines()
+            found += [line.split("  #")[0].strip() for line in lines if line.startswith("ibisagent ")]
     return found
 
 

@@ -2,7 +2,7 @@
 
 A lab is a folder with ``lab.json`` and ``arms/NAME/``, a run each. :func:`arms_named` makes the arms,
 :func:`play_lab` plays them, :func:`read_lab` and :func:`lab_summary` say what came of it.
-``docs/evaluation/30-arms.md`` describes every arm.
+``docs/evaluation/arms.md`` describes every arm.
 """
 
 from __future__ import annotations

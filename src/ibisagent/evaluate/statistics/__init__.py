@@ -2,7 +2,7 @@
 
 A figure is a sum of numbers over a sum of weights (:mod:`ibisagent.evaluate.figures`), or the mean of that over
 targets. Cases come in clusters (a patient, an image) that are independent of one another; the cases of one are not.
-``docs/evaluation/50-statistics.md`` says what was measured to choose the methods.
+``docs/evaluation/statistics.md`` says what was measured to choose the methods.
 """
 
 from __future__ import annotations
