@@ -159,7 +159,7 @@ def figures_with_intervals(
     for name in names:
         mine = [(*case[name], label) for case, label in zip(cases, labels, strict=True) if name in case]
         numbers, weights, clusters = zip(*mine, strict=True) if mine else ((), (), ())
-        found[name] = estimate(numbers, weights, clusters).to_json()
+        found[name] = estimate(numbers, weights, clusters, share=FIGURES[name].percent).to_json()
     return found
 
 

@@ -12,6 +12,7 @@ from ibisagent.evaluate.arms.ratio import ratio_of_means
 from ibisagent.evaluate.arms.recovery import recovery
 from ibisagent.evaluate.figures import HEADLINE, case_figures
 from ibisagent.evaluate.statistics import Clusters, cluster_unit, estimate, holm, macro_estimate, paired
+from ibisagent.evaluate.summary import figures_with_intervals
 
 if TYPE_CHECKING:
     from ibisagent.evaluate.arms.lab import Lab
@@ -108,13 +109,8 @@ def _arm(arms: _Arms, name: str) -> dict[str, Any]:
     results = arms.results.get(name)
     if results is None:
         return {**about, "num_cases": 0, "num_errors": 0, "complete": False, "figures": {}}
-    figures = {}
-    for figure in SHOWN:
-        pairs = [(*f[figure], label) for f, label in zip(arms.figures[name], arms.labels[name], strict=True)
-                 if figure in f]  # fmt: skip
-        if pairs:
-            numbers, weights, labels = zip(*pairs, strict=True)
-            figures[figure] = estimate(numbers, weights, labels).to_json()
+    figures = figures_with_intervals(arms.figures[name], arms.labels[name], SHOWN)
+    figures = {figure: found for figure, found in figures.items() if found["n"]}
     about |= {
         "num_cases": len(results),
         "num_errors": sum(bool(r.error) for r in results),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ibisagent.evaluate.figures import FIGURES
 from ibisagent.evaluate.statistics import Estimate, cluster_unit, estimate
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class FigureTable:
 
     def estimate(self, name: str, places: Iterable[int] | None = None) -> Estimate:
         """A figure over some of the cases, with its interval."""
-        found = estimate(*self.numbers(name, places))
+        share = FIGURES[name].percent if name in FIGURES else name not in self.bounds
+        found = estimate(*self.numbers(name, places), share=share)
         if name not in self.bounds or found.ci95 is None:
             return found
         low, high = self.bounds[name]

@@ -10,7 +10,8 @@ from ibisagent.evaluate.report.lab_sections import difference_row
 from ibisagent.evaluate.report.model import Block, Cell, Forest, ForestRow, Scale, Section, Table
 from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, number_text
 from ibisagent.evaluate.report.scales import caution_text, figure_scale, figure_value
-from ibisagent.evaluate.statistics import cluster_unit, estimate, holm, paired
+from ibisagent.evaluate.statistics import cluster_unit, holm, paired
+from ibisagent.evaluate.summary import figures_with_intervals
 
 if TYPE_CHECKING:
     from ibisagent.evaluate.figure import CaseFigures
@@ -89,8 +90,7 @@ def _figures(run: Run) -> dict[str, CaseFigures]:
 
 
 def _estimate(figures: Mapping[str, CaseFigures], name: str, clusters: Mapping[str, str]) -> dict[str, Any]:
-    mine = [(*found[name], clusters[case]) for case, found in figures.items() if name in found]
-    return estimate([m[0] for m in mine], [m[1] for m in mine], [m[2] for m in mine]).to_json()
+    return figures_with_intervals(list(figures.values()), [clusters[case] for case in figures], (name,))[name]
 
 
 def _gap(

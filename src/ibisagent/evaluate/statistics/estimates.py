@@ -50,7 +50,14 @@ class Estimate:
         return asdict(self) | {"ci95": None if self.ci95 is None else list(self.ci95)}
 
 
-def estimate(values: ArrayLike, weights: ArrayLike | None, clusters: Sequence[Hashable], seed: int = 0) -> Estimate:
+def estimate(
+    values: ArrayLike,
+    weights: ArrayLike | None,
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    *,
+    share: bool = True,
+) -> Estimate:
     """A ratio of sums with its 95% interval over clusters.
 
     Parameters
@@ -65,13 +72,16 @@ def estimate(values: ArrayLike, weights: ArrayLike | None, clusters: Sequence[Ha
         Label of every case.
     seed
         Seed of the draws; equal data and seeds give equal intervals.
+    share
+        Whether the figure cannot leave [0, 1], so that the intervals of shares are for it. False for counts,
+        distances and times, which may well lie there (one step in every case).
 
     Raises
     ------
     ValueError
         If lengths do not fit, a number is not finite or a weight negative.
     """
-    return _estimate(values, weights, clusters, None, seed)
+    return _estimate(values, weights, clusters, None, seed, share)
 
 
 def macro_estimate(
@@ -97,7 +107,7 @@ def macro_estimate(
     ValueError
         As :func:`estimate`.
     """
-    return _estimate(values, weights, clusters, targets, seed)
+    return _estimate(values, weights, clusters, targets, seed, True)
 
 
 def few_clusters(clusters: int) -> str | None:
@@ -127,6 +137,7 @@ def _estimate(
     clusters: Sequence[Hashable],
     targets: Sequence[Hashable] | None,
     seed: int,
+    share: bool,
 ) -> Estimate:
     n = np.atleast_2d(np.asarray(values, np.float64))
     w = np.ones_like(n) if weights is None else np.atleast_2d(np.asarray(weights, np.float64))
@@ -142,7 +153,8 @@ def _estimate(
     if total < 2:
         return Estimate(value, None, size, total, warnings[0])
     spread = spread_of(cells, (tuple(range(runs)),))
-    ends, method = _interval(cells, spread, n, w, targets is not None, seed)
+    share = share and bool(((n >= 0) & (n <= w)).all())
+    ends, method = _interval(cells, spread, n, w, share, targets is not None, seed)
     if method == "constant":
         warnings.append("all clusters gave the same: what they do not show is not in the interval")
     elif method == "clopper-pearson":
@@ -153,10 +165,9 @@ def _estimate(
 
 
 def _interval(
-    cells: Cells, spread: Spread, n: NDArray[np.float64], w: NDArray[np.float64], macro: bool, seed: int
+    cells: Cells, spread: Spread, n: NDArray[np.float64], w: NDArray[np.float64], share: bool, macro: bool, seed: int
 ) -> tuple[tuple[float, float], str]:
     value = cells.value()
-    share = bool(((n >= 0) & (n <= w)).all())
     if share and not macro and min(value, 1 - value) < 1e-9:  # but for rounding, all or nothing
         low, high = share_interval(round(value), replace(spread, clusters=0.0, others=()), np.inf)
         return (min(low, value), max(high, value)), "clopper-pearson"

@@ -171,3 +171,12 @@ def test_nonsense_is_refused(values: list[float], weights: list[float], clusters
 def test_json() -> None:
     told = estimate([0.5, 0.7], None, ["a", "b"]).to_json()
     assert set(told) == {"value", "ci95", "n", "num_clusters", "warning", "method"} and isinstance(told["ci95"], list)
+
+
+def test_a_count_that_is_one_everywhere_is_no_share() -> None:
+    clusters = [f"p{i}" for i in range(12)]
+    assert estimate([1.0] * 12, None, clusters).method == "clopper-pearson"
+    steps = estimate([1.0] * 12, None, clusters, share=False)
+    assert steps.ci95 == (1.0, 1.0) and steps.method == "constant"
+    beyond = estimate([0.0] * 11 + [1.0], None, clusters, share=False)
+    assert beyond.method == "bootstrap-t"
