@@ -10,10 +10,11 @@ from __future__ import annotations
 from ibisagent.evaluate.statistics.estimates import Estimate, estimate, macro_estimate
 from ibisagent.evaluate.statistics.paired import Difference, paired
 from ibisagent.evaluate.statistics.percentile import NUM_RESAMPLES, bootstrap_ci95, grouped_ci95
-from ibisagent.evaluate.statistics.testing import holm, minimum_detectable, sign_flip
+from ibisagent.evaluate.statistics.testing import LEVEL, holm, is_claimed, minimum_detectable, sign_flip
 from ibisagent.evaluate.statistics.units import Clusters, cluster_unit
 
 __all__ = [
+    "LEVEL",
     "NUM_RESAMPLES",
     "Clusters",
     "Difference",
@@ -23,6 +24,7 @@ __all__ = [
     "estimate",
     "grouped_ci95",
     "holm",
+    "is_claimed",
     "macro_estimate",
     "minimum_detectable",
     "paired",

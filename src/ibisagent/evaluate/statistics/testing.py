@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibisagent.evaluate.statistics.cells import Cells
+    from ibisagent.evaluate.statistics.paired import Difference
 
-__all__ = ["FEWEST_FLIPS", "holm", "minimum_detectable", "sign_flip"]
+__all__ = ["FEWEST_FLIPS", "LEVEL", "holm", "is_claimed", "minimum_detectable", "sign_flip"]
+
+LEVEL = 0.05
+"""Chance of a false finding that is taken, and 1 less the probability of the intervals."""
 
 NUM_FLIPS = 9999
 _EXACT = 13
@@ -82,6 +86,22 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, p * (len(order) - rank)))
         found[place] = highest
     return found
+
+
+def is_claimed(difference: Difference | Mapping[str, Any], p_holm: float | None) -> bool:
+    """Whether a difference is said to be one: p after the correction is below 5% and the interval excludes 0.
+
+    The two are made in different ways. Where they disagree (few clusters, rare targets) the more careful one counts.
+
+    Parameters
+    ----------
+    difference
+        From :func:`~ibisagent.evaluate.statistics.paired`, or as its ``to_json`` gives it.
+    p_holm
+        Its p after Holm's correction; None (not tested) claims nothing.
+    """
+    ends = difference["ci95"] if isinstance(difference, Mapping) else difference.ci95
+    return p_holm is not None and p_holm < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
 
 
 def minimum_detectable(error: float, degrees: float, power: float = 0.8, level: float = 0.05) -> float:

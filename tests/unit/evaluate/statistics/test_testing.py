@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ibisagent.evaluate.statistics import holm, minimum_detectable
+from ibisagent.evaluate.statistics import holm, is_claimed, minimum_detectable, paired
 
 
 def test_holm_by_hand() -> None:
@@ -35,3 +35,12 @@ def test_the_power_is_what_is_said_with_few_clusters_too(clusters: int) -> None:
     shift = minimum_detectable(1 / np.sqrt(clusters), clusters - 1)
     p = stats.ttest_1samp(rng.normal(shift, 1, (20_000, clusters)), 0, axis=1).pvalue
     assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_claim_needs_the_corrected_p_and_the_interval() -> None:
+    values = np.linspace(0.1, 0.3, 12)
+    found = paired((np.zeros(12), np.ones(12)), (values, np.ones(12)), list(range(12)))
+    assert is_claimed(found, 0.04) and is_claimed(found.to_json(), 0.04)
+    assert not is_claimed(found, 0.05) and not is_claimed(found, None)
+    told = found.to_json()
+    assert not is_claimed({**told, "ci95": [0.0, 0.1]}, 0.001) and not is_claimed({**told, "ci95": None}, 0.001)
