@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,9 +48,18 @@ def write_plots(report: Report, folder: Path) -> dict[str, list[tuple[str, str]]
     -------
     dict
         (word, file name) of the files by the block's key.
+
+    Raises
+    ------
+    ValueError
+        If a key is no name for a file: not of ASCII letters, digits and dashes alone. Nothing has been written then.
     """
+    blocks = list(_plotted(report))
+    for block in blocks:
+        if not re.fullmatch(r"[A-Za-z0-9-]+", block.key):
+            raise ValueError(f"the key {block.key!r} of a plot is no name for a file")
     written: dict[str, list[tuple[str, str]]] = {}
-    for block in _plotted(report):
+    for block in blocks:
         for kind, data in zip(PLOT_KINDS, _drawn(block, PLOT_KINDS), strict=True):
             name = f"{block.key}.{kind}"
             write_atomic(data, folder / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ibisagent.evaluate.report.scales import figure_scale
 
 __all__ = ["protocol_section", "protocol_sections"]
 
-_PARTS = {"by_modality": "By modality", "by_group": "By group", "by_source": "By source", "by_target": "By target"}
+_PARTS = ("modality", "group", "source", "target")
 
 
 def protocol_sections(folder: Path) -> list[Section]:
@@ -42,21 +43,23 @@ def protocol_section(table: Mapping[str, Any]) -> Section:
     table
         ``protocol-NAME.json``.
     """
-    name, unit = str(table["protocol"]), str(table["clusters"]["unit"])
+    # Keys become file names and anchors, and the table's own name is whatever stands in its file.
+    name = re.sub(r"[^A-Za-z0-9]+", "-", str(table["protocol"])).strip("-") or "unnamed"
+    unit = str(table["clusters"]["unit"])
     overall = table["overall"]
     drops = any("drop" in one for one in overall.values())
     blocks: list[Block] = (
         [_drops(name, table, unit)] if drops else [_rows(name, "Overall", {"All": overall}, table, unit)]
     )
     first = next(iter(overall), None)
-    for key, title in _PARTS.items():
-        parts = table.get(key) or {}
+    for part in _PARTS:
+        key, title, parts = f"{name}-by-{part}", f"By {part}", table.get(f"by_{part}") or {}
         if first is None or not parts:
             continue
         if any("drop" in one.get(first, {}) for one in parts.values()):
-            blocks += _drop_forest(f"{name}-{key}", title, first, parts, table, unit)
+            blocks += _drop_forest(key, title, first, parts, table, unit)
         else:
-            blocks.append(_rows(f"{name}-{key}", title, parts, table, unit))
+            blocks.append(_rows(key, title, parts, table, unit))
     conventions = tuple((f"{number}", str(text)) for number, text in enumerate(table.get("conventions") or (), start=1))
     if conventions:
         blocks.append(Facts(f"{name}-conventions", "Conventions of the protocol", (("", conventions),)))

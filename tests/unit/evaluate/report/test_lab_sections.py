@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from ibisagent.evaluate.report.appendix import leakage_text, run_facts
 from ibisagent.evaluate.report.lab_sections import lab_findings, lab_remarks, lab_sections, p_text
 from ibisagent.evaluate.report.model import Forest, Section, Table, Value
+from ibisagent.evaluate.report.plots import write_plots
 from ibisagent.evaluate.report.protocol_section import protocol_section, protocol_sections
+from sample_report import make_report
 
 
 def figure(value: float, spread: float = 0.05, n: int = 24, clusters: int = 12) -> dict[str, Any]:
@@ -144,6 +148,31 @@ def test_protocols_have_their_tables(tmp_path: Path) -> None:
     (tmp_path / "protocol-domains.json").write_text(json.dumps(told))
     (tmp_path / "protocol-broken.json").write_text("{}")
     assert [s.key for s in protocol_sections(tmp_path)] == ["protocol-domains"]
+
+
+def test_a_protocol_cannot_name_files_elsewhere(tmp_path: Path) -> None:
+    side = {"in": figure(0.8), "out": figure(0.6), "drop": {"value": 0.2, "ci95": [0.05, 0.3]}}
+    told = {
+        "protocol": "../../up/and away",
+        "title": "Out",
+        "figures": {"iou": {"title": "IoU"}},
+        "clusters": {"unit": "image", "warning": None},
+        "conventions": ["One."],
+        "overall": {"iou": side},
+        "by_modality": {"CT": {"iou": side}},
+        "by_group": {"lung1": {"iou": figure(0.7)}},
+    }
+    section = protocol_section(told)
+    keys = [section.key, *(block.key for block in section.blocks)]
+    assert all(re.fullmatch(r"[A-Za-z0-9-]+", key) for key in keys) and len(set(keys)) == len(keys)
+    assert keys[0] == "protocol-up-and-away"
+    report = make_report()
+    bad = replace(report.sections[0].blocks[0], key="../outside")
+    section = replace(section, blocks=(*section.blocks, bad))
+    (tmp_path / "plots").mkdir()
+    with pytest.raises(ValueError, match="no name for a file"):
+        write_plots(replace(report, sections=(section,)), tmp_path / "plots")
+    assert [path.name for path in tmp_path.rglob("*")] == ["plots"]
 
 
 def test_the_record_says_whether_images_were_seen_in_training() -> None:
