@@ -54,7 +54,10 @@ def test_all_well(cli: Cli, folder: Path) -> None:
     (session,) = run["sessions"]
     assert session["workers"] == 1 and session["begun_with"] == 0 and session["packages"]["numpy"]
     assert {"python", "platform", "git", "threads", "batch", "seconds"} <= set(session)
-    assert "mean IoU" in ran.err
+    # The interval is the one over clusters: one image gives none, whatever ci95_iou says.
+    assert summary["figures"]["iou"]["ci95"] is None
+    assert f"mean IoU {100 * summary['mean_iou']:.1f}%, Dice" in ran.err
+    assert f"intervals: {summary['intervals']['warning']}" in ran.err
 
 
 def test_a_report_of_what_was_played_or_scored_again(cli: Cli, folder: Path) -> None:

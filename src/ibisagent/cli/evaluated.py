@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ibisagent.evaluate.report.model import Scale
     from ibisagent.evaluate.result import CaseResult
 
 __all__ = ["report", "report_protocol", "say"]
@@ -16,20 +17,25 @@ __all__ = ["report", "report_protocol", "say"]
 
 def report(summary: dict[str, Any], results: Sequence[CaseResult], out: Path) -> None:
     """The main figures, and which lines of the list could not be played."""
+    from ibisagent.evaluate.report.numbers import count_text, value_text
+    from ibisagent.evaluate.report.scales import figure_scale, figure_value
 
-    def show(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
+    unit, warning = summary["intervals"]["unit"], summary["intervals"]["warning"]
 
-    interval = summary["ci95_iou"]
-    spread = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    def show(name: str, data: dict[str, Any] | None = None) -> str:
+        return value_text(figure_value(data or summary["figures"][name], unit, name), figure_scale(name))
+
     lines = [
-        f"{summary['num_cases']} cases, {summary['num_errors']} errors, {show(summary['seconds_per_case'])} s a case",
-        f"mean IoU {show(summary['mean_iou'])}{spread}, Dice {show(summary['mean_dice'])}, "
-        f"mean over targets {show(summary['target_mean_iou'])}",
-        f"action validity {show(summary['action_validity'])}, steps {show(summary['mean_steps'])}, "
-        f"refinements that helped {show(summary['refinement_success'])}",
-        f"right refusals {show(summary['right_refusals'])}, false refusals {show(summary['false_refusals'])}",
+        f"{count_text(summary['num_cases'], 'case')}, {count_text(summary['num_errors'], 'error')}"
+        + ("" if summary["seconds_per_case"] is None else f", {summary['seconds_per_case']:.3g} s a case"),
+        f"mean IoU {show('iou')}, Dice {show('dice')}",
+        f"mean IoU over targets {show('iou', summary['target_mean']['iou'])}",
+        f"action validity {show('action_validity')}, steps {show('steps')}, "
+        f"refinements that helped {show('refinement_success')}",
+        f"right refusals {show('right_refusals')}, false refusals {show('false_refusals')}",
     ]
+    if warning:
+        lines.append(f"intervals: {warning}")
     unread = [r for r in results if r.error and r.episode is None]
     if unread:
         numbers = [str(r.line) for r in unread if r.line is not None]
@@ -42,24 +48,29 @@ def report(summary: dict[str, Any], results: Sequence[CaseResult], out: Path) ->
 def report_protocol(table: dict[str, Any], out: Path) -> None:
     """A protocol's figures, with their intervals."""
     from ibisagent.evaluate.protocols.apply import table_name
+    from ibisagent.evaluate.report.model import Value
+    from ibisagent.evaluate.report.numbers import count_text, value_text
+    from ibisagent.evaluate.report.protocol_section import protocol_scale
 
-    def show(one: dict[str, Any]) -> str:
-        if one["value"] is None:
-            return "-"
-        ends = "" if one["ci95"] is None else f" [{one['ci95'][0]:.3f}, {one['ci95'][1]:.3f}]"
-        return f"{one['value']:.3f}{ends}"
+    def show(one: dict[str, Any], scale: Scale) -> str:
+        return value_text(Value.of(one), scale)
 
-    lines = [f"{table['title']}: {table['num_cases']} cases"]
+    lines = [f"{table['title']}: {count_text(table['num_cases'], 'case')}"]
     lines += [f"left out: {number} ({reason})" for reason, number in table["left_out"].items()]
     if table["clusters"]["warning"]:
         lines.append(f"intervals: {table['clusters']['warning']}")
     for name, one in table["overall"].items():
-        title = table["figures"][name]["title"]
+        scale = protocol_scale(name, table)
         if "drop" in one:
-            shown = f"in {show(one['in'])}, out {show(one['out'])}, drop {show(one['drop'])}"
+            inside, outside, drop = (
+                show(one["in"], scale),
+                show(one["out"], scale),
+                show(one["drop"], scale.difference()),
+            )
+            shown = f"in {inside}, out {outside}, drop {drop}"
         else:
-            shown = show(one)
-        lines.append(f"  {title}: {shown}")
+            shown = show(one, scale)
+        lines.append(f"  {scale.title}: {shown}")
     say("\n".join([*lines, f"table in {out / table_name(table['protocol'])}"]))
 
 

@@ -64,14 +64,14 @@ def summarise(
     Returns
     -------
     dict
-        ``mean_iou``, ``mean_dice``, ``ci95_iou``: over present cases; this one interval draws cases as if they were
-        independent. ``target_mean_iou``: mean over distinct (group, target) pairs of the pair's mean IoU, which
-        ``per_target`` lists. ``action_validity``: legal replies over all replies. ``refinement_success``: share of
-        steps after the first mask that raised the IoU (a rejected reply raises nothing). ``mean_steps``: over runs
-        without error; Terminate is no step. ``iou_by_step[k]``: mean IoU after k actions, a run that has ended carries
-        its last value, which is 0 for errors and false refusals. ``right_refusals``: share of absent cases that were
-        called absent (an error is none). ``false_refusals``: share of present cases that were. ``seconds_per_case``:
-        seconds over cases.
+        ``mean_iou``, ``mean_dice``, ``ci95_iou``: over present cases; this one interval is kept for readers of earlier
+        versions and draws cases as if they were independent (``figures`` has the one to use). ``target_mean_iou``:
+        mean over distinct (group, target) pairs of the pair's mean IoU, which ``per_target`` lists.
+        ``action_validity``: legal replies over all replies. ``refinement_success``: share of steps after the first
+        mask that raised the IoU (a rejected reply raises nothing). ``mean_steps``: over runs without error; Terminate
+        is no step. ``iou_by_step[k]``: mean IoU after k actions, a run that has ended carries its last value, which is
+        0 for errors and false refusals. ``right_refusals``: share of absent cases that were called absent (an error is
+        none). ``false_refusals``: share of present cases that were. ``seconds_per_case``: seconds over cases.
 
         ``figures``: every figure by name, ``{"value", "ci95", "n", "num_clusters", "warning", "method"}`` (see
         :class:`~ibisagent.evaluate.statistics.Estimate`); n is the number of cases that have it, and where none has,

@@ -13,7 +13,7 @@ from ibisagent.evaluate.report.model import Block, Cell, Facts, Forest, ForestRo
 from ibisagent.evaluate.report.numbers import few_text, sentence
 from ibisagent.evaluate.report.scales import figure_scale
 
-__all__ = ["protocol_section", "protocol_sections"]
+__all__ = ["protocol_scale", "protocol_section", "protocol_sections"]
 
 _PARTS = ("modality", "group", "source", "target")
 
@@ -74,7 +74,8 @@ def protocol_section(table: Mapping[str, Any]) -> Section:
     )
 
 
-def _scale(name: str, table: Mapping[str, Any]) -> Scale:
+def protocol_scale(name: str, table: Mapping[str, Any]) -> Scale:
+    """How a figure of a protocol's table is read: as everywhere if it is one of ours, else as the table says."""
     if name in FIGURES:
         return figure_scale(name)
     told = table["figures"].get(name) or {}
@@ -88,16 +89,19 @@ def _rows(key: str, title: str, parts: Mapping[str, Any], table: Mapping[str, An
         values = [Value.of(figures.get(name), unit) for name in names]
         sample = max(values, key=lambda value: value.n or 0)
         cells = [
-            None if v.value is None else (v.unmarked(), _scale(n, table)) for n, v in zip(names, values, strict=True)
+            None if v.value is None else (v.unmarked(), protocol_scale(n, table))
+            for n, v in zip(names, values, strict=True)
         ]
         rows.append((part, few_text(sample), *cells))
-    return Table(f"{key}-table", title, "", ("", "Of", *(_scale(name, table).heading for name in names)), tuple(rows))
+    return Table(
+        f"{key}-table", title, "", ("", "Of", *(protocol_scale(name, table).heading for name in names)), tuple(rows)
+    )
 
 
 def _drops(key: str, table: Mapping[str, Any], unit: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, sides in table["overall"].items():
-        scale = _scale(name, table)
+        scale = protocol_scale(name, table)
         inside, outside, drop = (Value.of(sides[side], unit) for side in ("in", "out", "drop"))
         cells = [(inside.unmarked(), scale), (outside.unmarked(), scale), (drop, scale.difference())]
         told = [None if cell[0].value is None else cell for cell in cells]
@@ -111,7 +115,7 @@ def _drop_forest(
     key: str, title: str, name: str, parts: Mapping[str, Any], table: Mapping[str, Any], unit: str
 ) -> list[Block]:
     """The drop of the first figure by part, where both sides have cases."""
-    scale = _scale(name, table).difference()
+    scale = protocol_scale(name, table).difference()
     rows = [
         ForestRow(part, Value.of(figures[name]["drop"], unit))
         for part, figures in parts.items()
