@@ -33,8 +33,9 @@ _COMMANDS = {
     ">": "$>$",
     "|": r"\textbar{}",
     '"': r"\char34{}",
-    "[": "{[}",  # after a line's end it would be an argument
+    "[": "{[}",  # after a line's end these would be arguments
     "]": "{]}",
+    "*": "{*}",
     "\u2212": "$-$",
     "\u2013": "--",
     "\u2014": "---",
@@ -66,6 +67,9 @@ _ACCENTS = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
     "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
 }  # fmt: skip
+_LIGATURES = frozenset(("--", "``", "''", "?`", "!`", ",,", "<<", ">>"))
+"""Pairs of letters of which TeX's fonts make another one."""
+
 _SENTENCE = 40
 """Letters of a cell that is a sentence: its column is left out, or set in lines if it is the first."""
 
@@ -80,9 +84,13 @@ def escape_latex(text: str) -> str:
     r"""One line that TeX sets as it is written, whatever it holds.
 
     Accented Latin letters become commands (``\"{u}``), other letters ``?``: the fonts of a journal's class are not
-    known. Control characters and line breaks become spaces.
+    known. Control characters and line breaks become spaces, and no two letters run into one (``--`` is two hyphens).
     """
-    return "".join(_letter(letter) for letter in " ".join(text.split()))
+    told = ""
+    for letter in " ".join(text.split()):
+        piece = _letter(letter)
+        told += "{}" + piece if told[-1:] + piece[:1] in _LIGATURES else piece
+    return told
 
 
 def render_latex(report: Report) -> str:

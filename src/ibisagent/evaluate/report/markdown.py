@@ -11,12 +11,13 @@ from ibisagent.evaluate.report.tabular import Sheet, sheets
 
 __all__ = ["escape_markdown", "render_markdown"]
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$!&])")
 
 
 def escape_markdown(text: str) -> str:
-    """One line in which nothing is markup, so that it may stand in a table."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """One line in which nothing is markup, so that it may stand in a table; control characters become spaces."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    return _SPECIAL.sub(r"\\\1", " ".join(shown.split()))
 
 
 def render_markdown(report: Report) -> str:

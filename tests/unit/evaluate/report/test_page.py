@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -79,8 +80,5 @@ def test_each_picture_is_embedded_once(page: str) -> None:
 
 
 def test_half_a_surrogate_pair_can_be_written() -> None:
-    from dataclasses import replace
-
-    assert "\ufffd" in render_report_page(replace(make_report(), title="a \ud800 b")) or "?" in render_report_page(
-        replace(make_report(), title="a \ud800 b")
-    )
+    page = render_report_page(replace(make_report(), title="a \ud800 b"))
+    assert page.count("a ? b") == 2 and page.encode("utf-8")
