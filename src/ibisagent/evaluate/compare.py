@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,9 @@ DEFAULT_FIGURES = (
 _MACRO = "target_mean_"
 _TIE = 1e-9
 
+_POOLED = frozenset({"ciou_all"})
+"""Figures that pool pixels: a case without any adds nothing, so a weight of 0 does not say that the figure lacks."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -51,9 +54,9 @@ class Line:
     target
         ``"group/target"``; None is all cases.
     difference
-        B less A, with everything that is known of it.
+        B less A, with everything that is known of it, over the cases of which every run has the figure.
     tally
-        Of the cases that both sides have the figure of, means over seeds.
+        Of the cases that every run of both sides has the figure of, means over seeds.
     p_holm
         Corrected over all figures of all comparisons, and among targets over all targets of all comparisons.
     """
@@ -215,27 +218,25 @@ def _compare(a: Side, b: Side, figures: Sequence[Figure], seed: int, *, skip_emp
     lines = []
     for figure in figures:
         base = figure.name if figure.name in FIGURES else figure.name.removeprefix(_MACRO)
-        sums = _sums(scored[0], base), _sums(scored[1], base)
+        *sums, left_out = _on_both(_sums(scored[0], base), _sums(scored[1], base), pooled=base in _POOLED)
         macro = targets if base != figure.name else None
-        difference = paired(*sums, clusters.labels, macro, seed)
-        if difference.n or not skip_empty:
+        difference = _said(paired(*sums, clusters.labels, macro, seed), left_out)
+        if difference.n or left_out.any() or not skip_empty:
             lines.append(Line(figure, None, difference, _tally(*sums, figure)))
     main = figures[0] if figures[0].name in FIGURES else FIGURES[figures[0].name.removeprefix(_MACRO)]
-    sums = _sums(scored[0], main.name), _sums(scored[1], main.name)
+    *sums, left_out = _on_both(_sums(scored[0], main.name), _sums(scored[1], main.name), pooled=main.name in _POOLED)
     by_target = []
     for target in sorted(set(targets)):
         mine = np.array([t == target for t in targets])
         part = tuple((numbers[:, mine], weights[:, mine]) for numbers, weights in sums)
         labels = [label for label, own in zip(clusters.labels, mine, strict=True) if own]
-        difference = paired(part[0], part[1], labels, seed=seed)
-        if difference.n:
+        difference = _said(paired(part[0], part[1], labels, seed=seed), left_out[mine])
+        if difference.n or left_out[mine].any():
             by_target.append(Line(main, target, difference, _tally(part[0], part[1], main)))
     return Comparison(a, b, pairing, clusters, tuple(lines), tuple(by_target), _changes(pairing, *sums))
 
 
 def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    from dataclasses import replace
-
     lines = iter(holm([line.difference.p for one in found for line in one.lines]))
     targets = iter(holm([line.difference.p for one in found for line in one.by_target]))
     return [
@@ -255,6 +256,28 @@ def _sums(scored: Sequence[Sequence[CaseFigures]], name: str) -> Sums:
     """Numbers and weights (runs, cases) of a figure; 0 and 0 where a case has no part in it."""
     pairs = np.array([[case.get(name, (0.0, 0.0)) for case in run] for run in scored], np.float64)
     return pairs[..., 0], pairs[..., 1]
+
+
+def _on_both(a: Sums, b: Sums, *, pooled: bool) -> tuple[Sums, Sums, NDArray[np.bool_]]:
+    """Both sides' sums without the cases that some run lacks the figure of, and which cases these are.
+
+    A difference over other cases on either side would be one of the cases, not of the sides.
+    """
+    weights = np.concatenate([a[1], b[1]])
+    if pooled:
+        return a, b, np.zeros(weights.shape[1], bool)
+    everywhere, somewhere = (weights > 0).all(axis=0), (weights > 0).any(axis=0)
+    kept = [(numbers * everywhere, weight * everywhere) for numbers, weight in (a, b)]
+    return kept[0], kept[1], somewhere & ~everywhere
+
+
+def _said(difference: Difference, left_out: NDArray[np.bool_]) -> Difference:
+    """With the number of cases that are left out in its warning."""
+    number = int(left_out.sum())
+    if not number:
+        return difference
+    told = f"{number} case{' is' if number == 1 else 's are'} left out: not every run has the figure there"
+    return replace(difference, warning="; ".join(filter(None, (told, difference.warning))))
 
 
 def _by_case(sums: Sums) -> NDArray[np.float64]:

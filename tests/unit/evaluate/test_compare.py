@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ibisagent.episode import Outcome
+from ibisagent.episode import Episode, Outcome
 from ibisagent.errors import InputError
 from ibisagent.evaluate.compare import Tally, compare, figure_of
 from ibisagent.evaluate.compare_text import cautions, finding, how_to_read, markdown, p_text, signed, terminal
@@ -22,6 +22,11 @@ def results(sizes: list[int], targets: str = "t") -> list[CaseResult]:
         replace(r, case_id=f"c{i}", image=f"i{i}.png", patient=f"p{i}", target=name)
         for i, (r, name) in enumerate(zip(runs, names, strict=True))
     ]
+
+
+def replace_mask(result: CaseResult) -> Episode | None:
+    """The episode without any mask."""
+    return None if result.episode is None else result.episode.model_copy(update={"final_mask": None})
 
 
 BEFORE = [10, 20, 30, 40, 50, 10, 20, 30, 40, 50, 25, 25]
@@ -79,6 +84,36 @@ def test_figures_nobody_has_are_left_out_unless_asked_for() -> None:
     assert "right_refusals" not in [line.figure.name for line in compare(sides)[0].lines]
     (asked,) = compare(sides, ["iou", "right_refusals"])
     assert asked.lines[1].difference.n == 0 and finding(asked.lines[1]) == "nothing to compare"
+
+
+def test_a_difference_is_over_the_cases_that_both_sides_have_the_figure_of() -> None:
+    # B goes on to draw the hard half, which A gives up: that is no worse distance on the cases that both drew.
+    easy, hard = results([40] * 12), results([5] * 24)[12:]
+    given_up = [replace(r, scores=None, episode=None, error="it broke") for r in hard]
+    sides = [memory_side("A", [*easy, *given_up]), memory_side("B", [*easy, *hard])]
+    (found,) = compare(sides, ["steps", "iou"])
+    steps, iou = found.lines
+    assert (steps.difference.n, steps.difference.difference, steps.tally) == (12, 0.0, Tally(0, 12, 0))
+    assert "12 cases are left out: not every run has the figure there" in str(steps.difference.warning)
+    assert iou.difference.n == 24 and iou.tally.wins == 12 and "left out" not in str(iou.difference.warning)
+    assert any("12 cases are left out" in text for text in cautions(found))
+
+
+def test_a_figure_that_only_one_side_has_is_no_difference() -> None:
+    errors = [replace(r, scores=None, episode=None, error="it broke") for r in results([5] * 12)]
+    (found,) = compare([memory_side("A", errors), memory_side("B", results([5] * 12))])
+    (line,) = [line for line in found.lines if line.figure.name == "steps"]
+    assert line.difference.difference is None and finding(line) == "nothing to compare"
+    assert "12 cases are left out" in str(line.difference.warning)
+
+
+def test_marks_where_nothing_is_count_against_the_side_that_made_them() -> None:
+    present = results([40] * 12)
+    absent = [replace(r, absent=True, case_id=f"a{i}") for i, r in enumerate(results([30] * 12))]
+    silent = [replace(r, episode=replace_mask(r)) for r in absent]
+    sides = [memory_side("A", [*present, *silent]), memory_side("B", [*present, *absent])]
+    (found,) = compare(sides, ["ciou_all"])
+    assert found.lines[0].difference.difference == pytest.approx(480 / (600 + 360) - 480 / 600)
 
 
 def test_unknown_figures_are_refused_with_those_there_are() -> None:
