@@ -32,7 +32,8 @@ class Difference:
     ci95
         95% interval of it; None where there are fewer than two clusters.
     p
-        That there is none, two-sided; None where there are fewer than two clusters.
+        That there is none, two-sided; None where there are fewer than two clusters, and where seeds and clusters
+        differ by the same throughout.
     test
         ``"sign flip of clusters"`` for two runs; ``"draws of clusters and seeds"`` where a side has several: the
         share of the interval's draws beyond 0, doubled. Exchanging three seeds' labels could never be significant.
@@ -107,9 +108,11 @@ def paired(
     spread = spread_of(cells, (tuple(range(seeds[0])), tuple(range(seeds[0], sum(seeds)))))
     warnings = [few_clusters(total), lone_targets(cells)]
     if spread.variance <= 1e-24:
-        same = None if known[2] == 0 else "every cluster differs by the same: the interval has no width"
-        p = sign_flip(cells, seed) if flips else 1.0 if known[2] == 0 else 0.0
-        return Difference(*known, (known[2], known[2]), p, test, None, size, total, seeds, same)
+        # Draws that are all equal test nothing, but for whether the sides are the same.
+        p: float | None = sign_flip(cells, seed) if flips else 1.0 if known[2] == 0 else None
+        if known[2] != 0:
+            warnings.append("the clusters show no spread: the interval has no width, and others may well differ")
+        return Difference(*known, (known[2], known[2]), p, test, None, size, total, seeds, _joined(warnings))
     ends, candidates = interval(cells, spread, seed)
     if ((numbers >= 0) & (numbers <= weights)).all():  # shares cannot differ by more than 1
         ends = max(ends[0], -1.0), min(ends[1], 1.0)
@@ -127,5 +130,8 @@ def paired(
         p = min(1.0, 2 * (beyond + 1) / (len(candidates) + 1))
         if min(count for count in seeds if count > 1) < 3:
             warnings.append("two seeds say little of how much seeds differ")
-    warning = "; ".join(w for w in warnings if w) or None
-    return Difference(*known, ends, p, test, least, size, total, seeds, warning)
+    return Difference(*known, ends, p, test, least, size, total, seeds, _joined(warnings))
+
+
+def _joined(warnings: Sequence[str | None]) -> str | None:
+    return "; ".join(w for w in warnings if w) or None

@@ -125,3 +125,13 @@ def test_nothing_in_common() -> None:
     none = np.zeros(3), np.zeros(3)
     found = paired(none, none, list("abc"))
     assert found.n == 0 and found.difference is None and found.p is None
+
+
+def test_a_constant_difference_has_no_p_of_zero() -> None:
+    one = paired(side(np.full(8, 0.5)), side(np.full(8, 0.7)), list("aabbccdd"))
+    assert one.p == 2 / 2**4 and one.ci95 == pytest.approx((0.2, 0.2)) and one.minimum_detectable is None
+    assert "4 clusters only" in str(one.warning) and "no spread" in str(one.warning)
+    seeds = paired(side(np.full(30, 0.5)), side(np.full((3, 30), 0.7)), list(range(30)))
+    assert seeds.p is None and seeds.difference == pytest.approx(0.2) and "no spread" in str(seeds.warning)
+    same = paired(side(np.full(30, 0.5)), side(np.full((3, 30), 0.5)), list(range(30)))
+    assert (same.p, same.warning) == (1.0, None)
