@@ -218,13 +218,13 @@ def _compare(a: Side, b: Side, figures: Sequence[Figure], seed: int, *, skip_emp
     lines = []
     for figure in figures:
         base = figure.name if figure.name in FIGURES else figure.name.removeprefix(_MACRO)
-        *sums, left_out = _on_both(_sums(scored[0], base), _sums(scored[1], base), pooled=base in _POOLED)
+        sums, left_out = _on_both((_sums(scored[0], base), _sums(scored[1], base)), pooled=base in _POOLED)
         macro = targets if base != figure.name else None
         difference = _said(paired(*sums, clusters.labels, macro, seed), left_out)
         if difference.n or left_out.any() or not skip_empty:
             lines.append(Line(figure, None, difference, _tally(*sums, figure)))
     main = figures[0] if figures[0].name in FIGURES else FIGURES[figures[0].name.removeprefix(_MACRO)]
-    *sums, left_out = _on_both(_sums(scored[0], main.name), _sums(scored[1], main.name), pooled=main.name in _POOLED)
+    sums, left_out = _on_both((_sums(scored[0], main.name), _sums(scored[1], main.name)), pooled=main.name in _POOLED)
     by_target = []
     for target in sorted(set(targets)):
         mine = np.array([t == target for t in targets])
@@ -258,17 +258,17 @@ def _sums(scored: Sequence[Sequence[CaseFigures]], name: str) -> Sums:
     return pairs[..., 0], pairs[..., 1]
 
 
-def _on_both(a: Sums, b: Sums, *, pooled: bool) -> tuple[Sums, Sums, NDArray[np.bool_]]:
+def _on_both(sides: tuple[Sums, Sums], *, pooled: bool) -> tuple[tuple[Sums, Sums], NDArray[np.bool_]]:
     """Both sides' sums without the cases that some run lacks the figure of, and which cases these are.
 
     A difference over other cases on either side would be one of the cases, not of the sides.
     """
-    weights = np.concatenate([a[1], b[1]])
+    (na, wa), (nb, wb) = sides
+    known = np.concatenate([wa, wb]) > 0
     if pooled:
-        return a, b, np.zeros(weights.shape[1], bool)
-    everywhere, somewhere = (weights > 0).all(axis=0), (weights > 0).any(axis=0)
-    kept = [(numbers * everywhere, weight * everywhere) for numbers, weight in (a, b)]
-    return kept[0], kept[1], somewhere & ~everywhere
+        return sides, np.zeros(known.shape[1], np.bool_)
+    kept = known.all(axis=0)
+    return ((na * kept, wa * kept), (nb * kept, wb * kept)), np.asarray(known.any(axis=0) & ~kept)
 
 
 def _said(difference: Difference, left_out: NDArray[np.bool_]) -> Difference:
