@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.evaluate.arms.arm import AGENT
+from ibisagent.evaluate.arms.ceiling import ORACLE, best_iou, ceilings_of
 from ibisagent.evaluate.arms.ratio import ratio_of_means
 from ibisagent.evaluate.arms.recovery import recovery
 from ibisagent.evaluate.figures import HEADLINE, case_figures
@@ -27,7 +28,7 @@ SHOWN = (*HEADLINE, "ceiling_share", "premature_stops", "premature_vs_ceiling", 
 COMPARED = ("iou", "dice", "steps", "false_refusals")
 """Figures of which an arm's difference is told, case by case; beside them ``target_mean_iou``."""
 
-ORACLE, NO_LOOK = "oracle", "no-look"
+NO_LOOK = "no-look"
 
 Figured = dict[str, "CaseFigures"]
 
@@ -43,15 +44,12 @@ class _Arms:
         self.unit: Clusters = cluster_unit(everything)
         labels = iter(self.unit.labels)
         self.labels = {name: [next(labels) for _ in results] for name, results in self.results.items()}
-        oracle = self.by_id(ORACLE)
-        self.ceilings = {name: r.iou for name, r in oracle.items() if r.iou is not None and not r.error}
-        self.figures: dict[str, list[CaseFigures]] = {
-            name: [
-                case_figures(r, max_steps=lab.arms[name].max_steps, ceiling_iou=self.ceilings.get(r.case_id or ""))
-                for r in results
+        self.figures: dict[str, list[CaseFigures]] = {}
+        for name, results in self.results.items():
+            ceilings, steps = ceilings_of(lab, name), lab.arms[name].max_steps
+            self.figures[name] = [
+                case_figures(r, max_steps=steps, ceiling_iou=ceilings.get(r.case_id or "")) for r in results
             ]
-            for name, results in self.results.items()
-        }
 
     def by_id(self, name: str) -> dict[str, CaseResult]:
         """Results of an arm by case id; rows without one are left out."""
@@ -149,7 +147,8 @@ def _ceiling(arms: _Arms) -> dict[str, Any] | None:
 
     ``share_of_ceiling`` is (agent - no-look) / (oracle - no-look), ``agent_over_oracle`` is agent / oracle; each
     ``cases`` (means over cases) and ``targets`` (means over targets of their means). Without the arm no-look the first
-    is None.
+    is None. Both hold the agent against the oracle's last mask; with ``_best``, against the best mask of the oracle's
+    run, which is the ceiling of all other figures.
     """
     agent, oracle, blind = (arms.by_id(name) for name in (AGENT, ORACLE, NO_LOOK))
     common = [c for c, r in agent.items() if not r.absent and c in oracle and (c in blind or not blind)]
@@ -157,11 +156,12 @@ def _ceiling(arms: _Arms) -> dict[str, Any] | None:
         return None
     clusters = arms.cluster_of(AGENT)
     labels, targets = [clusters[c] for c in common], [_target(agent[c]) for c in common]
-    mine, best, low = ([(by[c].iou or 0.0) if by else 0.0 for c in common] for by in (agent, oracle, blind))
+    mine, last, low = ([(by[c].iou or 0.0) if by else 0.0 for c in common] for by in (agent, oracle, blind))
+    best, none = [best_iou(oracle[c]) or 0.0 for c in common], [0.0] * len(common)
 
-    def share(floor: Sequence[float]) -> dict[str, Any]:
+    def share(reached: Sequence[float], floor: Sequence[float]) -> dict[str, Any]:
         above = [m - f for m, f in zip(mine, floor, strict=True)]
-        below = [b - f for b, f in zip(best, floor, strict=True)]
+        below = [r - f for r, f in zip(reached, floor, strict=True)]
         return {
             "cases": ratio_of_means(above, below, labels),
             "targets": ratio_of_means(above, below, labels, targets),
@@ -170,10 +170,13 @@ def _ceiling(arms: _Arms) -> dict[str, Any] | None:
     return {
         "n": len(common),
         "agent_iou": float(np.mean(mine)),
-        "oracle_iou": float(np.mean(best)),
+        "oracle_iou": float(np.mean(last)),
+        "oracle_best_iou": float(np.mean(best)),
         "no_look_iou": float(np.mean(low)) if blind else None,
-        "share_of_ceiling": share(low) if blind else None,
-        "agent_over_oracle": share([0.0] * len(common)),
+        "share_of_ceiling": share(last, low) if blind else None,
+        "share_of_ceiling_best": share(best, low) if blind else None,
+        "agent_over_oracle": share(last, none),
+        "agent_over_oracle_best": share(best, none),
         "premature_stops": arms_figure(arms, AGENT, "premature_vs_ceiling"),
     }
 
@@ -277,10 +280,11 @@ def lab_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name:{width}} {about['num_cases']:4d}  {shown:21} {told}".rstrip())
     ceiling = summary.get("ceiling")
     if ceiling is not None:
-        of = ceiling["share_of_ceiling"]
-        parts = [f"agent / oracle {_range(ceiling['agent_over_oracle']['cases'])}"]
-        parts += [] if of is None else [f"(agent - no-look) / (oracle - no-look) {_range(of['cases'])}"]
-        lines.append("share of the ceiling: " + ", ".join(parts))
+        for end, which in (("", "last"), ("_best", "best")):
+            of = ceiling[f"share_of_ceiling{end}"]
+            parts = [f"agent / oracle {_range(ceiling[f'agent_over_oracle{end}']['cases'])}"]
+            parts += [] if of is None else [f"(agent - no-look) / (oracle - no-look) {_range(of['cases'])}"]
+            lines.append(f"share of the ceiling, the oracle's {which} mask: " + ", ".join(parts))
     warning = summary["clusters"]["warning"]
     lines += [f"intervals: {warning}"] if warning else []
     return lines

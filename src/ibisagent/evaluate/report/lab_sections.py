@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibisagent.evaluate.report.model import Block, Cell, Forest, ForestRow, Scale, Section, Table, Value
-from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, interval_text, number_text, sentence
+from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, interval_text, number_text, p_text, sentence
 from ibisagent.evaluate.report.scales import figure_scale, figure_value
+from ibisagent.evaluate.statistics import is_claimed
 
-__all__ = ["difference_row", "lab_findings", "lab_remarks", "lab_sections", "p_text"]
+__all__ = ["difference_row", "lab_findings", "lab_remarks", "lab_sections"]
 
 AGENT, NO_LOOK = "agent", "no-look"
-
-_LEVEL = 0.05
 
 _TOGETHER: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     (
@@ -84,17 +83,22 @@ def lab_findings(summary: Mapping[str, Any]) -> list[str]:
     titles = {name: str(about.get("title") or name) for name, about in summary["arms"].items()}
     blind = _gap(summary, NO_LOOK)
     if blind is not None:
+        value, chance = _turned(blind), _chance(blind)
         told.append(
-            f"Looking adds {_words(_turned(blind))} points of IoU to one click that never looks"
-            f"{', ' + _chance(blind) if _chance(blind) else ''}."
+            f"{_looking(blind)}: {_words(value)} points of IoU against one click that never looks"
+            f"{', ' + chance if chance else ''}."
         )
     ceiling = summary.get("ceiling")
     if ceiling is not None:
-        over = ceiling["agent_over_oracle"]["cases"]
-        if over["value"] is not None:
+        over, best = (ceiling.get(f"agent_over_oracle{end}", {}).get("cases") or {} for end in ("", "_best"))
+        if over.get("value") is not None:
+            of_best = ""
+            if best.get("value") is not None:
+                share = f"{number_text(best['value'], SHARE)} {interval_text(Value.of(best), SHARE)}"
+                of_best = f", {share} of the best one on the way"
             told.append(
                 f"The agent reaches {number_text(over['value'], SHARE)} {interval_text(Value.of(over), SHARE)} of the "
-                "IoU that an oracle's clicks reach with the same segmenter in as many steps."
+                f"IoU of the mask that an oracle's clicks end with, same segmenter, as many steps{of_best}."
             )
     robust = [
         (name, about)
@@ -117,24 +121,18 @@ def lab_remarks(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def difference_row(label: str, data: Mapping[str, Any], unit: str, *, detail: str = "", group: str = "") -> ForestRow:
-    """A paired difference (:meth:`ibisagent.evaluate.statistics.Difference.to_json`), filled where p < 0.05.
+    """A paired difference (:meth:`ibisagent.evaluate.statistics.Difference.to_json`), filled where it is claimed.
 
-    The p-value is the corrected one where there is one, ``p_holm``.
+    Its p-value is the corrected one, ``p_holm``.
     """
-    p = data.get("p_holm", data.get("p"))
     return ForestRow(
         label,
         _value(data, unit),
         detail,
         group,
-        strong=p is not None and p < _LEVEL,
-        note="" if p is None else p_text(p),
+        strong=is_claimed(data, data.get("p_holm")),
+        note=_chance(data),
     )
-
-
-def p_text(p: float) -> str:
-    """A p-value for a reader: two digits, and no zero."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) -> list[Block]:
@@ -172,7 +170,7 @@ def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit:
                 f"{key}-difference",
                 "Paired difference in IoU",
                 "The arm less the agent on the same cases. p-values by Holm, corrected over all arms of the lab; "
-                "filled: p < 0.05.",
+                "filled: p < 0.05 and an interval without 0.",
                 _DIFFERENCE,
                 tuple(gaps),
                 0.0,
@@ -223,7 +221,8 @@ def _table(key: str, arms: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -
     return Table(
         f"{key}-figures",
         "Further figures",
-        "Detectable: the true difference in IoU, in points, that such a comparison finds in 80% of the times.",
+        "Detectable: the true difference in IoU, in points, that such a comparison alone finds at p < 0.05 "
+        "(uncorrected) in 80% of the times.",
         ("Arm", "Of", *heads, "Detectable, points"),
         tuple(rows),
     )
@@ -233,14 +232,16 @@ def _ceiling(ceiling: Mapping[str, Any] | None, unit: str) -> list[Block]:
     if ceiling is None:
         return []
     rows = []
-    for name, label, detail in (
+    shares = (
         ("agent_over_oracle", "Agent over oracle", "IoU over IoU"),
         ("share_of_ceiling", "Share of what looking can add", "(agent − no look) over (oracle − no look)"),
-    ):
-        for by, words in (("cases", "every case counts alike"), ("targets", "every target counts alike")):
-            value = Value.of((ceiling.get(name) or {}).get(by), unit)
-            if value.value is not None:
-                rows.append(ForestRow(label, value, f"{detail}, {words}"))
+    )
+    for end, group in (("", "Against the oracle's last mask"), ("_best", "Against the best mask of the oracle's run")):
+        for name, label, detail in shares:
+            for by, words in (("cases", "every case counts alike"), ("targets", "every target counts alike")):
+                value = Value.of((ceiling.get(f"{name}{end}") or {}).get(by), unit)
+                if value.value is not None:
+                    rows.append(ForestRow(label, value, f"{detail}, {words}", group))
     if not rows:
         return []
     about = (
@@ -341,9 +342,15 @@ def _gap(summary: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
 
 
 def _clear(about: Mapping[str, Any]) -> bool:
-    gap = (about.get("difference") or {}).get("iou") or {}
-    p = gap.get("p_holm")
-    return p is not None and p < _LEVEL
+    gap = (about.get("difference") or {}).get("iou")
+    return gap is not None and is_claimed(gap, gap.get("p_holm"))
+
+
+def _looking(blind: Mapping[str, Any]) -> str:
+    """What may be said of the agent against an arm that does not look."""
+    if not is_claimed(blind, blind.get("p_holm")):
+        return "That looking adds anything was not found"
+    return "Looking adds" if blind["difference"] < 0 else "Looking costs"
 
 
 def _value(data: Mapping[str, Any], unit: str) -> Value:
@@ -365,5 +372,5 @@ def _words(value: Value) -> str:
 
 
 def _chance(data: Mapping[str, Any]) -> str:
-    p = data.get("p_holm", data.get("p"))
-    return "" if p is None else p_text(p)
+    p = data.get("p_holm")
+    return "" if p is None else f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ibisagent.errors import InputError
 from ibisagent.evaluate.arms import AGENT, is_lab, lab_summary, read_lab
+from ibisagent.evaluate.arms.ceiling import ceilings_of
 from ibisagent.evaluate.records import Run, read_run
 from ibisagent.evaluate.report.build import build_report, run_title
 from ibisagent.evaluate.report.gallery import Failures, Judged, choose_failures
@@ -122,7 +123,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]], *, title: str | None =
         lab = read_lab(first)
         run = _agent(lab)
         told_lab = lab_summary(lab)
-        ceilings = _ceilings(lab)
+        ceilings = ceilings_of(lab, AGENT)
         arms, said, remarks = lab_sections(told_lab), lab_findings(told_lab), lab_remarks(told_lab)
         told = f", {count_text(len(lab.arms), 'arm')}"
     else:
@@ -151,12 +152,6 @@ def _agent(lab: Lab) -> Run:
 
 def _plain(path: Path) -> Run:
     return _agent(read_lab(path)) if is_lab(path) else read_run(path)
-
-
-def _ceilings(lab: Lab) -> dict[str, float]:
-    oracle = lab.arms.get("oracle")
-    results = oracle.results if oracle is not None else []
-    return {r.case_id: r.iou for r in results if r.case_id is not None and r.iou is not None and not r.error}
 
 
 def _titled(runs: Sequence[tuple[Path, Run]]) -> dict[str, Run]:

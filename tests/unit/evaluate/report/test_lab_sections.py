@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ibisagent.evaluate.report.appendix import leakage_text, run_facts
-from ibisagent.evaluate.report.lab_sections import lab_findings, lab_remarks, lab_sections, p_text
+from ibisagent.evaluate.report.lab_sections import lab_findings, lab_remarks, lab_sections
 from ibisagent.evaluate.report.model import Forest, Section, Table, Value
 from ibisagent.evaluate.report.plots import write_plots
 from ibisagent.evaluate.report.protocol_section import protocol_section, protocol_sections
@@ -53,6 +53,8 @@ def summary() -> dict[str, Any]:
         "ceiling": {
             "agent_over_oracle": {"cases": figure(0.84), "targets": figure(0.82)},
             "share_of_ceiling": {"cases": figure(0.75), "targets": {"value": None}},
+            "agent_over_oracle_best": {"cases": figure(0.81), "targets": figure(0.8)},
+            "share_of_ceiling_best": {"cases": figure(0.7), "targets": {"value": None}},
         },
         "absent": {"specificity": {"absent-near": figure(0.9)}, "sensitivity": figure(0.98)},
         "wording": {
@@ -88,7 +90,10 @@ def test_differences_that_hold_are_filled(summary: dict[str, Any]) -> None:
     ]
     robust = {row.label: row for row in block(sections, "robustness-difference").rows}
     assert robust["Corrupted mask"].strong and robust["False error"].detail == "less corrupted mask"
-    assert [p_text(p) for p in (0.0004, 0.0123, 0.2)] == ["p < 0.001", "p = 0.012", "p = 0.20"]
+    # Both are needed: a p below 5% beside an interval that holds 0 is no claim.
+    summary["arms"]["oracle"]["difference"]["iou"] |= {"p_holm": 0.01, "ci95": [-0.01, 0.29]}
+    rows = block(lab_sections(summary), "baselines-difference").rows
+    assert [(row.strong, row.note) for row in rows] == [(True, "p < 0.001"), (False, "p = 0.010")]
 
 
 def test_what_is_missing_is_said(summary: dict[str, Any]) -> None:
@@ -108,16 +113,30 @@ def test_rates_of_robustness(summary: dict[str, Any]) -> None:
         ("Absent", "Absent targets refused"),
         ("The agent", "Present targets not refused"),
     ]
-    assert len(block(sections, "ceiling-share").rows) == 3
+    rows = block(sections, "ceiling-share").rows
+    assert [(row.value.value, row.group) for row in rows] == [
+        *((v, "Against the oracle's last mask") for v in (0.84, 0.82, 0.75)),
+        *((v, "Against the best mask of the oracle's run") for v in (0.81, 0.8, 0.7)),
+    ]
 
 
 def test_findings_name_figure_interval_and_chance(summary: dict[str, Any]) -> None:
     told = lab_findings(summary)
-    assert told[0] == "Looking adds +42.0 [+32.0, +52.0] points of IoU to one click that never looks, p < 0.001."
-    assert "84.0% [79.0, 89.0]" in told[1]
+    assert told[0] == "Looking adds: +42.0 [+32.0, +52.0] points of IoU against one click that never looks, p < 0.001."
+    assert "84.0% [79.0, 89.0]" in told[1] and "81.0% [76.0, 86.0] of the best one" in told[1]
     assert [text for text in told if text.startswith("Corrupted mask: −12.0")] and len(told) == 3
     assert lab_remarks(summary) == {"iou": "+42.0 points over no look"}
     assert lab_findings({**summary, "arms": {}, "ceiling": None}) == [] and lab_remarks({"arms": {}}) == {}
+
+
+def test_nothing_is_found_that_is_not_claimed(summary: dict[str, Any]) -> None:
+    look = summary["arms"]["no-look"]["difference"]["iou"]
+    look["p_holm"] = 0.2
+    assert lab_findings(summary)[0].startswith("That looking adds anything was not found: +42.0 [")
+    look |= {"p_holm": 0.01, "difference": 0.42, "ci95": [0.32, 0.52]}
+    assert lab_findings(summary)[0].startswith("Looking costs: −42.0 [")
+    summary["arms"]["corrupted"]["difference"]["iou"]["ci95"] = [-0.2, 0.01]
+    assert not any(text.startswith("Corrupted mask") for text in lab_findings(summary))
 
 
 def test_an_interval_without_width_is_left_out() -> None:

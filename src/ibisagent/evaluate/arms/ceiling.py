@@ -1,0 +1,36 @@
+"""How far the tool can be taken: the IoU that oracle clicks reach on each case of a lab."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ibisagent.evaluate.result import CaseResult
+
+if TYPE_CHECKING:
+    from ibisagent.evaluate.arms.lab import Lab
+
+__all__ = ["ORACLE", "best_iou", "ceilings_of"]
+
+ORACLE = "oracle"
+"""Name of the arm that says what the tool can do."""
+
+
+def best_iou(result: CaseResult) -> float | None:
+    """IoU of the best mask of a run, the given one included; 0.0 after an error, None for an absent target.
+
+    The oracle's last mask need not be its best one: a click may do harm, and none takes it back.
+    """
+    curve = result.scores.iou_by_step if result.scores is not None and not result.error else None
+    return result.iou if result.iou is None or curve is None else max(*curve, result.iou)
+
+
+def ceilings_of(lab: Lab, name: str) -> dict[str, float]:
+    """Ceilings of an arm by case id: the best IoU of the oracle's run (:func:`best_iou`).
+
+    Empty without an oracle; cases whose oracle failed have none.
+    """
+    arm, oracle = lab.arms.get(name), lab.arms.get(ORACLE)
+    if arm is None or oracle is None:
+        return {}
+    found = {r.case_id: best_iou(r) for r in oracle.results if r.case_id is not None and not r.error}
+    return {case: iou for case, iou in found.items() if iou is not None}

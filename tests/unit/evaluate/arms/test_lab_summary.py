@@ -1,0 +1,49 @@
+"""What a lab's summary says, on labs whose every number is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ibisagent.evaluate.arms import lab_summary
+from ibisagent.evaluate.arms.ceiling import ceilings_of
+from ibisagent.evaluate.arms.lab import Lab
+from ibisagent.evaluate.records import Run
+from sample_results import run_of
+
+FACTS = {"segmenter": "rules", "segmenter_weights_sha256": None, "max_steps": 8, "cases_sha256": "a"}
+
+
+def arm(kind: str, areas: Sequence[Sequence[int]], *, facts: dict[str, Any] | None = None, **about: Any) -> Any:
+    """An arm of cases whose masks have these areas step by step, of a target that has 25 pixels."""
+    results = [replace(run_of(list(steps)), case_id=f"c{i}", image=f"i{i}") for i, steps in enumerate(areas)]
+    return {"kind": kind, "against": None, **about}, (results, {**FACTS, **(facts or {})})
+
+
+def lab_of(**arms: Any) -> Lab:
+    runs = {n.replace("_", "-"): Run(Path(), {**f, "num_rows": len(r)}, r) for n, (_, (r, f)) in arms.items()}
+    return Lab(Path(), {"arms": {n.replace("_", "-"): about for n, (about, _) in arms.items()}}, runs)
+
+
+def test_the_oracles_last_mask_is_no_ceiling_and_its_best_one_is() -> None:
+    lab = lab_of(
+        agent=arm("agent", [[40], [40]]),
+        oracle=arm("ceiling", [[30, 45, 40], [30, 45, 40]]),
+        no_look=arm("baseline", [[10], [10]]),
+    )
+    assert ceilings_of(lab, "agent") == {"c0": 0.9, "c1": 0.9}
+    summary = lab_summary(lab)
+    found = summary["ceiling"]
+    assert (found["oracle_iou"], found["oracle_best_iou"]) == (pytest.approx(0.8), pytest.approx(0.9))
+    for by in ("cases", "targets"):
+        assert found["agent_over_oracle"][by]["value"] == pytest.approx(1)
+        assert found["agent_over_oracle_best"][by]["value"] == pytest.approx(8 / 9)
+        assert found["share_of_ceiling"][by]["value"] == pytest.approx(1)
+        assert found["share_of_ceiling_best"][by]["value"] == pytest.approx(6 / 7)
+    assert found["premature_stops"]["value"] == 1, "it stopped 0.1 below what the oracle had reached on the way"
+    shares = {name: about["figures"]["ceiling_share"]["value"] for name, about in summary["arms"].items()}
+    assert shares["agent"] == pytest.approx(8 / 9) and shares["oracle"] == pytest.approx(8 / 9)
