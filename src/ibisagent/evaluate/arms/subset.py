@@ -15,9 +15,11 @@ def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
     """Choose cases by group and target.
 
     Cases fall into strata: group, target, and whether the target is absent. Every stratum gives one case, then every
-    one that has more gives a second, and so on, the larger strata first. Within a stratum the order is that of the
-    SHA-256 of the ``case_id``. So the choice depends on the cases alone, neither on their order nor on a seed, and a
-    larger subset holds every smaller one.
+    one that has more gives a second, and so on, the larger strata first. Within a stratum, and among strata of one
+    size, the order is that of the SHA-256 of the (first) ``case_id``: where every image is a group of its own, names
+    must not decide. So the choice depends on the cases alone, neither on their order nor on a seed, and a larger subset
+    holds every smaller one. Rare targets have a larger part in it than in the list: means over a subset do not estimate
+    those over the list.
 
     Parameters
     ----------
@@ -35,8 +37,8 @@ def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
     for row in rows:
         if isinstance(row, CaseRow):
             strata[(row.group or "", row.target, row.mask is None)].append(row)
-    order = sorted(strata, key=lambda key: (-len(strata[key]), key))
-    queues = [sorted(strata[key], key=lambda row: (_digest(row.case_id), row.case_id)) for key in order]
+    queues = [sorted(stratum, key=_order) for stratum in strata.values()]
+    queues.sort(key=lambda queue: (-len(queue), _order(queue[0])))
     chosen: set[str] = set()
     depth = 0
     while len(chosen) < number and any(len(queue) > depth for queue in queues):
@@ -47,5 +49,5 @@ def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
     return [row for row in rows if isinstance(row, CaseRow) and row.case_id in chosen]
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+def _order(row: CaseRow) -> tuple[bytes, str]:
+    return hashlib.sha256(row.case_id.encode("utf-8", "surrogatepass")).digest(), row.case_id

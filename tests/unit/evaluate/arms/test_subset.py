@@ -46,6 +46,12 @@ def test_every_kind_of_target_comes_before_a_second_of_any() -> None:
     assert Counter(r.target for r in subset(found, 6))["t"] == 5
 
 
+def test_names_do_not_decide_where_every_image_is_a_group_of_its_own() -> None:
+    found = [row(i, group=f"patient{i:02d}") for i in range(40)]
+    places = [found.index(r) for r in subset(found, 10)]
+    assert max(places) > 30 and sum(places) / 10 > 10, "the first ten would have a mean of 4.5"
+
+
 def test_rows_that_cannot_be_used_are_left_out() -> None:
     assert subset([RowError(1, "x", "bad"), row(2)], 5) == [row(2)]
 
