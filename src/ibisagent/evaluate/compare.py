@@ -220,7 +220,7 @@ def _compare(a: Side, b: Side, figures: Sequence[Figure], seed: int, *, skip_emp
         base = figure.name if figure.name in FIGURES else figure.name.removeprefix(_MACRO)
         sums, left_out = _on_both((_sums(scored[0], base), _sums(scored[1], base)), pooled=base in _POOLED)
         macro = targets if base != figure.name else None
-        difference = _said(paired(*sums, clusters.labels, macro, seed), left_out)
+        difference = _said(paired(*sums, clusters.labels, macro, seed), left_out, macro)
         if difference.n or left_out.any() or not skip_empty:
             lines.append(Line(figure, None, difference, _tally(*sums, figure)))
     main = figures[0] if figures[0].name in FIGURES else FIGURES[figures[0].name.removeprefix(_MACRO)]
@@ -271,12 +271,14 @@ def _on_both(sides: tuple[Sums, Sums], *, pooled: bool) -> tuple[tuple[Sums, Sum
     return ((na * kept, wa * kept), (nb * kept, wb * kept)), np.asarray(known.any(axis=0) & ~kept)
 
 
-def _said(difference: Difference, left_out: NDArray[np.bool_]) -> Difference:
+def _said(difference: Difference, left_out: NDArray[np.bool_], targets: Sequence[str] | None = None) -> Difference:
     """With the number of cases that are left out in its warning."""
     number = int(left_out.sum())
     if not number:
         return difference
     told = f"{number} case{' is' if number == 1 else 's are'} left out: not every run has the figure there"
+    if targets is not None:
+        told += "; a target without other cases is in no mean over targets"
     return replace(difference, warning="; ".join(filter(None, (told, difference.warning))))
 
 

@@ -31,11 +31,17 @@ class Cells:
         ``float64`` (runs, clusters, targets). One target makes the statistic a ratio of sums, more a macro mean.
     coefficients
         ``float64`` (runs,).
+    num_cases
+        Cases with a weight in any run, of the targets that are kept.
+    dropped_targets
+        Targets that some run has cases of and another has none: they are in no number.
     """
 
     numbers: NDArray[np.float64]
     weights: NDArray[np.float64]
     coefficients: NDArray[np.float64]
+    num_cases: int
+    dropped_targets: int = 0
 
     @property
     def num_clusters(self) -> int:
@@ -174,11 +180,15 @@ def make_cells(
     for run in range(len(n)):
         np.add.at(sums[0, run], (cluster, target), n[run])
         np.add.at(sums[1, run], (cluster, target), w[run])
-    sums = sums[..., (sums[1].sum(axis=1) > 0).all(axis=0)]
+    known = sums[1].sum(axis=1) > 0
+    kept = known.all(axis=0)
+    size = int(((w > 0).any(axis=0) & kept[target]).sum())
+    dropped = int((known.any(axis=0) & ~kept).sum())
+    sums = sums[..., kept]
     sums = sums[:, :, (sums[1] > 0).any(axis=(0, 2))]
     if not sums.size:
         return None
-    return Cells(sums[0], sums[1], np.asarray(coefficients, np.float64))
+    return Cells(sums[0], sums[1], np.asarray(coefficients, np.float64), size, dropped)
 
 
 def _numbered(labels: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:

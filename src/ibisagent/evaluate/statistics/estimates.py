@@ -14,7 +14,7 @@ from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, Spread, interv
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimate", "estimate", "few_clusters", "lone_targets", "macro_estimate"]
+__all__ = ["Estimate", "dropped_targets", "estimate", "few_clusters", "joined", "lone_targets", "macro_estimate"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Estimate:
     ci95
         Ends of the 95% interval; None where nothing has weight and where there is a single cluster.
     n
-        Cases with a weight.
+        Cases with a weight, but for those of targets that some run has none of.
     num_clusters
         Clusters with a weight.
     warning
@@ -123,6 +123,20 @@ def few_clusters(clusters: int) -> str | None:
     )
 
 
+def dropped_targets(cells: Cells) -> str | None:
+    """That a mean over targets leaves some out; None if it does not."""
+    number = cells.dropped_targets
+    if not number:
+        return None
+    which = "1 target is" if number == 1 else f"{number} targets are"
+    return f"{which} left out of the mean over targets: some run has no case there"
+
+
+def joined(warnings: Sequence[str | None]) -> str | None:
+    """Warnings in one line; None if there is none."""
+    return "; ".join(w for w in warnings if w) or None
+
+
 def lone_targets(cells: Cells) -> str | None:
     """What an interval of a mean over targets means where some stand in one cluster; None if none does."""
     lone, total = int(cells.lone_targets().sum()), cells.numbers.shape[2]
@@ -147,11 +161,10 @@ def _estimate(
     cells = make_cells(n, w, clusters, targets, [1 / runs] * runs)
     if cells is None:
         return Estimate(None, None, 0, 0)
-    size = int((w > 0).any(axis=0).sum())
-    value, total = cells.value(), cells.num_clusters
-    warnings = [few_clusters(total)]
+    size, value, total = cells.num_cases, cells.value(), cells.num_clusters
+    warnings = [few_clusters(total), dropped_targets(cells)]
     if total < 2:
-        return Estimate(value, None, size, total, warnings[0])
+        return Estimate(value, None, size, total, joined(warnings))
     spread = spread_of(cells, (tuple(range(runs)),))
     share = share and bool(((n >= 0) & (n <= w)).all())
     ends, method = _interval(cells, spread, n, w, share, targets is not None, seed)
@@ -161,7 +174,7 @@ def _estimate(
         warnings.append(f"all {total} clusters gave {value:g}: the interval takes each of them for one trial")
     warnings.append(lone_targets(cells))
     method += " + seeds" if runs > 1 else ""
-    return Estimate(value, ends, size, total, "; ".join(w for w in warnings if w) or None, method)
+    return Estimate(value, ends, size, total, joined(warnings), method)
 
 
 def _interval(

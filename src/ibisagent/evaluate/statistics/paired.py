@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.evaluate.statistics.cells import make_cells
-from ibisagent.evaluate.statistics.estimates import few_clusters, lone_targets
+from ibisagent.evaluate.statistics.estimates import dropped_targets, few_clusters, joined, lone_targets
 from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, interval, spread_of
 from ibisagent.evaluate.statistics.testing import FEWEST_FLIPS, minimum_detectable, sign_flip
 
@@ -41,7 +41,8 @@ class Difference:
         True difference that a comparison with this spread and so many clusters and seeds finds at p < 0.05 in 80% of
         the times; None where it finds none, however large.
     n, num_clusters, seeds
-        Cases with a weight, their clusters, and runs of A and of B.
+        Cases with a weight (but for those of targets that some run has none of), their clusters, and the runs of A and
+        of B.
     warning
         What these numbers do not say, in one line.
     """
@@ -99,20 +100,21 @@ def paired(
     cells = make_cells(numbers, weights, clusters, targets, coefficients) if numbers.size else None
     if cells is None:
         return Difference(None, None, None, None, None, test, None, 0, 0, seeds)
-    size, total = int((weights > 0).any(axis=0).sum()), cells.num_clusters
+    size, total = cells.num_cases, cells.num_clusters
     by_run = cells.by_run()
     value_a, value_b = float(by_run[: seeds[0]].mean()), float(by_run[seeds[0] :].mean())
     known = (value_a, value_b, value_b - value_a)
     if total < 2:
-        return Difference(*known, None, None, test, None, size, total, seeds, few_clusters(total))
+        told = joined([few_clusters(total), dropped_targets(cells)])
+        return Difference(*known, None, None, test, None, size, total, seeds, told)
     spread = spread_of(cells, (tuple(range(seeds[0])), tuple(range(seeds[0], sum(seeds)))))
-    warnings = [few_clusters(total), lone_targets(cells)]
+    warnings = [few_clusters(total), dropped_targets(cells), lone_targets(cells)]
     if spread.variance <= 1e-24:
         # Draws that are all equal test nothing, but for whether the sides are the same.
         p: float | None = sign_flip(cells, seed) if flips else 1.0 if known[2] == 0 else None
         if known[2] != 0:
             warnings.append("the clusters show no spread: the interval has no width, and others may well differ")
-        return Difference(*known, (known[2], known[2]), p, test, None, size, total, seeds, _joined(warnings))
+        return Difference(*known, (known[2], known[2]), p, test, None, size, total, seeds, joined(warnings))
     ends, candidates = interval(cells, spread, seed)
     if ((numbers >= 0) & (numbers <= weights)).all():  # shares cannot differ by more than 1
         ends = max(ends[0], -1.0), min(ends[1], 1.0)
@@ -130,8 +132,4 @@ def paired(
         p = min(1.0, 2 * (beyond + 1) / (len(candidates) + 1))
         if min(count for count in seeds if count > 1) < 3:
             warnings.append("two seeds say little of how much seeds differ")
-    return Difference(*known, ends, p, test, least, size, total, seeds, _joined(warnings))
-
-
-def _joined(warnings: Sequence[str | None]) -> str | None:
-    return "; ".join(w for w in warnings if w) or None
+    return Difference(*known, ends, p, test, least, size, total, seeds, joined(warnings))

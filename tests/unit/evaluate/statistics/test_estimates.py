@@ -180,3 +180,10 @@ def test_a_count_that_is_one_everywhere_is_no_share() -> None:
     assert steps.ci95 == (1.0, 1.0) and steps.method == "constant"
     beyond = estimate([0.0] * 11 + [1.0], None, clusters, share=False)
     assert beyond.method == "bootstrap-t"
+
+
+def test_targets_that_a_seed_lacks_are_left_out_and_said() -> None:
+    values, weights = [[0.5, 0.7, 0.9, 0.1], [0.5, 0.7, 0.0, 0.0]], [[1.0, 1, 1, 1], [1.0, 1, 0, 0]]
+    found = macro_estimate(values, weights, list("abcd"), ["x", "x", "y", "z"])
+    assert (found.value, found.n, found.num_clusters) == (pytest.approx(0.6), 2, 2)
+    assert "2 targets are left out" in str(found.warning)

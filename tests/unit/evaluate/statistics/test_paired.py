@@ -135,3 +135,10 @@ def test_a_constant_difference_has_no_p_of_zero() -> None:
     assert seeds.p is None and seeds.difference == pytest.approx(0.2) and "no spread" in str(seeds.warning)
     same = paired(side(np.full(30, 0.5)), side(np.full((3, 30), 0.5)), list(range(30)))
     assert (same.p, same.warning) == (1.0, None)
+
+
+def test_targets_that_one_side_lacks_are_left_out_and_said() -> None:
+    a, b = (np.array([0.5, 0.6, 0.0, 0.0]), np.array([1.0, 1, 0, 0])), side(np.array([0.6, 0.8, 0.1, 0.1]))
+    found = paired(a, b, list("abcd"), ["x", "x", "y", "y"])
+    assert (found.n, found.num_clusters) == (2, 2) and found.difference == pytest.approx(0.15)
+    assert "1 target is left out of the mean over targets" in str(found.warning)
