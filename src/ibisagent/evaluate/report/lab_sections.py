@@ -83,11 +83,16 @@ def lab_findings(summary: Mapping[str, Any]) -> list[str]:
     titles = {name: str(about.get("title") or name) for name, about in summary["arms"].items()}
     blind = _gap(summary, NO_LOOK)
     if blind is not None:
-        value, chance = _turned(blind), _chance(blind)
-        told.append(
-            f"{_looking(blind)}: {_words(value)} points of IoU against one click that never looks"
-            f"{', ' + chance if chance else ''}."
-        )
+        words = f"{_words(_turned(blind))} points of IoU"
+        chance = f", {_chance(blind)}" if _chance(blind) else ""
+        if not is_claimed(blind, blind.get("p_holm")):
+            told.append(
+                f"That looking adds anything was not found: {words} against one click that never looks{chance}."
+            )
+        elif blind["difference"] < 0:
+            told.append(f"Looking adds {words} to one click that never looks{chance}.")
+        else:
+            told.append(f"Looking harms: {words} against one click that never looks{chance}.")
     ceiling = summary.get("ceiling")
     if ceiling is not None:
         over, best = (ceiling.get(f"agent_over_oracle{end}", {}).get("cases") or {} for end in ("", "_best"))
@@ -113,9 +118,9 @@ def lab_findings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def lab_remarks(summary: Mapping[str, Any]) -> dict[str, str]:
-    """A line under the headline figures."""
+    """A line under the headline figures, of differences that are claimed."""
     blind = _gap(summary, NO_LOOK)
-    if blind is None:
+    if blind is None or not is_claimed(blind, blind.get("p_holm")):
         return {}
     return {"iou": f"{number_text(_turned(blind).value, _DIFFERENCE)} points over no look"}
 
@@ -344,13 +349,6 @@ def _gap(summary: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
 def _clear(about: Mapping[str, Any]) -> bool:
     gap = (about.get("difference") or {}).get("iou")
     return gap is not None and is_claimed(gap, gap.get("p_holm"))
-
-
-def _looking(blind: Mapping[str, Any]) -> str:
-    """What may be said of the agent against an arm that does not look."""
-    if not is_claimed(blind, blind.get("p_holm")):
-        return "That looking adds anything was not found"
-    return "Looking adds" if blind["difference"] < 0 else "Looking costs"
 
 
 def _value(data: Mapping[str, Any], unit: str) -> Value:

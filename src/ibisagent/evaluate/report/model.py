@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS
+
 __all__ = [
     "FEW_CLUSTERS",
     "Block",
@@ -31,10 +33,6 @@ __all__ = [
     "Table",
     "Value",
 ]
-
-
-FEW_CLUSTERS = 10
-"""Below this many independent clusters an interval is marked wherever it stands."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,16 @@ class Scale:
     unit: str = ""
 
     @property
+    def measure(self) -> str:
+        """What the numbers are in: ``"%"``, ``"points"``, ``"mm"`` ...; empty for a bare number."""
+        if self.percent and self.signed:
+            return "points"
+        return self.unit or ("%" if self.percent else "")
+
+    @property
     def heading(self) -> str:
         """Title with the unit, for the head of a column or an axis."""
-        unit = self.unit or ("%" if self.percent else "")
-        if self.percent and self.signed:
-            unit = "points"
+        unit = self.measure
         return f"{self.title}, {unit}" if unit and unit.lower() != self.title.lower() else self.title
 
     def difference(self) -> Scale:

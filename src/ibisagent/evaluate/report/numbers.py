@@ -2,7 +2,7 @@
 
 Shares are shown times 100 with one decimal and a percent sign, their intervals without it: ``71.9% [66.0, 77.8]``;
 differences of shares are percentage points: ``+4.2 [-1.0, +9.3]``. Other numbers keep two decimals, one from 100 on.
-A minus is a minus sign, what is undefined a dash.
+A minus is a minus sign, what is undefined a dash. Comparisons and the terminal follow it, too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import math
 from ibisagent.evaluate.report.model import Cell, Scale, Value
 
 __all__ = [
-    "DASH", "MINUS", "SHARE", "cell_text", "count_text", "few_text", "interval_text", "number_text", "sample_text",
-    "sentence", "value_text",
+    "DASH", "MINUS", "SHARE", "cell_text", "count_text", "few_text", "interval_text", "number_text", "p_text",
+    "sample_text", "sentence", "value_text",
 ]  # fmt: skip
 
 MINUS, DASH = "\u2212", "\u2013"
@@ -65,6 +65,13 @@ def value_text(value: Value, scale: Scale) -> str:
     """A number with its interval."""
     interval = interval_text(value, scale)
     return f"{number_text(value.value, scale)} {interval}" if interval else number_text(value.value, scale)
+
+
+def p_text(p: float | None) -> str:
+    """A p-value: two digits, never 0, ``< 0.001`` below that."""
+    if p is None:
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def count_text(number: int, noun: str) -> str:

@@ -62,7 +62,7 @@ def runs_section(runs: Mapping[str, Run]) -> Section:
             "runs-difference",
             "Paired difference in IoU",
             f"The run less {first}, over the cases that both have. p-values by Holm, corrected over these runs; "
-            "filled: p < 0.05.",
+            "filled: p < 0.05 and an interval without 0.",
             Scale("Difference in IoU", signed=True),
             tuple(differences),
             0.0,

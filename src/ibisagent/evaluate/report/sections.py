@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ibisagent.evaluate.figures import FIGURES, SECTIONS
 from ibisagent.evaluate.report.certainty import bin_values, selective_band
 from ibisagent.evaluate.report.model import (
-    FEW_CLUSTERS,
     Cell,
     Curve,
     Forest,
@@ -23,7 +22,7 @@ from ibisagent.evaluate.report.model import (
     Value,
 )
 from ibisagent.evaluate.report.numbers import SHARE, count_text, few_text, number_text, sample_text, sentence
-from ibisagent.evaluate.report.scales import caution_text, figure_scale, figure_value
+from ibisagent.evaluate.report.scales import caution_text, few_caution, figure_scale, figure_value
 from ibisagent.rendering.figure import OUTCOME_WORDS
 
 if TYPE_CHECKING:
@@ -180,13 +179,9 @@ def breakdown_section(summary: Mapping[str, Any]) -> Section | None:
     if not blocks:
         return None
     caution = _cautions(summary)
-    small = sum(1 for _, data in pairs if (data["figures"]["iou"]["num_clusters"] or 0) < FEW_CLUSTERS)
-    if small:
-        caution += (
-            f"{small} of {count_text(len(pairs), 'target')} rest on fewer than {FEW_CLUSTERS} {unit or 'cluster'}s "
-            "each (marked): their intervals say how much these few differ, if others are like them. Take them for a "
-            "lower bound of the doubt; of one there is no interval.",
-        )
+    few = few_caution([_iou(data, unit) for _, data in pairs], unit)
+    if few:
+        caution += (few,)
     return Section("targets", "Targets", tuple(blocks), cautions=caution)
 
 

@@ -122,7 +122,7 @@ def test_rates_of_robustness(summary: dict[str, Any]) -> None:
 
 def test_findings_name_figure_interval_and_chance(summary: dict[str, Any]) -> None:
     told = lab_findings(summary)
-    assert told[0] == "Looking adds: +42.0 [+32.0, +52.0] points of IoU against one click that never looks, p < 0.001."
+    assert told[0] == "Looking adds +42.0 [+32.0, +52.0] points of IoU to one click that never looks, p < 0.001."
     assert "84.0% [79.0, 89.0]" in told[1] and "81.0% [76.0, 86.0] of the best one" in told[1]
     assert [text for text in told if text.startswith("Corrupted mask: −12.0")] and len(told) == 3
     assert lab_remarks(summary) == {"iou": "+42.0 points over no look"}
@@ -133,8 +133,9 @@ def test_nothing_is_found_that_is_not_claimed(summary: dict[str, Any]) -> None:
     look = summary["arms"]["no-look"]["difference"]["iou"]
     look["p_holm"] = 0.2
     assert lab_findings(summary)[0].startswith("That looking adds anything was not found: +42.0 [")
+    assert lab_remarks(summary) == {}
     look |= {"p_holm": 0.01, "difference": 0.42, "ci95": [0.32, 0.52]}
-    assert lab_findings(summary)[0].startswith("Looking costs: −42.0 [")
+    assert lab_findings(summary)[0].startswith("Looking harms: −42.0 [")
     summary["arms"]["corrupted"]["difference"]["iou"]["ci95"] = [-0.2, 0.01]
     assert not any(text.startswith("Corrupted mask") for text in lab_findings(summary))
 

@@ -17,6 +17,7 @@ from ibisagent.evaluate.report.numbers import (
     cell_text,
     count_text,
     number_text,
+    p_text,
     sample_text,
     sentence,
     value_text,
@@ -52,6 +53,11 @@ def test_values_with_intervals() -> None:
     assert value_text(Value(0.5), SHARE) == "50.0%"
     assert value_text(Value(None, (0.1, 0.2)), SHARE) == DASH
     assert cell_text((Value(0.5), SHARE)) == "50.0%" and cell_text(1234) == "1,234" and cell_text(None) == DASH
+
+
+@pytest.mark.parametrize(("p", "text"), [(None, DASH), (0.0001, "< 0.001"), (0.0123, "0.012"), (0.5, "0.50")])
+def test_p_is_never_zero(p: float | None, text: str) -> None:
+    assert p_text(p) == text
 
 
 def test_samples_and_counts() -> None:
