@@ -142,3 +142,13 @@ def test_targets_that_one_side_lacks_are_left_out_and_said() -> None:
     found = paired(a, b, list("abcd"), ["x", "x", "y", "y"])
     assert (found.n, found.num_clusters) == (2, 2) and found.difference == pytest.approx(0.15)
     assert "1 target is left out of the mean over targets" in str(found.warning)
+
+
+@pytest.mark.filterwarnings("error")
+def test_exchanges_that_leave_a_side_with_nothing_count_as_extreme() -> None:
+    apart = (np.array([0.1, 0.0]), np.array([1.0, 0.0])), (np.array([0.0, 0.9]), np.array([0.0, 1.0]))
+    assert paired(*apart, ["u", "v"]).p == 1.0  # two of four exchanges are as large, two give one side both
+    # Target x has both clusters on both sides, y stands apart: of its exchanges half leave a side without y.
+    a = np.array([0.5, 0.5, 0.1, 0.0]), np.array([1.0, 1, 1, 0])
+    b = np.array([0.5, 0.6, 0.0, 0.9]), np.array([1.0, 1, 0, 1])
+    assert paired(a, b, list("abcd"), list("xxyy")).p == pytest.approx(6 / 8)
