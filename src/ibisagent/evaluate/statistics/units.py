@@ -21,9 +21,10 @@ class Clusters:
     unit
         What a cluster is.
     labels
-        One a case, in the cases' order. A case of which the unit is not known is a cluster of its own.
+        One a case, in the cases' order. A case of unknown patient stands with its image (and with that image's
+        patient, where another case names one); one of unknown image is a cluster of its own.
     warning
-        What intervals over this unit do not say; None for patients.
+        What intervals over this unit do not say; None where all patients are known.
     """
 
     unit: Literal["patient", "image", "case"]
@@ -46,8 +47,7 @@ def cluster_unit(results: Sequence[CaseResult]) -> Clusters:
     """
     patients, images = {r.patient for r in results if r.patient}, {r.image for r in results if r.image}
     if len(patients) >= FEW_CLUSTERS:
-        labels = tuple(r.patient or _own(r, number) for number, r in enumerate(results))
-        return Clusters("patient", labels)
+        return _patients(results)
     few = f"{len(patients)} patient{'' if len(patients) == 1 else 's'}" if patients else "no patients"
     if images:
         labels = tuple(r.image or _own(r, number) for number, r in enumerate(results))
@@ -62,6 +62,24 @@ def cluster_unit(results: Sequence[CaseResult]) -> Clusters:
         tuple(_own(r, number) for number, r in enumerate(results)),
         f"{few} and no images known: cases are drawn as if they were independent, which makes intervals too short "
         "where several are of one patient",
+    )
+
+
+def _patients(results: Sequence[CaseResult]) -> Clusters:
+    of_image = {r.image: r.patient for r in results if r.image and r.patient}
+    labels = tuple(
+        r.patient or of_image.get(r.image or "") or (f"image {r.image}" if r.image else _own(r, number))
+        for number, r in enumerate(results)
+    )
+    known = {r.patient for r in results}
+    number = sum(label not in known for label in labels)
+    if not number:
+        return Clusters("patient", labels)
+    return Clusters(
+        "patient",
+        labels,
+        f"{number} of {len(results)} cases name no patient: each of their images counts as one, which makes intervals "
+        "too short where several are of one patient",
     )
 
 

@@ -35,5 +35,12 @@ def test_without_images_cases_are_all_there_is() -> None:
 
 def test_a_row_that_says_nothing_is_a_cluster_of_its_own() -> None:
     found = cluster_unit([*results(12, 12), CaseResult(None, line=7), CaseResult(None, line=8)])
-    assert found.unit == "patient" and found.number == 14
+    assert found.unit == "patient" and found.number == 14 and "2 of 42 cases name no patient" in str(found.warning)
     assert cluster_unit([]).number == 0
+
+
+def test_a_case_of_unknown_patient_stands_with_its_image() -> None:
+    lost = [CaseResult(f"x{i}", image="new.png") for i in range(5)] + [CaseResult("y", image="i3.png")]
+    found = cluster_unit([*results(12, 12), *lost])
+    assert found.number == 13 and found.labels[-1] == "p3"  # the image is known to be of that patient
+    assert "5 of 46 cases name no patient: each of their images counts as one" in str(found.warning)
