@@ -57,6 +57,15 @@ def test_a_lab_is_one_folder_and_goes_on(lab: Any, folder: Path) -> None:
     lab("--arms", "agent", "--subset", "3").assert_refused("holds a lab with subset 2, not 3")
 
 
+def test_a_bad_row_is_told_whatever_the_subset(lab: Any, folder: Path) -> None:
+    with (folder / "cases.jsonl").open("a") as file:
+        file.write('{"case_id": "broken", "split": "val"}\n')
+    ran = lab("--arms", "agent", "--subset", "1", "--json")
+    agent = ran.json["arms"]["agent"]
+    assert ran.code == 5 and (agent["num_cases"], agent["num_errors"]) == (2, 1)
+    assert "broken" in ran.err and "line 7" in ran.err
+
+
 def test_what_cannot_be_played_is_one_line(lab: Any) -> None:
     ran = lab("--arms", "no-thought", "--other", "vlm:/nowhere")
     assert ran.code == 5

@@ -53,11 +53,11 @@ def run(options: argparse.Namespace, out: Path) -> int:
         arms_named,
         lab_summary,
         read_lab,
-        subset,
     )
     from ibisagent.evaluate.case_list import open_case_list
     from ibisagent.evaluate.player import default_threads
     from ibisagent.evaluate.store import write_json
+    from ibisagent.io import CaseRow
     from ibisagent.registry import SEES_TARGETS, parse_spec
 
     if parse_spec(options.policy)[0] in SEES_TARGETS:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, out: Path) -> int:
     config, more = rollout_config(options), policy_options(options)
     cases = open_case_list(options.cases, split=options.split, limit=options.limit)
     own_lists = {arm.cases: open_case_list(arm.cases) for arm in arms if arm.cases is not None}
-    if options.subset is not None and not subset(cases.rows, options.subset):
+    if options.subset is not None and not any(isinstance(row, CaseRow) for row in cases.rows):
         raise InputError(f"{options.cases}: there is no case that can be used, so there is no subset")
     number = _num_workers(options, len(arms) * min(options.subset or len(cases), len(cases)))
     workers = Workers(

@@ -11,7 +11,7 @@ from ibisagent.io import CaseRow, RowError
 __all__ = ["subset"]
 
 
-def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
+def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow | RowError]:
     """Choose cases by group and target.
 
     Cases fall into strata: group, target, and whether the target is absent. Every stratum gives one case, then every
@@ -24,13 +24,13 @@ def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
     Parameters
     ----------
     rows
-        A list; rows that cannot be used are left out.
+        A list; rows that cannot be used stay, beside the number, so that they go unseen in no run.
     number
-        How many; all if there are not so many.
+        How many cases; all if there are not so many.
 
     Returns
     -------
-    list of CaseRow
+    list of CaseRow or RowError
         In the order of the list.
     """
     strata: dict[tuple[str, str, bool], list[CaseRow]] = defaultdict(list)
@@ -46,7 +46,7 @@ def subset(rows: Sequence[CaseRow | RowError], number: int) -> list[CaseRow]:
             if len(queue) > depth and len(chosen) < number:
                 chosen.add(queue[depth].case_id)
         depth += 1
-    return [row for row in rows if isinstance(row, CaseRow) and row.case_id in chosen]
+    return [row for row in rows if isinstance(row, RowError) or row.case_id in chosen]
 
 
 def _order(row: CaseRow) -> tuple[bytes, str]:

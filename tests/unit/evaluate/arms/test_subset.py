@@ -52,8 +52,10 @@ def test_names_do_not_decide_where_every_image_is_a_group_of_its_own() -> None:
     assert max(places) > 30 and sum(places) / 10 > 10, "the first ten would have a mean of 4.5"
 
 
-def test_rows_that_cannot_be_used_are_left_out() -> None:
-    assert subset([RowError(1, "x", "bad"), row(2)], 5) == [row(2)]
+def test_rows_that_cannot_be_used_stay_beside_the_number() -> None:
+    bad = RowError(1, "c2", "bad", code="duplicate_id")
+    assert subset([row(1), bad, row(2)], 5) == [row(1), bad, row(2)]
+    assert len(subset([row(1), bad, row(2)], 1)) == 2 and bad in subset([row(1), bad, row(2)], 1)
 
 
 @pytest.mark.skipif(not MINI.exists(), reason="data/mini is not here")
