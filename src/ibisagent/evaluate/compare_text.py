@@ -3,49 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ibisagent.evaluate.report.markdown import escape_markdown
+from ibisagent.evaluate.report.model import Value
+from ibisagent.evaluate.report.numbers import count_text, few_text, interval_text, number_text, p_text
+from ibisagent.evaluate.report.scales import few_caution, figure_scale
+from ibisagent.evaluate.statistics import is_claimed
 
 if TYPE_CHECKING:
     from ibisagent.evaluate.compare import Change, Comparison, Line
 
-__all__ = ["cautions", "finding", "how_to_read", "markdown", "number", "p_text", "setting", "signed", "terminal"]
-
-LEVEL = 0.05
-
-
-def number(value: float | None, decimals: int = 3) -> str:
-    """A figure; a dash where there is none."""
-    return "–" if value is None else f"{value:.{decimals}f}"
+__all__ = [
+    "LineTexts", "cautions", "finding", "how_to_read", "line_texts", "line_value", "markdown", "setting", "terminal",
+]  # fmt: skip
 
 
-def signed(value: float | None, decimals: int = 3) -> str:
-    """A difference, with its sign; nothing that rounds to zero has one."""
-    if value is None:
-        return "–"
-    text = f"{value:+.{decimals}f}".replace("-", "−")
-    return text[1:] if float(f"{value:.{decimals}f}") == 0 else text
+@dataclass(frozen=True)
+class LineTexts:
+    """A line of a comparison as a reader sees it; the names say what of it (`of` is cases and clusters)."""
+
+    name: str
+    of: str
+    a: str
+    b: str
+    difference: str
+    interval: str
+    p: str
+    holm: str
+    tally: str
+    detectable: str
+    found: str
 
 
-def p_text(p: float | None) -> str:
-    """A p value, never as 0."""
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+def line_value(line: Line, unit: str) -> Value:
+    """The difference with its interval, which is left out where it has no width; `unit` is what a cluster is."""
+    d = line.difference
+    return Value.of({**d.to_json(), "value": d.difference}, unit)
+
+
+def line_texts(line: Line, unit: str) -> LineTexts:
+    """What the columns of a comparison hold, for terminal, Markdown and page.
+
+    Parameters
+    ----------
+    line
+        Of all cases, or of a target.
+    unit
+        What a cluster is.
+    """
+    d, t = line.difference, line.tally
+    scale, value = figure_scale(line.figure), line_value(line, unit)
+    return LineTexts(
+        name=scale.heading if line.target is None else line.target,
+        of=few_text(value),
+        a=number_text(d.value_a, scale, unit=False),
+        b=number_text(d.value_b, scale, unit=False),
+        difference=number_text(value.value, scale.difference(), unit=False),
+        interval=interval_text(value, scale.difference()),
+        p=p_text(d.p),
+        holm=p_text(line.p_holm),
+        tally=f"{t.wins} / {t.ties} / {t.losses}",
+        detectable=number_text(d.minimum_detectable, scale, unit=False),
+        found=finding(line),
+    )
 
 
 def finding(line: Line) -> str:
     """``better``, ``worse``, ``higher`` or ``lower``; else ``no difference found``.
 
-    A difference is claimed where p after Holm's correction is below 5% and the interval excludes 0: the two are made in
-    different ways, and where they disagree (few clusters, rare targets) the more careful one counts.
+    What is claimed is what :func:`~ibisagent.evaluate.statistics.is_claimed` says.
     """
     difference = line.difference.difference
     if difference is None:
         return "nothing to compare"
     if line.p_holm is None:
         return "too few to test"
-    ends = line.difference.ci95
-    if line.p_holm >= LEVEL or ends is None or ends[0] <= 0 <= ends[1]:
+    if not is_claimed(line.difference, line.p_holm):
         return "no difference found"
     better = line.figure.higher_is_better
     if better is None:
@@ -57,8 +92,7 @@ def setting(comparison: Comparison) -> str:
     """What was compared, in one line."""
     pairs, clusters = comparison.pairing, comparison.clusters
     seeds = len(comparison.a.runs), len(comparison.b.runs)
-    unit = f"{clusters.number} {clusters.unit}{'' if clusters.number == 1 else 's'}"
-    text = f"{len(pairs.keys)} cases played by both, of {unit}"
+    text = f"{count_text(len(pairs.keys), 'case')} played by both, of {count_text(clusters.number, clusters.unit)}"
     if max(seeds) > 1:
         text += f"; seeds: {seeds[0]} of {comparison.a.name}, {seeds[1]} of {comparison.b.name}"
     return text
@@ -66,7 +100,7 @@ def setting(comparison: Comparison) -> str:
 
 def cautions(comparison: Comparison) -> list[str]:
     """What a reader must know before the numbers, a line each."""
-    pairs, found = comparison.pairing, []
+    pairs, unit, found = comparison.pairing, comparison.clusters.unit, []
     if pairs.only_a or pairs.only_b:
         names = ((comparison.a.name, pairs.only_a), (comparison.b.name, pairs.only_b))
         parts = [f"{len(only)} of {name} ({_listed(only)})" for name, only in names if only]
@@ -79,6 +113,9 @@ def cautions(comparison: Comparison) -> list[str]:
     for line in comparison.lines:
         if line.difference.warning:
             found.append(f"{line.figure.title}: {line.difference.warning}")
+    few = few_caution([line_value(line, unit) for line in comparison.by_target], unit)
+    if few:
+        found.append(f"by target: {few}")
     return list(dict.fromkeys(found))
 
 
@@ -94,8 +131,9 @@ def how_to_read(comparison: Comparison) -> list[str]:
         else f"p is of a test that exchanges the results of {a} and {b} in whole {unit}s"
     )
     return [
-        f"Differences are {b} less {a}, over the same cases; the interval is 95%, and draws whole {unit}s"
-        + (" and seeds." if seeds else "."),
+        f"Differences are {b} less {a}, over the cases that have the figure on both sides; the interval is 95%, and "
+        f"draws whole {unit}s{' and seeds' if seeds else ''}. Shares are in percent, "
+        "their differences in percentage points.",
         f"{test[0].upper()}{test[1:]}. Holm's correction is over the {tests} figures, of all comparisons of this "
         "command, and over targets apart from them.",
         "A difference is claimed where p after the correction is below 0.05 and the interval excludes 0.",
@@ -110,13 +148,13 @@ def how_to_read(comparison: Comparison) -> list[str]:
 
 def terminal(comparison: Comparison) -> str:
     """The comparison for a terminal."""
-    a, b = comparison.a.name, comparison.b.name
-    rows = [["", a[:18], b[:18], "difference", "95% interval", "p", "Holm", "+ / = / -", "detectable", ""]]
-    rows += [_cells(line) for line in comparison.lines]
-    out = [f"{b} against {a}: {setting(comparison)}", *_aligned(rows)]
-    if comparison.by_target:
-        rows = [["by target", *rows[0][1:]]] + [_cells(line) for line in comparison.by_target]
-        out += ["", *_aligned(rows)]
+    a, b, unit = comparison.a.name, comparison.b.name, comparison.clusters.unit
+    head = [a[:18], b[:18], "difference", "95% interval", "p", "Holm", "+ / = / -", "detectable", "found", "of"]
+    out = [f"{b} against {a}: {setting(comparison)}"]
+    for first, lines in (("", comparison.lines), ("by target", comparison.by_target)):
+        if lines:
+            rows = [[t.name, *_numbers(t), t.found, t.of] for t in (line_texts(line, unit) for line in lines)]
+            out += [*([""] if first else []), *_aligned([[first, *head], *rows])]
     return "\n".join([*out, *(f"note: {text}" for text in cautions(comparison))])
 
 
@@ -132,73 +170,53 @@ def markdown(comparisons: Sequence[Comparison], pictures: Sequence[Sequence[tupl
     """
     out = []
     for comparison, shown in zip(comparisons, pictures, strict=True):
-        a, b = _plain(comparison.a.name), _plain(comparison.b.name)
-        head = f"| {{}} | {a} | {b} | Difference [95%] | p | p (Holm) | Better / same / worse | Detectable | Found |"
-        rule = "|:--|--:|--:|--:|--:|--:|--:|--:|:--|"
-        out += [f"# {b} against {a}", "", f"{_plain(setting(comparison))}.", ""]
-        out += [head.format("Figure"), rule, *(_row(line) for line in comparison.lines), ""]
+        a, b = escape_markdown(comparison.a.name), escape_markdown(comparison.b.name)
+        out += [f"# {b} against {a}", "", f"{escape_markdown(setting(comparison))}.", ""]
+        out += [*_table("Figure", comparison, comparison.lines), ""]
         if comparison.by_target:
             title = comparison.by_target[0].figure.title
-            out += [f"## {title} by target", "", head.format("Target"), rule]
-            out += [*(_row(line) for line in comparison.by_target), ""]
+            out += [f"## {title} by target", "", *_table("Target", comparison, comparison.by_target), ""]
         if shown:
+            scale = figure_scale((comparison.by_target or comparison.lines)[0].figure)
             out += ["## Cases that changed most", ""]
             for change, address in shown:
-                text = f"{_plain(change.key)}: {number(change.value_a)} → {number(change.value_b)}"
-                text += f" ({signed(change.difference)})"
-                out += [text, *([f"![{_plain(change.key)}]({address})"] if address else ["(no picture was kept)"]), ""]
-        out += [
-            "## Notes",
-            "",
-            *(f"- {_plain(text)}" for text in (*cautions(comparison), *how_to_read(comparison))),
-            "",
-        ]
+                name = escape_markdown(change.key)
+                out.append(
+                    f"{name}: {number_text(change.value_a, scale)} → {number_text(change.value_b, scale)} "
+                    f"({number_text(change.difference, scale.difference())})"
+                )
+                out += [*([f"![{name}]({address})"] if address else ["(no picture was kept)"]), ""]
+        notes = (*cautions(comparison), *how_to_read(comparison))
+        out += ["## Notes", "", *(f"- {escape_markdown(text)}" for text in notes), ""]
         for name, only in ((a, comparison.pairing.only_a), (b, comparison.pairing.only_b)):
             if only:
-                out += [f"Only in {name}: {', '.join(_plain(key) for key in only)}", ""]
+                out += [f"Only in {name}: {', '.join(escape_markdown(key) for key in only)}", ""]
     return "\n".join(out).rstrip() + "\n"
 
 
-def _row(line: Line) -> str:
-    d, t = line.difference, line.tally
-    ends = "" if d.ci95 is None else f" [{signed(d.ci95[0])}, {signed(d.ci95[1])}]"
-    name = line.figure.title if line.target is None else f"{line.target} ({d.n})"
-    cells = [
-        _plain(name),
-        number(d.value_a),
-        number(d.value_b),
-        f"{signed(d.difference)}{ends}",
-        p_text(d.p),
-        p_text(line.p_holm),
-        f"{t.wins} / {t.ties} / {t.losses}",
-        number(d.minimum_detectable),
-        finding(line),
+def _table(first: str, comparison: Comparison, lines: Sequence[Line]) -> list[str]:
+    a, b = escape_markdown(comparison.a.name), escape_markdown(comparison.b.name)
+    rows = [
+        f"| {first} | {a} | {b} | Difference | 95% | p | p (Holm) | Better / same / worse | Detectable | Found | Of |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|:--|:--|",
     ]
-    return f"| {' | '.join(cells)} |"
+    for line in lines:
+        texts = line_texts(line, comparison.clusters.unit)
+        cells = [texts.name, *_numbers(texts), texts.found, texts.of]
+        rows.append(f"| {' | '.join(map(escape_markdown, cells))} |")
+    return rows
 
 
-def _cells(line: Line) -> list[str]:
-    d, t = line.difference, line.tally
-    return [
-        line.figure.title if line.target is None else f"{line.target} ({d.n})",
-        number(d.value_a),
-        number(d.value_b),
-        signed(d.difference),
-        "–" if d.ci95 is None else f"{signed(d.ci95[0])} {signed(d.ci95[1])}",
-        p_text(d.p),
-        p_text(line.p_holm),
-        f"{t.wins}/{t.ties}/{t.losses}",
-        number(d.minimum_detectable),
-        finding(line),
-    ]
+def _numbers(t: LineTexts) -> list[str]:
+    return [t.a, t.b, t.difference, t.interval, t.p, t.holm, t.tally, t.detectable]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    last = len(widths) - 1
+    last = len(widths) - 2  # words: what was found, and of how much
     return [
         "  ".join(
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
+            cell.ljust(width) if column == 0 or column >= last else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -208,9 +226,3 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def _listed(names: Sequence[str], most: int = 3) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _plain(text: str) -> str:
-    """Somebody else's text in Markdown: one line in which nothing is markup."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return "".join("\\" + c if c in "\\`*_[]<>|#!" else c for c in line)

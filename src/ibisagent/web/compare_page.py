@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ibisagent import __version__
-from ibisagent.evaluate.compare_text import cautions, finding, how_to_read, number, p_text, setting, signed
+from ibisagent.evaluate.compare_text import cautions, finding, how_to_read, line_texts, line_value, setting
+from ibisagent.evaluate.report.numbers import count_text, interval_text, number_text
+from ibisagent.evaluate.report.scales import figure_scale
 from ibisagent.rendering.png import png_bytes
 from ibisagent.web.parts import asset, content_policy, data_uri, template
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from ibisagent.evaluate.changes import Panels
     from ibisagent.evaluate.compare import Change, Comparison, Line
+    from ibisagent.evaluate.report.model import Scale
 
 __all__ = ["render_compare_page"]
 
@@ -60,7 +64,7 @@ def render_compare_page(comparisons: Sequence[Comparison], shown: Sequence[tuple
 
 
 def _section(one: Comparison, losses: Shown, gains: Shown) -> dict[str, Any]:
-    scale, target_scale = _scale(one.lines), _scale(one.by_target)
+    scale, target_scale = _reach(one.lines), _reach(one.by_target)
     sides = ((one.a.name, one.pairing.only_a), (one.b.name, one.pairing.only_b))
     main = one.by_target[0].figure if one.by_target else one.lines[0].figure
     neutral = main.higher_is_better is None
@@ -73,17 +77,17 @@ def _section(one: Comparison, losses: Shown, gains: Shown) -> dict[str, Any]:
         "verdict": _verdict(one),
         "cautions": cautions(one),
         "how": how_to_read(one),
-        "lines": [_row(line, scale) for line in one.lines],
-        "targets": [_row(line, target_scale) for line in one.by_target],
-        "scale": f"{scale:g}" if scale else "",
-        "target_scale": f"{target_scale:g}" if target_scale else "",
+        "lines": [_row(line, one.clusters.unit, scale) for line in one.lines],
+        "targets": [_row(line, one.clusters.unit, target_scale) for line in one.by_target],
+        "scale": f"{100 * scale:g}" if scale else "",
+        "target_scale": f"{100 * target_scale:g}" if target_scale else "",
         "groups": [
             {"title": title, "cases": [_case(one, change, panels) for change, panels in cases]}
             for title, cases in zip(titles, (losses, gains), strict=True)
             if cases
         ],
         "only": [
-            {"name": name, "number": f"{len(keys)} case{'' if len(keys) == 1 else 's'}", "keys": ", ".join(keys)}
+            {"name": name, "number": count_text(len(keys), "case"), "keys": ", ".join(keys)}
             for name, keys in sides
             if keys
         ],
@@ -96,7 +100,8 @@ def _verdict(one: Comparison) -> list[dict[str, Any]]:
     d, t = line.difference, line.tally
     if d.difference is None:
         return [{"text": f"{line.figure.title}: no case has it on both sides.", "strong": False}]
-    ends = "" if d.ci95 is None else f" (95% interval {signed(d.ci95[0])} to {signed(d.ci95[1])})"
+    scale, value = figure_scale(line.figure), line_value(line, one.clusters.unit)
+    ends = interval_text(value, scale.difference())
     found = finding(line)
     strong = {
         "no difference found": f"no difference in {line.figure.title} was found",
@@ -107,55 +112,57 @@ def _verdict(one: Comparison) -> list[dict[str, Any]]:
     }.get(found, f"{line.figure.title}: {found}")
     more = ""
     if found == "no difference found" and d.minimum_detectable is not None:
-        more = f" A true difference of {number(d.minimum_detectable)} would have been found in 80% of such comparisons."
+        least = _difference(d.minimum_detectable, scale).lstrip("+")
+        more = f" A true one of {least} would have been found at p < 0.05 (uncorrected) in 80% of such comparisons."
     others = [other for other in one.lines[1:] if finding(other) in ("better", "worse", "higher", "lower")]
     rest = "".join(
-        f" {other.figure.title}: {finding(other)} ({signed(other.difference.difference)})." for other in others
+        f" {other.figure.title}: {finding(other)} "
+        f"({_difference(other.difference.difference, figure_scale(other.figure))})."
+        for other in others
+    )
+    change = (
+        f"{number_text(d.value_a, scale)} became {number_text(d.value_b, scale)}, {_difference(value.value, scale)}"
     )
     return [
         {"text": f"With {one.b.name}, ", "strong": False},
         {"text": strong, "strong": True},
-        {"text": f": {number(d.value_a)} became {number(d.value_b)}, {signed(d.difference)}{ends}; ", "strong": False},
+        {"text": f": {change}{f' (95% {ends})' if ends else ''}; ", "strong": False},
         {"text": f"{t.wins} cases gained, {t.losses} lost, {t.ties} stayed.{more}{rest}", "strong": False},
     ]
 
 
-def _row(line: Line, scale: float) -> dict[str, Any]:
-    d, t = line.difference, line.tally
-    found = finding(line)
+def _difference(value: float | None, scale: Scale) -> str:
+    """A difference in a sentence, with what it is in."""
+    return f"{number_text(value, scale.difference(), unit=False)} {scale.difference().measure}".rstrip()
+
+
+def _row(line: Line, unit: str, scale: float) -> dict[str, Any]:
+    texts, value = line_texts(line, unit), line_value(line, unit)
     track = None
-    if scale and d.ci95 is not None and d.difference is not None and _on_scale(line):
-        places = [_HALF + _ROOM * value / scale for value in (d.ci95[0], d.difference, d.ci95[1])]
+    if scale and value.ci95 is not None and value.value is not None and _on_scale(line):
+        places = [_HALF + _ROOM * end / scale for end in (value.ci95[0], value.value, value.ci95[1])]
         low, at, high = (round(min(max(x, 2.0), 156.0), 1) for x in places)
         track = {"low": low, "at": at, "high": high}
+    group, _, target = (line.target or "").rpartition("/")
     return {
-        "name": line.figure.title if line.target is None else line.target.partition("/")[2],
-        "group": "" if line.target is None else line.target.partition("/")[0],
+        **asdict(texts),
+        "name": texts.name if line.target is None else target,
+        "group": group,
         "about": line.figure.about if line.target is None else "",
-        "n": f"{d.n} case{'' if d.n == 1 else 's'}",
-        "a": number(d.value_a),
-        "b": number(d.value_b),
-        "difference": signed(d.difference),
-        "interval": "" if d.ci95 is None else f"{signed(d.ci95[0])} to {signed(d.ci95[1])}",
         "track": track,
-        "p": p_text(d.p),
-        "holm": p_text(line.p_holm),
-        "tally": f"{t.wins} / {t.ties} / {t.losses}",
-        "detectable": number(d.minimum_detectable),
-        "found": found,
-        "tone": _TONES.get(found, ""),
+        "tone": _TONES.get(texts.found, ""),
     }
 
 
 def _on_scale(line: Line) -> bool:
     """Shares have one scale; steps, millimetres and seconds are not drawn on it."""
-    return line.figure.percent and not line.figure.unit
+    return figure_scale(line.figure).percent
 
 
-def _scale(lines: Sequence[Line]) -> float:
+def _reach(lines: Sequence[Line]) -> float:
     """A round number that all drawn intervals fit under; 0 where none is drawn."""
-    drawn = [line.difference.ci95 for line in lines if line.difference.ci95 is not None and _on_scale(line)]
-    reach = max((abs(end) for ends in drawn for end in ends), default=0.0)
+    drawn = [line_value(line, "").ci95 for line in lines if _on_scale(line)]
+    reach = max((abs(end) for ends in drawn for end in ends or ()), default=0.0)
     if reach <= 0:
         return 0.0
     power = 10.0 ** math.floor(math.log10(reach))
@@ -163,6 +170,7 @@ def _scale(lines: Sequence[Line]) -> float:
 
 
 def _case(one: Comparison, change: Change, panels: Panels | None) -> dict[str, Any]:
+    scale = figure_scale((one.by_target or one.lines)[0].figure)
     told = change.a if change.a.episode is not None else change.b
     words = {change.a.instruction, change.b.instruction} - {""}
     alts = ("the reference", f"the result of {one.a.name}", f"the result of {one.b.name}")
@@ -170,9 +178,9 @@ def _case(one: Comparison, change: Change, panels: Panels | None) -> dict[str, A
     return {
         "target": told.target or change.key,
         "key": change.key,
-        "a": number(change.value_a),
-        "b": number(change.value_b),
-        "difference": signed(change.difference),
+        "a": number_text(change.value_a, scale),
+        "b": number_text(change.value_b, scale),
+        "difference": number_text(change.difference, scale.difference()),
         "asked": " / ".join(sorted(words)),
         "panels": [_panel(picture, f"{change.key}: {alt}") for picture, alt in zip(pictures, alts, strict=False)],
     }

@@ -8,9 +8,10 @@ import pytest
 from ibisagent.episode import Episode, Outcome
 from ibisagent.errors import InputError
 from ibisagent.evaluate.compare import Tally, compare, figure_of
-from ibisagent.evaluate.compare_text import cautions, finding, how_to_read, markdown, p_text, signed, terminal
+from ibisagent.evaluate.compare_text import cautions, finding, how_to_read, line_texts, markdown, terminal
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.evaluate.statistics import holm
+from ibisagent.web.compare_page import render_compare_page
 from sample_comparison import memory_side
 from sample_results import run_of
 
@@ -66,6 +67,7 @@ def test_holm_is_over_all_comparisons() -> None:
     assert [(one.a.name, one.b.name) for one in found] == [("A", "B"), ("A", "C")]
     p = [line.difference.p for one in found for line in one.lines]
     assert [line.p_holm for one in found for line in one.lines] == holm(p)
+    assert {line.difference.tests for one in found for line in one.lines} == {4}
 
 
 def test_changes_are_the_largest_first_and_seeds_show_the_nearest() -> None:
@@ -141,18 +143,24 @@ def test_words() -> None:
     assert text.startswith("B|x against A: 12 cases played by both, of 12 patients") and "by target" in text
     written = markdown([found], [[(found.changes[0], "changes/1.png"), (found.changes[1], None)]])
     rows = [line for line in written.splitlines() if line.startswith("| ")]
-    assert all(row.replace("\\|", "").count("|") == 10 for row in rows) and len(rows) > 6
+    assert all(row.replace("\\|", "").count("|") == 12 for row in rows) and len(rows) > 6
     assert "B\\|x" in written and "![c" in written and "(no picture was kept)" in written
     assert "one run a side" in written
 
 
-@pytest.mark.parametrize(("p", "text"), [(None, "–"), (0.0001, "< 0.001"), (0.0123, "0.012"), (0.5, "0.50")])
-def test_p_is_never_zero(p: float | None, text: str) -> None:
-    assert p_text(p) == text
-
-
-def test_zero_has_no_sign() -> None:
-    assert (signed(-0.0001), signed(0.05), signed(-0.05), signed(None)) == ("0.000", "+0.050", "−0.050", "–")
+def test_targets_of_few_clusters_are_marked_and_said_once() -> None:
+    # Three images a target, the same change in each: no interval, and no word of certainty.
+    sides = [memory_side("A", results([10] * 12, "abcd")), memory_side("B", results([20] * 12, "abcd"))]
+    (found,) = compare(sides, ["iou"])
+    line = found.by_target[0]
+    assert line.difference.ci95 is not None and line.difference.num_clusters == 3
+    texts = line_texts(line, found.clusters.unit)
+    assert (texts.difference, texts.interval, texts.of) == ("+20.0", "", "3 cases, 3 patients (few)")
+    (said,) = [text for text in cautions(found) if text.startswith("by target: ")]
+    assert said.startswith("by target: 4 of 4 targets rest on fewer than 10 patients each (marked)")
+    page = render_compare_page([found], [([], [])])
+    for text in (terminal(found), markdown([found], [[]]), page):
+        assert text.count("3 cases, 3 patients (few)") == 4 and text.count("4 of 4 targets") == 1
 
 
 def test_a_claim_needs_the_interval_and_the_test() -> None:
