@@ -14,11 +14,13 @@ import numpy as np
 
 from ibisagent.engine.damage import damaged_mask, other_mask
 from ibisagent.engine.language.hints import Hint, draw_deceptive
+from ibisagent.engine.language.instructions import draw_instruction
 from ibisagent.engine.scenarios import PLACES, false_place, starting_mask
 from ibisagent.engine.walk import Subject
 from ibisagent.evaluate.arms.absent import absent_rows
 from ibisagent.evaluate.arms.scene import NotPossible, Scene, changed
 from ibisagent.evaluate.arms.wording import wording_row
+from ibisagent.evaluate.run import instruction_seed
 from ibisagent.io import CaseRow
 from ibisagent.metrics import iou
 
@@ -27,13 +29,16 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-__all__ = ["BANDS", "CONDITIONS", "apply_condition"]
+__all__ = ["BANDS", "CONDITIONS", "NEUTRAL", "apply_condition"]
 
 BANDS: dict[str, tuple[float, float]] = {"light": (0.6, 0.8), "heavy": (0.2, 0.5)}
 """IoU with the target, from and below, of a damaged mask by strength."""
 
 ELSEWHERE = 0.2
 """A mask of another structure or place has less IoU with the target than this."""
+
+NEUTRAL = ("check_verify", "whats_next")
+"""Categories of refining instructions that do not call the given mask wrong."""
 
 _TRIES = 60
 
@@ -83,7 +88,7 @@ def apply_condition(
     return sorted(made, key=lambda r: order[r.case_id]), left_out
 
 
-# -- deceptive instructions ------------------------------------------------------------------------
+# -- deceptive instructions, and the true one beside them ------------------------------------------
 
 
 def _wrong_place(scene: Scene, row: CaseRow) -> CaseRow:
@@ -93,8 +98,33 @@ def _wrong_place(scene: Scene, row: CaseRow) -> CaseRow:
     place = quarter if quarter is not None else _false_corner(target, rng)
     if place is None:
         raise NotPossible("the target reaches into every corner")
-    facts = {"name": "wrong-place", "place": place}
-    return _deceived(scene, row, rng, "wrong_place", facts, f"{place} of the image")
+    return _placed(scene, row, "wrong-place", place)
+
+
+def _true_place(scene: Scene, row: CaseRow) -> CaseRow:
+    """The sentence of the wrong place with another place in it."""
+    height, width = scene.load(row)[1].shape
+    ys, xs = np.nonzero(scene.load(row)[1])
+    upper, left = ys < height // 2, xs < width // 2
+    inside = {p: ((upper == ("upper" in p)) & (left == ("left" in p))).mean() for p in PLACES}
+    quarter = max(PLACES, key=lambda p: float(inside[p]))
+    middle = (ys >= height // 3) & (ys < height - height // 3) & (xs >= width // 3) & (xs < width - width // 3)
+    if inside[quarter] < 0.5 and not middle.any():
+        raise NotPossible("no word says where the target is")
+    return _placed(scene, row, "true-place", quarter if inside[quarter] >= 0.5 else "middle")
+
+
+def _placed(scene: Scene, row: CaseRow, name: str, place: str) -> CaseRow:
+    told = _told(scene, row, "wrong_place", f"{place} of the image")
+    return changed(row, {"name": name, "place": place}, instruction=told, category=name.replace("-", "_"))
+
+
+def _told(scene: Scene, row: CaseRow, hint: Hint, place: str | None = None) -> str:
+    """A sentence of the hint's templates, with the plain run's own phrase for the target."""
+    rng = np.random.default_rng(instruction_seed(scene.seed, row.case_id))
+    rng.random()  # the plain run's draw of a category: what follows are the same draws
+    full = scene.library == "full"
+    return draw_deceptive(row.target, row.modality, rng, hint, place, split="test", extended=full).text
 
 
 def _false_corner(target: Mask, rng: np.random.Generator) -> str | None:
@@ -107,25 +137,10 @@ def _false_corner(target: Mask, rng: np.random.Generator) -> str | None:
 
 
 def _false_error(scene: Scene, row: CaseRow) -> CaseRow:
-    given = _fitting(scene, row)
-    rng = scene.rng(row, "false-error")
-    return _deceived(scene, row, rng, "false_error", {"name": "false-error", **_about(scene, row, given)}, None, given)
-
-
-def _deceived(
-    scene: Scene,
-    row: CaseRow,
-    rng: np.random.Generator,
-    hint: Hint,
-    facts: dict[str, Any],
-    place: str | None,
-    given: Mask | None = None,
-) -> CaseRow:
-    drawn = draw_deceptive(
-        row.target, row.modality, rng, hint, place, split="test", extended=scene.library == "full"
+    told = _told(scene, row, "false_error")
+    return _given(
+        scene, row, _fitting(scene, row), {"name": "false-error"}, instruction=told, category="false_error"
     )  # fmt: skip
-    more = {} if given is None else {"initial_mask": scene.give(row, given)}
-    return changed(row, facts, instruction=drawn.text, category=drawn.category, **more)
 
 
 # -- given masks -----------------------------------------------------------------------------------
@@ -140,7 +155,15 @@ def _fitting(scene: Scene, row: CaseRow) -> Mask:
 
 
 def _good_mask(scene: Scene, row: CaseRow) -> CaseRow:
-    return _given(scene, row, _fitting(scene, row), {"name": "good-mask"})
+    """Told in a neutral category: most refining ones say or imply that the mask is wrong."""
+    seed = instruction_seed(scene.seed, row.case_id)
+    category = NEUTRAL[int(np.random.default_rng(seed).random() * len(NEUTRAL))]
+    drawn = draw_instruction(
+        row.target, row.modality, seed, stage="refine", category=category, split="test", library=scene.library,
+        extended=scene.library == "full",
+    )  # fmt: skip
+    facts = {"name": "good-mask"}
+    return _given(scene, row, _fitting(scene, row), facts, instruction=drawn.text, category=category)
 
 
 def _mismatched(scene: Scene, row: CaseRow) -> CaseRow:
@@ -207,16 +230,14 @@ def _damaged(scene: Scene, row: CaseRow, strength: str) -> Mask:
     raise NotPossible("no damage of this strength")
 
 
-def _given(scene: Scene, row: CaseRow, mask: Mask, facts: dict[str, Any]) -> CaseRow:
-    return changed(row, {**facts, **_about(scene, row, mask)}, initial_mask=scene.give(row, mask))
-
-
-def _about(scene: Scene, row: CaseRow, mask: Mask) -> dict[str, Any]:
-    return {"given_iou": round(float(iou(mask, scene.load(row)[1])), 6)}
+def _given(scene: Scene, row: CaseRow, mask: Mask, facts: dict[str, Any], **fields: str) -> CaseRow:
+    about = {**facts, "given_iou": round(float(iou(mask, scene.load(row)[1])), 6)}
+    return changed(row, about, initial_mask=scene.give(row, mask), **fields)
 
 
 CONDITIONS: Mapping[str, RowMaker] = {
     "wrong-place": _wrong_place,
+    "true-place": _true_place,
     "false-error": _false_error,
     "good-mask": _good_mask,
     "mismatched-mask": _mismatched,

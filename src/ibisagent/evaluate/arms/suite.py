@@ -50,7 +50,7 @@ def arms_named(
     Returns
     -------
     list of Arm
-        In the order of the kinds.
+        In the order of the kinds, each with the arm that it is held against.
 
     Raises
     ------
@@ -86,6 +86,8 @@ def arms_named(
             )
     # A list that was named on the command line is to be played, whatever --arms says.
     wanted.update(arm.name for arm in known if arm.kind in ("segmenter", "policy") or arm.cases is not None)
+    # What an arm is held against comes with it.
+    wanted.update(against for name in list(wanted) if (against := table[name].against) is not None)
     return [arm for arm in known if arm.name in wanted]
 
 
@@ -102,14 +104,17 @@ def _fixed() -> list[Arm]:
         Arm("box-oracle", "baseline", "Box oracle", "One tight box around the target.", policy="box-oracle"),
         Arm("one-shot", "baseline", "One shot", "The agent's own first action, and no more.", rollout={"max_steps": 1}),
         Arm("wrong-place", "robustness", "Wrong place said", "The instruction says that the target is where it is not.",
-            condition="wrong-place"),
+            condition="wrong-place", against="true-place"),
+        Arm("true-place", "robustness", "True place said", "The same words say where the target is.",
+            condition="true-place"),
         Arm("mismatched-mask", "robustness", "Mismatched mask", "The given mask shows another structure or place.",
             condition="mismatched-mask"),
         Arm("corrupted-light", "robustness", "Corrupted mask, light", f"The given mask is damaged to {light}.",
             condition="corrupted-light"),
         Arm("corrupted-heavy", "robustness", "Corrupted mask, heavy", f"The given mask is damaged to {heavy}.",
             condition="corrupted-heavy"),
-        Arm("good-mask", "robustness", "Good mask", "The given mask fits already.", condition="good-mask"),
+        Arm("good-mask", "robustness", "Good mask", "The given mask fits already; the instruction does not say so.",
+            condition="good-mask"),
         Arm("false-error", "robustness", "False error said", "The given mask fits; the instruction says it does not.",
             condition="false-error", against="good-mask"),
         Arm("absent-foreign", "robustness", "Absent, other modality",

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ibisagent.engine.language.instructions import CATEGORIES, all_templates
-from ibisagent.engine.language.templates import DECEPTIVE
+from ibisagent.engine.language.instructions import CATEGORIES, all_templates, draw_instruction, fill
+from ibisagent.engine.language.naming import target_phrases
 from ibisagent.evaluate.arms.arm import Arm
-from ibisagent.evaluate.arms.conditions import BANDS, ELSEWHERE, apply_condition
+from ibisagent.evaluate.arms.conditions import BANDS, ELSEWHERE, NEUTRAL, apply_condition
 from ibisagent.evaluate.arms.rows import ArmRows, arm_rows
 from ibisagent.evaluate.arms.scene import Scene
 from ibisagent.evaluate.arms.wording import is_told
 from ibisagent.evaluate.case_list import CaseList
+from ibisagent.evaluate.run import instruction_seed
 from ibisagent.io import CaseRow
 from ibisagent.metrics import iou
 
@@ -29,8 +30,8 @@ def facts(row: CaseRow) -> dict:
     return row.model_extra["condition"]
 
 
-@pytest.mark.parametrize("name", ["wrong-place", "false-error", "good-mask", "mismatched-mask", "corrupted-light",
-                                  "corrupted-heavy", "absent-foreign", "wording:start:polite"])  # fmt: skip
+@pytest.mark.parametrize("name", ["wrong-place", "true-place", "false-error", "good-mask", "mismatched-mask",
+                                  "corrupted-light", "corrupted-heavy", "absent-foreign", "wording:start:polite"])  # fmt: skip
 def test_the_same_seed_gives_the_same_rows_whatever_else_is_played(cases: CaseList, tmp_path: Path, name: str) -> None:
     first, again = under(cases, tmp_path / "a", name), under(cases, tmp_path / "b", name)
     assert first.sha256 == again.sha256 and first.rows
@@ -98,8 +99,45 @@ def test_a_good_mask_is_the_same_whether_or_not_it_is_called_wrong(cases: CaseLi
     for a, b in zip(good.rows, said.rows, strict=True):
         mask = good.load(a)[2]
         assert np.array_equal(mask, said.load(b)[2]) and iou(mask, good.load(a)[1]) >= 0.92
-        assert a.instruction is None and b.model_extra["category"] == "false_error"
-    assert DECEPTIVE["false_error"]["test"]
+        assert a.model_extra["category"] in NEUTRAL and b.model_extra["category"] == "false_error"
+        assert a.instruction in all_neutral(a.target) and "rror" not in a.instruction
+    assert {r.model_extra["category"] for r in good.rows} == set(NEUTRAL)
+
+
+def all_neutral(target: str) -> set[str]:
+    templates = all_templates("refine", "test", "core")
+    phrases = target_phrases(target)
+    modalities = ("CT", "MRI")
+    return {
+        fill(t, phrase, modality, library="core")
+        for c in NEUTRAL for t in templates[c] for phrase in phrases for modality in modalities
+    }  # fmt: skip
+
+
+def test_what_is_said_of_the_case_has_the_plain_runs_phrase(cases: CaseList, tmp_path: Path) -> None:
+    names = ("wrong-place", "true-place", "false-error", "good-mask")
+    for rows in zip(*(under(cases, tmp_path / name, name).rows for name in names), strict=True):
+        seed = instruction_seed(0, rows[0].case_id)
+        plain = draw_instruction(rows[0].target, rows[0].modality, seed, split="test", library="core").text.lower()
+        phrase = max((p.text for p in target_phrases(rows[0].target) if p.text.lower() in plain), key=len)
+        assert all(phrase.lower() in row.instruction.lower() for row in rows), phrase
+        wrong, true = (row.instruction.replace(facts(row)["place"], "there") for row in rows[:2])
+        assert wrong == true, "the place is all that differs"
+
+
+def test_the_true_place_holds_the_target(cases: CaseList, tmp_path: Path) -> None:
+    rows = under(cases, tmp_path, "true-place")
+    assert len(rows.rows) == 10
+    for row in rows.rows:
+        place, target = facts(row)["place"], rows.load(row)[1]
+        height, width = target.shape
+        if place == "middle":
+            assert row.target == "brain" and target[height // 2, width // 2]
+            continue
+        ys = slice(0, height // 2) if "upper" in place else slice(height // 2, None)
+        xs = slice(0, width // 2) if "left" in place else slice(width // 2, None)
+        assert target[ys, xs].sum() >= target.sum() / 2
+    assert {"heart", "liver"} == {r.target for r in rows.rows if facts(r)["place"] != "middle"}
 
 
 def test_absent_targets_are_impossible_in_the_modality_and_asked_once(cases: CaseList, tmp_path: Path) -> None:

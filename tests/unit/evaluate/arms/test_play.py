@@ -106,7 +106,7 @@ def test_a_lab_says_what_the_arms_are_worth(play: Callable[..., Any], tmp_path: 
     assert summary["ceiling"]["premature_stops"]["value"] == pytest.approx(0.4)
     # It does not read: a false place changes nothing.
     gap = arms["wrong-place"]["difference"]["iou"]
-    assert gap["difference"] == 0 and gap["n"] == 10
+    assert gap["difference"] == 0 and gap["n"] == 10 and arms["wrong-place"]["difference"]["against"] == "true-place"
     back = arms["wrong-place"]["recovery"]
     assert back["recovery"]["value"] == 1.0 and back["recovery"]["n"] == 6, "livers fail anyway: they do not count"
     assert "given_iou" not in back
@@ -244,6 +244,7 @@ def test_a_list_of_absent_targets_is_an_arm(play: Callable[..., Any], case_file:
 def test_arms_are_named_alone_in_groups_and_all_together() -> None:
     assert [a.name for a in arms_named([])] == ["agent"]
     assert [a.name for a in arms_named(["no-look", "oracle"])] == ["agent", "oracle", "no-look"]
+    assert [a.name for a in arms_named(["wrong-place"])] == ["agent", "wrong-place", "true-place"]
     everything = arms_named(["all"])
     assert len([a for a in everything if a.kind == "wording"]) == 13
     assert {a.kind for a in everything} == {"agent", "ceiling", "baseline", "robustness", "wording", "ablation"}
