@@ -237,15 +237,25 @@ def _compare(a: Side, b: Side, figures: Sequence[Figure], seed: int, *, skip_emp
 
 
 def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    lines = iter(holm([line.difference.p for one in found for line in one.lines]))
-    targets = iter(holm([line.difference.p for one in found for line in one.by_target]))
+    """With p after Holm's correction, and with what could have been found after it."""
+    lines = iter(_together([line for one in found for line in one.lines]))
+    targets = iter(_together([line for one in found for line in one.by_target]))
     return [
         replace(
             one,
-            lines=tuple(replace(line, p_holm=next(lines)) for line in one.lines),
-            by_target=tuple(replace(line, p_holm=next(targets)) for line in one.by_target),
+            lines=tuple(next(lines) for _ in one.lines),
+            by_target=tuple(next(targets) for _ in one.by_target),
         )
         for one in found
+    ]
+
+
+def _together(lines: Sequence[Line]) -> list[Line]:
+    p_values = [line.difference.p for line in lines]
+    tests = max(1, sum(p is not None for p in p_values))
+    return [
+        replace(line, difference=line.difference.among(tests), p_holm=p)
+        for line, p in zip(lines, holm(p_values), strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from ibisagent.evaluate.arms.ceiling import ORACLE, best_iou, ceilings_of
 from ibisagent.evaluate.arms.ratio import ratio_of_means
 from ibisagent.evaluate.arms.recovery import recovery
 from ibisagent.evaluate.figures import HEADLINE, case_figures
-from ibisagent.evaluate.statistics import Clusters, cluster_unit, estimate, holm, macro_estimate, paired
+from ibisagent.evaluate.statistics import Clusters, Difference, cluster_unit, estimate, holm, macro_estimate, paired
 from ibisagent.evaluate.summary import figures_with_intervals
 
 if TYPE_CHECKING:
@@ -81,15 +81,20 @@ def lab_summary(lab: Lab) -> dict[str, Any]:
         ``num_errors``, ``complete``, ``figures`` (:data:`SHOWN`, each as
         :meth:`~ibisagent.evaluate.statistics.Estimate.to_json`), ``target_mean_iou`` (likewise), ``difference``: for
         :data:`COMPARED` and ``target_mean_iou`` the arm less ``against`` over the cases of both (as
-        :meth:`~ibisagent.evaluate.statistics.Difference.to_json`; ``iou`` has ``p_holm``, corrected over all arms), and
+        :meth:`~ibisagent.evaluate.statistics.Difference.to_json`; ``iou`` has ``p_holm``, corrected over all arms,
+        and its ``minimum_detectable`` is for that correction), and
         for robustness on present targets ``recovery`` (:func:`~ibisagent.evaluate.arms.recovery.recovery`).
         ``ceiling``, ``absent``, ``wording``: see the functions that make them; None where their arms are missing.
     """
     arms = _Arms(lab)
     told: dict[str, Any] = {name: _arm(arms, name) for name in lab.facts["arms"]}
-    compared = [about for about in told.values() if "difference" in about]
-    for about, p in zip(compared, holm([about["difference"]["iou"]["p"] for about in compared]), strict=True):
-        about["difference"]["iou"]["p_holm"] = p
+    compared = [about["difference"] for about in told.values() if "difference" in about]
+    p_values = [gap["iou"].p for gap in compared]
+    tests = max(1, sum(p is not None for p in p_values))
+    for gap, p in zip(compared, holm(p_values), strict=True):
+        gap["iou"] = gap["iou"].among(tests)
+        gap |= {figure: found.to_json() for figure, found in gap.items() if isinstance(found, Difference)}
+        gap["iou"]["p_holm"] = p
     return {
         "schema_version": 1,
         "settings": {name: value for name, value in lab.facts.items() if name not in ("arms", "schema_version")},
@@ -129,7 +134,7 @@ def _arm(arms: _Arms, name: str) -> dict[str, Any]:
 
 
 def _difference(arms: _Arms, name: str, against: str) -> dict[str, Any]:
-    """The arm less another, over the cases that both have."""
+    """The arm less another, over the cases that both have: ``against``, and a Difference by figure."""
     found: dict[str, Any] = {"against": against}
     clusters, targets = arms.cluster_of(name), {c: _target(r) for c, r in arms.by_id(name).items()}
     for figure in (*COMPARED, "target_mean_iou"):
@@ -138,7 +143,7 @@ def _difference(arms: _Arms, name: str, against: str) -> dict[str, Any]:
         common = [case for case in b if case in a]
         sides = [([side[c][0] for c in common], [side[c][1] for c in common]) for side in (a, b)]
         macro = [targets[c] for c in common] if figure == "target_mean_iou" else None
-        found[figure] = paired(sides[0], sides[1], [clusters[c] for c in common], macro).to_json()
+        found[figure] = paired(sides[0], sides[1], [clusters[c] for c in common], macro)
     return found
 
 
@@ -230,7 +235,7 @@ def _wording(arms: _Arms) -> dict[str, Any] | None:
         ).to_json()
         categories: dict[str, Any] = {}
         for category, name in names.items():
-            gap = _difference(arms, name, against)["iou"] if against in arms.results else None
+            gap = _difference(arms, name, against)["iou"].to_json() if against in arms.results else None
             categories[category] = {"arm": name, "n": len(arms.results[name]), "difference": gap}
         gaps = [c["difference"]["difference"] for c in categories.values() if c["difference"] is not None]
         gaps = [gap for gap in gaps if gap is not None]

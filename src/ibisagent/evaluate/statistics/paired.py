@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ibisagent.evaluate.statistics.cells import make_cells
 from ibisagent.evaluate.statistics.estimates import dropped_targets, few_clusters, joined, lone_targets
-from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, interval, spread_of
-from ibisagent.evaluate.statistics.testing import FEWEST_FLIPS, minimum_detectable, sign_flip
+from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS, NUM_DRAWS, interval, spread_of
+from ibisagent.evaluate.statistics.testing import LEVEL, least_p, minimum_detectable, sign_flip
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -38,13 +38,17 @@ class Difference:
         ``"sign flip of clusters"`` for two runs; ``"draws of clusters and seeds"`` where a side has several: the
         share of the interval's draws beyond 0, doubled. Exchanging three seeds' labels could never be significant.
     minimum_detectable
-        True difference that a comparison with this spread and so many clusters and seeds finds at p < 0.05 in 80% of
-        the times; None where it finds none, however large.
+        True difference that a comparison with this spread and so many clusters and seeds finds in 80% of the times, at
+        p < 0.05 after a correction for `tests`; None where it finds none, however large.
     n, num_clusters, seeds
         Cases with a weight (but for those of targets that some run has none of), their clusters, and the runs of A and
         of B.
     warning
         What these numbers do not say, in one line.
+    standard_error, degrees
+        Of the difference, and their degrees of freedom; None where there are fewer than two clusters or no spread.
+    tests
+        Number of tests that `minimum_detectable` is corrected for (see :meth:`among`).
     """
 
     value_a: float | None
@@ -58,6 +62,31 @@ class Difference:
     num_clusters: int
     seeds: tuple[int, int]
     warning: str | None = None
+    standard_error: float | None = None
+    degrees: float | None = None
+    tests: int = 1
+
+    def among(self, tests: int) -> Difference:
+        """The same as one of `tests` that are corrected together: with what can be found then.
+
+        The level is 0.05 / tests, which Holm's correction asks of the smallest p; of the others it asks less. Where so
+        few clusters (or draws) can never give such a p, the warning says so.
+        """
+        if self.standard_error is None or self.degrees is None:
+            return replace(self, tests=tests)
+        flips = max(self.seeds) == 1
+        least = least_p(self.num_clusters) if flips else 2 / (NUM_DRAWS + 1)
+        if least * tests < LEVEL:
+            level = LEVEL / tests
+            detectable = minimum_detectable(self.standard_error, self.degrees, level=level)
+            return replace(self, minimum_detectable=detectable, tests=tests)
+        if least * self.tests >= LEVEL:  # said already
+            return replace(self, tests=tests)
+        what = f"{self.num_clusters} clusters" if flips else f"{NUM_DRAWS} draws"
+        told = f"{what} can give no p below {least:.2g}"
+        told += f" ({min(1.0, least * tests):.2g} after the correction for {tests} tests)" if tests > 1 else ""
+        told += ", whatever the difference"
+        return replace(self, minimum_detectable=None, tests=tests, warning=joined([self.warning, told]))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it: tuples are lists."""
@@ -118,12 +147,9 @@ def paired(
     ends, candidates = interval(cells, spread, seed)
     if ((numbers >= 0) & (numbers <= weights)).all():  # shares cannot differ by more than 1
         ends = max(ends[0], -1.0), min(ends[1], 1.0)
-    least: float | None = minimum_detectable(float(np.sqrt(spread.variance)), spread.degrees)
+    error = float(np.sqrt(spread.variance))
     if flips:
         p = sign_flip(cells, seed)
-        if total < FEWEST_FLIPS:
-            least = None
-            warnings.append(f"{total} clusters can give no p below {2 / 2**total:.2g}, whatever the difference")
         differing = int(((cells.numbers[0] != cells.numbers[1]) | (cells.weights[0] != cells.weights[1])).any(1).sum())
         if differing < FEW_CLUSTERS <= total:
             warnings.append(f"only {differing} of {total} clusters differ at all: the interval is rough, p is not")
@@ -132,4 +158,6 @@ def paired(
         p = min(1.0, 2 * (beyond + 1) / (len(candidates) + 1))
         if min(count for count in seeds if count > 1) < 3:
             warnings.append("two seeds say little of how much seeds differ")
-    return Difference(*known, ends, p, test, least, size, total, seeds, joined(warnings))
+    told = joined(warnings)
+    found = Difference(*known, ends, p, test, None, size, total, seeds, told, error, spread.degrees, tests=0)
+    return found.among(1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ibisagent.evaluate.statistics.cells import Cells
     from ibisagent.evaluate.statistics.paired import Difference
 
-__all__ = ["FEWEST_FLIPS", "LEVEL", "holm", "is_claimed", "minimum_detectable", "sign_flip"]
+__all__ = ["LEVEL", "holm", "is_claimed", "least_p", "minimum_detectable", "sign_flip"]
 
 LEVEL = 0.05
 """Chance of a false finding that is taken, and 1 less the probability of the intervals."""
@@ -23,8 +23,10 @@ NUM_FLIPS = 9999
 _EXACT = 13
 """Up to so many clusters every exchange is tried: 2^13 are fewer than the random ones."""
 
-FEWEST_FLIPS = 6
-"""With fewer clusters no difference reaches p < 0.05: of 2^5 exchanges two are as extreme as the data, at least."""
+
+def least_p(clusters: int) -> float:
+    """The smallest p that :func:`sign_flip` can give: two exchanges are as extreme as the data, at least."""
+    return 2 / 2**clusters if clusters <= _EXACT else 1 / (NUM_FLIPS + 1)
 
 
 def sign_flip(cells: Cells, seed: int = 0) -> float:
@@ -117,7 +119,8 @@ def minimum_detectable(error: float, degrees: float, power: float = 0.8, level: 
         Its degrees of freedom (clusters - 1 where one run is held against another). Few of them make it larger: the
         distribution is Student's, and the noncentral one gives the power.
     power, level
-        Wanted probability to find it, and the test's level, not corrected for other tests.
+        Wanted probability to find it, and the test's level. For one of m tests that are corrected, 0.05 / m: Holm's
+        correction asks no more of any of them.
 
     Returns
     -------

@@ -152,3 +152,23 @@ def test_exchanges_that_leave_a_side_with_nothing_count_as_extreme() -> None:
     a = np.array([0.5, 0.5, 0.1, 0.0]), np.array([1.0, 1, 1, 0])
     b = np.array([0.5, 0.6, 0.0, 0.9]), np.array([1.0, 1, 0, 1])
     assert paired(a, b, list("abcd"), list("xxyy")).p == pytest.approx(6 / 8)
+
+
+def test_what_can_be_found_shrinks_with_the_number_of_tests() -> None:
+    delta = np.random.default_rng(6).normal(0, 0.1, 27)
+    one = paired(side(np.full(27, 0.5)), side(0.5 + delta), list(range(27)))
+    error = delta.std(ddof=1) / np.sqrt(27)
+    assert one.standard_error == pytest.approx(error) and one.degrees == pytest.approx(26) and one.tests == 1
+    found = [one.among(tests).minimum_detectable / error for tests in (1, 9, 35)]  # type: ignore[operator]
+    assert found == pytest.approx([2.9, 3.9, 4.5], abs=0.06)
+    assert one.among(9).warning is None and one.among(9).p == one.p
+
+
+def test_eight_clusters_and_nine_figures_can_show_nothing() -> None:
+    found = paired(side(np.zeros(8)), side(np.array([1.0, 1.1, 0.9, 1.0, 1.2, 1.0, 1.1, 1.3])), list("abcdefgh"))
+    assert found.p == 2 / 256 and found.minimum_detectable is not None and found.among(6).minimum_detectable is not None
+    many = found.among(9)
+    assert many.minimum_detectable is None
+    assert "8 clusters can give no p below 0.0078 (0.07 after the correction for 9 tests)" in str(many.warning)
+    five = paired(side(np.zeros(5)), side(np.array([1.0, 1.1, 0.9, 1.0, 1.2])), list("abcde")).among(9)
+    assert str(five.warning).count("can give no p") == 1
