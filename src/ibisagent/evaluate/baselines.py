@@ -7,8 +7,9 @@ which knows. After the actions that are theirs they stop: "found" if there is a 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,63 @@ if TYPE_CHECKING:
 
     from ibisagent.evaluate.case_list import CaseList
 
-__all__ = ["BoxOraclePolicy", "CentrePolicy", "NoLookPolicy", "RandomPolicy", "mean_positions"]
+__all__ = ["BoxOraclePolicy", "CentrePolicy", "NoLookPolicy", "Place", "Positions", "RandomPolicy", "mean_positions"]
 
 
-def mean_positions(cases: Path | CaseList, *, split: str = "train", most: int = 200) -> dict[str, tuple[float, float]]:
-    """Mean centroid (x, y) in [0, 1] of every "group/target" over the cases of a split.
+@dataclass(frozen=True)
+class Place:
+    """Where a target is on an image of the training split.
+
+    Parameters
+    ----------
+    group, target, image, patient
+        From the row; the patient is its group where it names none, None where that is not known either.
+    x, y
+        Centroid in [0, 1].
+    """
+
+    group: str | None
+    target: str
+    image: str
+    patient: str | None
+    x: float
+    y: float
+
+
+class Positions:
+    """Mean places of targets, as someone knows them who has seen the training split and not the case itself.
+
+    Parameters
+    ----------
+    places
+        Of the training split.
+    own
+        By case id what is left out for it: its image, and its patient or None.
+    """
+
+    def __init__(self, places: Iterable[Place], own: Mapping[str, tuple[str, str | None]] | None = None) -> None:
+        self._places: dict[str, list[Place]] = defaultdict(list)
+        for place in places:
+            self._places[place.target].append(place)
+        self._own = dict(own or {})
+
+    def of(self, case_id: str | None, group: str | None, target: str | None) -> tuple[float, float] | None:
+        """Mean (x, y) of the target in the group, else the mean of the other groups' means; None without a place."""
+        image, patient = self._own.get(case_id or "", (None, None))
+        groups: dict[str | None, list[Place]] = defaultdict(list)
+        for place in self._places.get(target or "", ()):
+            if place.image != image and (patient is None or place.patient != patient):
+                groups[place.group].append(place)
+        means = {name: _mean([(p.x, p.y) for p in places]) for name, places in groups.items()}
+        return means.get(group) or (_mean(list(means.values())) if means else None)
+
+
+def mean_positions(cases: Path | CaseList, *, split: str = "train", most: int = 200) -> Positions:
+    """Where targets are on the images of a split, for cases of the same list.
+
+    No case's own image is looked at for it, and for a case of the split itself no image of its patient. A case of
+    another split is given what the other images of its patient in the training split say, as a trained policy is: in
+    lists that divide slices of one patient (``data/mini``) that is the bar.
 
     Parameters
     ----------
@@ -41,19 +94,29 @@ def mean_positions(cases: Path | CaseList, *, split: str = "train", most: int = 
     most
         Of each group and target only the first so many cases are read.
     """
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    places: list[Place] = []
+    number: Counter[tuple[str | None, str]] = Counter()
+    own: dict[str, tuple[str, str | None]] = {}
     rows: Sequence[CaseRow | RowError] = read_cases(cases) if isinstance(cases, Path) else cases.rows
     for row in rows:
-        if not isinstance(row, CaseRow) or row.split != split or row.mask is None:
+        if not isinstance(row, CaseRow):
             continue
-        places = found[f"{row.group}/{row.target}"]
-        if len(places) >= most:
+        named = (row.model_extra or {}).get("patient")
+        patient = named if isinstance(named, str) and named else row.group
+        own[row.case_id] = row.image, patient if row.split == split else None
+        if row.split != split or row.mask is None or number[row.group, row.target] >= most:
             continue
         _, target, _ = load_case(row, cases.parent) if isinstance(cases, Path) else cases.load(row)
         if target is not None and target.any():
+            number[row.group, row.target] += 1
             ys, xs = np.nonzero(target)
-            places.append(((xs.mean() + 0.5) / target.shape[1], (ys.mean() + 0.5) / target.shape[0]))
-    return {k: (float(np.mean([p[0] for p in v])), float(np.mean([p[1] for p in v]))) for k, v in found.items() if v}
+            x, y = (xs.mean() + 0.5) / target.shape[1], (ys.mean() + 0.5) / target.shape[0]
+            places.append(Place(row.group, row.target, row.image, patient, float(x), float(y)))
+    return Positions(places, own)
+
+
+def _mean(places: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return float(np.mean([x for x, _ in places])), float(np.mean([y for _, y in places]))
 
 
 class _Blind:
@@ -87,32 +150,33 @@ class NoLookPolicy(_Blind):
     Parameters
     ----------
     positions
-        (x, y) in [0, 1] by "group/target", from :func:`mean_positions`. A group that is not in it is given the mean of
-        the other groups' positions of that target; without any, the image's centre.
+        From :func:`mean_positions`. A case without one is clicked in the image's centre.
     """
 
     name = "no-look"
     thought = "The target is usually here."
     farewell = "I clicked once without looking."
 
-    def __init__(self, positions: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(self, positions: Positions) -> None:
         self.positions = positions
-        by_target: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for key in sorted(positions):
-            by_target[key.rpartition("/")[2]].append(positions[key])
-        self._anywhere = {
-            target: (float(np.mean([p[0] for p in places])), float(np.mean([p[1] for p in places])))
-            for target, places in by_target.items()
-        }
+
+    def coverage(self, rows: Iterable[CaseRow | RowError]) -> str:
+        """How many present cases, and targets of groups, have a position, in one line."""
+        cases = [row for row in rows if isinstance(row, CaseRow) and row.mask is not None]
+        known = [row for row in cases if self.positions.of(row.case_id, row.group, row.target) is not None]
+        targets, found = ({(row.group, row.target) for row in some} for some in (cases, known))
+        return (
+            f"a training position is known for {len(known)} of {len(cases)} cases ({len(found)} of {len(targets)} "
+            "targets); the others are clicked in the centre"
+        )
 
     def action(self, view: View, index: int, seed: int) -> Action | None:
         """The click, then None."""
         if index:
             return None
         case = view.case
-        own = self.positions.get(f"{case.group}/{case.target}")
-        x, y = own or self._anywhere.get(case.target or "", (0.5, 0.5))
-        return _click(view, int(x * view.case.image.width), int(y * view.case.image.height))
+        x, y = self.positions.of(case.case_id, case.group, case.target) or (0.5, 0.5)
+        return _click(view, int(x * case.image.width), int(y * case.image.height))
 
 
 class CentrePolicy(_Blind):

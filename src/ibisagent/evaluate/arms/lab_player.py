@@ -13,7 +13,7 @@ from ibisagent.errors import InputError
 from ibisagent.evaluate.arms.arm import Arm
 from ibisagent.evaluate.arms.players import SEES_TARGETS, CannotPlay, Players
 from ibisagent.evaluate.arms.rows import ArmRows
-from ibisagent.evaluate.baselines import mean_positions
+from ibisagent.evaluate.baselines import NoLookPolicy, Positions, mean_positions
 from ibisagent.evaluate.case_list import CaseList, open_case_list
 from ibisagent.evaluate.player import set_threads
 from ibisagent.evaluate.run import Played, Targets, play_rows, usual_batch
@@ -89,7 +89,7 @@ class SpecMaker(Maker):
         own = {name: self.options[name] for name in served if name in self.options}
         return resolve_policy(spec, device=self.device, **own)
 
-    def _positions(self) -> Mapping[str, tuple[float, float]]:
+    def _positions(self) -> Positions:
         whole: CaseList = open_case_list(Path(self.cases) if Path(self.cases).exists() else self.cases)
         return mean_positions(whole)
 
@@ -155,6 +155,8 @@ class LabPlayer:
             except CannotPlay as reason:
                 arms[plan.arm.name] = {"skipped": str(reason)}
                 continue
+            if isinstance(policy, NoLookPolicy):
+                notes = [*notes, policy.coverage(plan.rows.rows)]
             if batch is None and plan.arm.policy not in SEES_TARGETS:
                 batch = usual_batch(policy)
             prompt = getattr(policy, "system_prompt", None)

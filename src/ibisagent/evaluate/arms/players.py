@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.errors import InputError
-from ibisagent.evaluate.baselines import BoxOraclePolicy, CentrePolicy, NoLookPolicy, RandomPolicy
+from ibisagent.evaluate.baselines import BoxOraclePolicy, CentrePolicy, NoLookPolicy, Positions, RandomPolicy
 from ibisagent.policies.oracle import OraclePolicy
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Players:
         segmenter: Segmenter,
         make_policy: Callable[[str], Policy],
         make_segmenter: Callable[[str], Segmenter],
-        positions: Callable[[], Mapping[str, tuple[float, float]]],
+        positions: Callable[[], Positions],
     ) -> None:
         self._policies: dict[str | None, Policy] = {None: policy}
         self._segmenters: dict[str | None, Segmenter] = {None: segmenter}

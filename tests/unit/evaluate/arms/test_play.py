@@ -26,7 +26,7 @@ from ibisagent.evaluate.arms import (
     play_lab,
     read_lab,
 )
-from ibisagent.evaluate.baselines import mean_positions
+from ibisagent.evaluate.baselines import Positions, mean_positions
 from ibisagent.evaluate.case_list import CaseList, open_case_list
 from ibisagent.segmenters.protocol import Capabilities
 from ibisagent.segmenters.rules import RulesSegmenter
@@ -54,7 +54,7 @@ class StandIns(Maker):
     def _nothing(self, spec: str) -> Any:
         raise InputError(f"there is no {spec} here")
 
-    def _positions(self) -> dict[str, tuple[float, float]]:
+    def _positions(self) -> Positions:
         return mean_positions(open_case_list(self.case_file))
 
 
@@ -97,6 +97,8 @@ def test_a_lab_says_what_the_arms_are_worth(play: Callable[..., Any], tmp_path: 
     arms = summary["arms"]
     assert list(arms) == list(facts["arms"])
     iou = {name: about["figures"]["iou"]["value"] for name, about in arms.items() if "iou" in about["figures"]}
+    (note,) = arms["no-look"]["notes"]
+    assert note.startswith("a training position is known for ") and " of 10 cases " in note
     assert iou["oracle"] > 0.8 and iou["oracle"] >= iou["agent"] > iou["random-click"]
     # It clicks what is brightest: right for hearts and brains, wrong for livers.
     assert 0.5 < iou["agent"] < 0.7
