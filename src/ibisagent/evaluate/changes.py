@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibisagent.evaluate.report.pictures import recorded_image
+from ibisagent.evaluate.report.numbers import count_text, number_text
+from ibisagent.evaluate.report.pictures import result_image
+from ibisagent.evaluate.report.scales import figure_scale
 from ibisagent.rendering.figure import figure_overlay
 from ibisagent.rendering.prompts import final_prompts
 from ibisagent.rendering.text import fit_text, load_font
@@ -71,32 +73,28 @@ def change_panels(comparison: Comparison, change: Change) -> Panels | None:
     Returns
     -------
     Panels or None
-        None where neither run kept its image, or neither side has a run of it.
+        None where neither run kept an image that can be read, neither side has a run of it, or the two ran on images
+        of different sizes.
     """
     sides = (
         (comparison.a.name, comparison.a.runs[change.run_a], change.a, change.value_a),
         (comparison.b.name, comparison.b.runs[change.run_b], change.b, change.value_b),
     )
-    images = [_image(run, result) for _, run, result, _ in sides]
-    if images[0] is None or images[1] is None or images[0].pixels.shape != images[1].pixels.shape:
-        found = next((image for image in images if image is not None), None)
-        if found is None:
-            return None
-        if any(image is not None and image.pixels.shape != found.pixels.shape for image in images):
-            return None
-        images = [image or found for image in images]
-    first = images[0]
-    assert first is not None
+    sizes = {(e.image.height, e.image.width) for _, _, r, _ in sides if (e := r.episode) is not None}
+    images = [result_image(run, result) for _, run, result, _ in sides]
+    first = images[0] or images[1]
+    if first is None or len(sizes) > 1:
+        return None
     shape = first.pixels.shape[:2]
     rle = next((r.target_mask for r in (change.a, change.b) if r.target_mask is not None), None)
     reference = np.zeros(shape, np.bool_) if rle is None else decode_mask(rle)
     masks = [_final_mask(result, shape) for _, _, result, _ in sides]
     close = _close([reference, *masks])
-    figure = comparison.lines[0].figure.title
+    scale = figure_scale((comparison.by_target or comparison.lines)[0].figure)
     drawn = []
     for (name, run, result, value), image, mask in zip(sides, images, masks, strict=True):
-        assert image is not None
-        drawn.append(_panel(name, run, result, f"{figure} {value:.3f}", image, mask, reference, close, comparison))
+        score = f"{scale.title} {number_text(value, scale)}"
+        drawn.append(_panel(name, run, result, score, image or first, mask, reference, close, comparison))
     whole = first if close is None else _framed(first, close)
     target = (change.a.target or "target").strip()
     note = "the frame shows what the others enlarge" if close is not None else "the whole image, as the others"
@@ -135,7 +133,7 @@ def _panel(
     clicks = [] if prompts is None else list(prompts.clicks)
     box = None if prompts is None else prompts.box
     several = len(comparison.a.runs) + len(comparison.b.runs) > 2
-    steps = "" if episode is None else f", {episode.num_steps} step{'' if episode.num_steps == 1 else 's'}"
+    steps = "" if episode is None else f", {count_text(episode.num_steps, 'step')}"
     own = f" ({run.path.name}, nearest to the mean)" if several else ""
     said = result.error or (episode.answer if episode is not None else "") or "no answer"
     if close is not None:
@@ -165,13 +163,6 @@ def _panel(
 def _line(text: str, size: int) -> str:
     font, text = load_font(size, " ".join(text.split()))
     return fit_text(text, font, SIDE + 30)
-
-
-def _image(run: Run, result: CaseResult) -> Image | None:
-    pixels = run.image(result)
-    if pixels is None or result.episode is None:
-        return None
-    return recorded_image(result.episode, pixels)
 
 
 def _final_mask(result: CaseResult, shape: tuple[int, ...]) -> NDArray[np.bool_]:

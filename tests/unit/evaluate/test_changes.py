@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,19 @@ def test_without_pixels_there_is_no_picture(comparison: Comparison, tmp_path: Pa
     a, b = (Side(path.name, (read_run(path),)) for path in write_pair(tmp_path, images=False))
     (found,) = compare([a, b], ["iou"])
     assert found.changes and all(change_panels(found, change) is None for change in found.changes)
+
+
+def test_one_bad_picture_costs_no_more_than_itself(tmp_path: Path) -> None:
+    found = compare(pair_sides(tmp_path), ["iou"])[0]
+    before, lung = found.a.runs[0].path / "images", next(c for c in found.changes if c.key == "lung")
+    for place in before.iterdir():
+        place.write_bytes(b"no picture")
+    assert change_panels(found, lung) is not None  # of the other run
+    for place in (found.b.runs[0].path / "images").iterdir():
+        place.write_bytes(b"no picture")
+    assert change_panels(found, lung) is None
+
+
+def test_runs_on_images_of_other_sizes_are_not_drawn_together(comparison: Comparison) -> None:
+    lung, nucleus = (next(c for c in comparison.changes if c.key == key) for key in ("lung", "nucleus"))
+    assert change_panels(comparison, replace(lung, b=nucleus.b)) is None

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ibisagent.errors import InputError
 from ibisagent.evaluate.report.model import Card, Gallery, Picture
 from ibisagent.evaluate.report.numbers import SHARE, number_text
-from ibisagent.evaluate.report.pictures import case_picture, recorded_image
+from ibisagent.evaluate.report.pictures import case_picture, result_image
 from ibisagent.rle import decode_mask
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from ibisagent.evaluate.records import Run
     from ibisagent.evaluate.result import CaseResult
-    from ibisagent.types import Image
 
 __all__ = ["LEAST_REGRET", "Failures", "Judged", "best_iou", "choose_failures", "make_galleries", "write_episode_pages"]
 
@@ -159,7 +157,7 @@ def write_episode_pages(run: Run, cases: Iterable[Judged], folder: Path) -> dict
 
     written = {}
     for judged in cases:
-        result, image = judged.result, _image(run, judged.result)
+        result, image = judged.result, result_image(run, judged.result)
         if result.episode is None or image is None:
             continue
         name = f"{judged.key}.html"
@@ -190,7 +188,7 @@ def _card(judged: Judged, linked: set[str], pictures: dict[str, Picture]) -> Car
 
 
 def _picture(run: Run, judged: Judged) -> Picture | None:
-    result, image = judged.result, _image(run, judged.result)
+    result, image = judged.result, result_image(run, judged.result)
     if result.episode is None or image is None:
         return None
     iou = "" if result.iou is None else f", IoU {number_text(result.iou, SHARE)}"
@@ -198,17 +196,6 @@ def _picture(run: Run, judged: Judged) -> Picture | None:
     return case_picture(
         judged.key, result.episode, image, _mask(result.episode.final_mask), _mask(result.target_mask), alt
     )
-
-
-def _image(run: Run, result: CaseResult) -> Image | None:
-    try:
-        pixels = run.image(result)
-    except InputError:
-        return None  # one damaged picture is no reason to write no report
-    if pixels is None or result.episode is None:
-        return None
-    record = result.episode.image
-    return recorded_image(result.episode, pixels) if pixels.shape[:2] == (record.height, record.width) else None
 
 
 def _mask(rle: object) -> NDArray[np.bool_] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibisagent.errors import InputError
 from ibisagent.evaluate.report.model import Picture
 from ibisagent.geometry import Geometry
 from ibisagent.rendering.guides import edge_letters, pixel_aspect, scale_bar
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibisagent.episode import Episode
+    from ibisagent.evaluate.records import Run
+    from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["case_picture", "outline", "recorded_image"]
+__all__ = ["case_picture", "outline", "recorded_image", "result_image"]
 
 _SIDE = 640
 """Most pixels of an embedded image's longer side: sharp at twice the size of a card."""
@@ -53,6 +56,25 @@ def recorded_image(episode: Episode, pixels: NDArray[np.uint8]) -> Image:
         None if window is None else Window(window.low, window.high, window.name),
         record.source,
     )
+
+
+def result_image(run: Run, result: CaseResult) -> Image | None:
+    """The image that a result was played on, as the run kept it.
+
+    Returns
+    -------
+    Image or None
+        None where it was not kept, cannot be read, has another size than the record says, or nothing was played: one
+        damaged picture is no reason to write no page.
+    """
+    try:
+        pixels = run.image(result)
+    except InputError:
+        return None
+    if pixels is None or result.episode is None:
+        return None
+    record = result.episode.image
+    return recorded_image(result.episode, pixels) if pixels.shape[:2] == (record.height, record.width) else None
 
 
 def case_picture(
