@@ -128,7 +128,7 @@ LAWS = {
     "rate-0.95-one": Law("rate 0.95, one case a cluster: 2.5 failures expected", rate(0.95, None, 0), False),
     "rate-0.99": Law("rate 0.99: often no failure at all", rate(0.99, 10), False),
 }
-"""The laws; those not in the bar are discrete: no interval can hold 95% of them, and ours is to hold more."""
+"""The laws; those not in the bar have so few possible data sets that coverage jumps with the rate."""
 
 
 def percentile(numbers: NDArray[np.float64], weights: NDArray[np.float64], where: NDArray[np.intp], draws: Any) -> Any:

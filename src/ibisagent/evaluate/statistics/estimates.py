@@ -186,8 +186,12 @@ def _interval(
         return (min(low, value), max(high, value)), "clopper-pearson"
     if spread.variance <= 1e-24:
         return (value, value), "constant"
-    if share and not macro and _away_from_ends(cells) < FEW_CLUSTERS:
-        counts = bool((n == np.floor(n)).all() and (w == np.floor(w)).all())
+    counts = bool((n == np.floor(n)).all() and (w == np.floor(w)).all())
+    # Yes or no of cases that are independent: the variance need not be estimated, and no draws are wanted.
+    alone = counts and len(n) == 1 and bool(w.max() <= 1) and cells.num_cases == cells.num_clusters
+    if share and not macro and (alone or _away_from_ends(cells) < FEW_CLUSTERS):
+        if alone:
+            spread = replace(spread, clusters=value * (1 - value) / cells.num_clusters)
         low, high = share_interval(value, spread, float(w.sum() / len(w)) if counts else np.inf)
         return (min(low, value), max(high, value)), "wilson"
     ends, _ = interval(cells, spread, seed)

@@ -97,7 +97,14 @@ def test_a_rare_failure_takes_wilsons_interval() -> None:
     values = [1.0] * 47 + [0.0] * 3
     found = estimate(values, None, list(range(50)))
     low, high = stats.binomtest(47, 50).proportion_ci(method="wilson")
-    assert found.method == "wilson" and found.ci95 == pytest.approx((low, high), abs=0.004)
+    assert found.method == "wilson" and found.ci95 == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("yes", [35, 40, 41, 49])
+def test_one_answer_a_cluster_takes_wilsons_interval_however_many_fail(yes: int) -> None:
+    found = estimate([1.0] * yes + [0.0] * (50 - yes), None, list(range(50)))
+    low, high = stats.binomtest(yes, 50).proportion_ci(method="wilson")
+    assert found.method == "wilson" and found.ci95 == pytest.approx((low, high))
 
 
 def test_no_failure_at_all_is_no_certainty() -> None:
