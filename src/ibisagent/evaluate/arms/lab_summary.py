@@ -187,23 +187,22 @@ def _ceiling(arms: _Arms) -> dict[str, Any] | None:
 
 
 def _absent(arms: _Arms) -> dict[str, Any] | None:
-    """Refusals: ``specificity`` by arm (absent targets that were called absent) and ``sensitivity`` of the plain run.
+    """The figures of absent targets by name and arm, and of the plain run those of present ones beside them.
 
-    Sensitivity is the share of present targets that were not called absent. Absent rows of the list itself count in
-    the arm ``agent``.
+    ``right_refusals`` (called absent) and ``specificity`` (nothing marked) by arm, ``false_refusals`` and
+    ``sensitivity`` of the arm ``agent``; all as :data:`~ibisagent.evaluate.figures.FIGURES` says them. Absent rows of
+    the list itself count in the arm ``agent``. None where no arm has an absent target.
     """
-    specificity = {}
+    found: dict[str, Any] = {"right_refusals": {}, "specificity": {}}
     for name in arms.results:
         if arms.lab.about(name).get("kind") in ("agent", "robustness", "policy", "segmenter"):
-            found = arms_figure(arms, name, "right_refusals")
-            if found is not None:
-                specificity[name] = found
-    if not specificity:
+            for figure, by_arm in found.items():
+                value = arms_figure(arms, name, figure)
+                if value is not None:
+                    by_arm[name] = value
+    if not found["right_refusals"]:
         return None
-    flags = arms.numbers(AGENT, "false_refusals") if AGENT in arms.results else {}
-    clusters = arms.cluster_of(AGENT)
-    kept = estimate([w - n for n, w in flags.values()], [w for _, w in flags.values()], [clusters[c] for c in flags])
-    return {"specificity": specificity, "sensitivity": kept.to_json()}
+    return {**found, **{figure: arms_figure(arms, AGENT, figure) for figure in ("false_refusals", "sensitivity")}}
 
 
 def _wording(arms: _Arms) -> dict[str, Any] | None:

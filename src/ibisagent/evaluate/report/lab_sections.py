@@ -210,13 +210,14 @@ def _table(key: str, arms: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -
     macro = any(about.get("target_mean_iou") for _, about in arms)
     rows: list[tuple[Cell, ...]] = []
     for title, about in arms:
-        cells: list[Cell] = [title, few_text(figure_value(about["figures"].get("iou"), unit)) or None]
+        sample = figure_value(about["figures"].get("iou"), unit)
+        cells: list[Cell] = [title, few_text(sample) or None]
         for name in names:
             value = figure_value(about["figures"].get(name), unit, name)
-            cells.append(None if value.value is None else (value.unmarked(), figure_scale(name)))
+            cells.append(None if value.value is None else (value.beside(sample), figure_scale(name)))
             if name == "iou" and macro:
                 whole = Value.of(about.get("target_mean_iou"), unit)
-                cells.append(None if whole.value is None else (whole.unmarked(), SHARE))
+                cells.append(None if whole.value is None else (whole.beside(sample), SHARE))
         least = (about.get("difference") or {}).get("iou", {}).get("minimum_detectable")
         cells.append(None if least is None else (Value(least), _POINTS))
         rows.append(tuple(cells))
@@ -267,7 +268,7 @@ def _robustness(summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) 
         if value.value is not None:
             recovered.append(ForestRow(title, value))
         cells = [figure_value(back.get(n), unit) for n in _RECOVERY]
-        rows.append((title, few_text(value), *(None if c.value is None else (c.unmarked(), SHARE) for c in cells)))
+        rows.append((title, few_text(value), *(None if c.value is None else (c.beside(value), SHARE) for c in cells)))
         success, tolerance = back["success"], back["tolerance"]
     if recovered:
         about = (
@@ -285,21 +286,25 @@ def _robustness(summary: Mapping[str, Any], arms: Mapping[str, Any], unit: str) 
     absent = summary.get("absent")
     if absent:
         found = [
-            ForestRow(
-                str(summary["arms"][name].get("title") or name),
-                figure_value(data, unit),
-                group="Absent targets refused",
+            ForestRow(str(summary["arms"][name].get("title") or name), figure_value(data, unit), group=group)
+            for figure, group in (
+                ("right_refusals", "Absent targets that were called absent"),
+                ("specificity", "Absent targets of which nothing was marked (specificity)"),
             )
-            for name, data in absent["specificity"].items()
+            for name, data in absent[figure].items()
         ]
-        kept = figure_value(absent["sensitivity"], unit)
-        if kept.value is not None:
-            found.append(ForestRow("The agent", kept, group="Present targets not refused"))
+        for figure, group in (
+            ("false_refusals", "Present targets that were called absent"),
+            ("sensitivity", "Present targets of which something was marked (sensitivity)"),
+        ):
+            value = figure_value(absent[figure], unit)
+            if value.value is not None:
+                found.append(ForestRow("The agent", value, group=group))
         blocks.append(
             Forest(
                 "absent-targets",
                 "Absent targets",
-                "Calling absent what is absent, and only that.",
+                "Calling absent what is absent, and only that: what the agent says, and what it marks.",
                 Scale("Cases"),
                 tuple(found),
             )

@@ -31,7 +31,8 @@ def facts(row: CaseRow) -> dict:
 
 
 @pytest.mark.parametrize("name", ["wrong-place", "true-place", "false-error", "good-mask", "mismatched-mask",
-                                  "corrupted-light", "corrupted-heavy", "absent-foreign", "wording:start:polite"])  # fmt: skip
+                                  "corrupted-light", "corrupted-heavy", "absent-foreign",
+                                  "wording:start:polite"])  # fmt: skip
 def test_the_same_seed_gives_the_same_rows_whatever_else_is_played(cases: CaseList, tmp_path: Path, name: str) -> None:
     first, again = under(cases, tmp_path / "a", name), under(cases, tmp_path / "b", name)
     assert first.sha256 == again.sha256 and first.rows

@@ -9,19 +9,26 @@ from typing import Any
 
 import pytest
 
+from ibisagent.episode import Outcome
 from ibisagent.evaluate.arms import lab_summary
 from ibisagent.evaluate.arms.ceiling import ceilings_of
 from ibisagent.evaluate.arms.lab import Lab
 from ibisagent.evaluate.records import Run
-from sample_results import run_of
+from ibisagent.evaluate.result import CaseResult
+from sample_results import Run as Steps
+from sample_results import first, run_of
 
 FACTS = {"segmenter": "rules", "segmenter_weights_sha256": None, "max_steps": 8, "cases_sha256": "a"}
 
 
 def arm(kind: str, areas: Sequence[Sequence[int]], *, facts: dict[str, Any] | None = None, **about: Any) -> Any:
-    """An arm of cases whose masks have these areas step by step, of a target that has 25 pixels."""
-    results = [replace(run_of(list(steps)), case_id=f"c{i}", image=f"i{i}") for i, steps in enumerate(areas)]
+    """An arm of cases whose masks have these areas step by step, of a target that has 50 pixels."""
+    results = named([run_of(list(steps)) for steps in areas])
     return {"kind": kind, "against": None, **about}, (results, {**FACTS, **(facts or {})})
+
+
+def named(results: Sequence[CaseResult]) -> list[CaseResult]:
+    return [replace(result, case_id=f"c{i}", image=f"i{i}") for i, result in enumerate(results)]
 
 
 def lab_of(**arms: Any) -> Lab:
@@ -47,3 +54,21 @@ def test_the_oracles_last_mask_is_no_ceiling_and_its_best_one_is() -> None:
     assert found["premature_stops"]["value"] == 1, "it stopped 0.1 below what the oracle had reached on the way"
     shares = {name: about["figures"]["ceiling_share"]["value"] for name, about in summary["arms"].items()}
     assert shares["agent"] == pytest.approx(8 / 9) and shares["oracle"] == pytest.approx(8 / 9)
+
+
+def test_refusals_are_what_was_said_and_specificity_is_what_was_marked() -> None:
+    gone = {"target": None, "absent": True}
+    said = run_of([], Outcome.ABSENT, **gone)
+    marked, empty = run_of([20], **gone), run_of([], Outcome.UNCERTAIN, **gone)
+    failed = Steps().click(first(40)).failing().end(Outcome.ERROR)
+    plain = [run_of([40]), run_of([40], Outcome.ABSENT), run_of([], Outcome.UNCERTAIN), failed]
+    summary = lab_summary(
+        lab_of(
+            agent=({"kind": "agent", "against": None}, (named(plain), FACTS)),
+            absent_near=({"kind": "robustness", "against": None}, (named([said, marked, empty, empty]), FACTS)),
+        )
+    )["absent"]
+    assert summary["right_refusals"]["absent-near"]["value"] == 0.25
+    assert summary["specificity"]["absent-near"]["value"] == 0.75, "three of four marked nothing, one of them said so"
+    assert summary["sensitivity"]["value"] == 0.25 and summary["sensitivity"]["n"] == 4, "an error found nothing"
+    assert summary["false_refusals"]["value"] == 0.25

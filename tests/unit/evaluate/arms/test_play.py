@@ -119,8 +119,8 @@ def test_a_lab_says_what_the_arms_are_worth(play: Callable[..., Any], tmp_path: 
     assert arms["false-error"]["difference"]["against"] == "good-mask"
     assert arms["absent-foreign"]["figures"]["right_refusals"]["value"] == 0
     assert "difference" not in arms["absent-foreign"] and "recovery" not in arms["absent-foreign"]
-    assert summary["absent"]["specificity"]["absent-foreign"]["n"] == 10
-    assert summary["absent"]["sensitivity"]["value"] == 1
+    assert summary["absent"]["right_refusals"]["absent-foreign"]["n"] == 10
+    assert summary["absent"]["sensitivity"]["value"] == 1 and summary["absent"]["false_refusals"]["value"] == 0
     assert arms["no-thought"]["skipped"] and "cannot be kept from thinking" in arms["no-thought"]["skipped"]
     assert arms["no-history"]["difference"]["iou"]["difference"] == 0
     start = summary["wording"]["start"]
@@ -240,7 +240,7 @@ def test_a_list_of_absent_targets_is_an_arm(play: Callable[..., Any], case_file:
     facts = play(arms_named([], absent=[own]))
     assert facts["arms"]["absent-not-there"]["num_rows"] == 4
     summary = lab_summary(read_lab(tmp_path / "lab"))
-    assert summary["absent"]["specificity"]["absent-not-there"]["n"] == 4
+    assert summary["absent"]["right_refusals"]["absent-not-there"]["n"] == 4
 
 
 def test_arms_are_named_alone_in_groups_and_all_together() -> None:

@@ -56,7 +56,12 @@ def summary() -> dict[str, Any]:
             "agent_over_oracle_best": {"cases": figure(0.81), "targets": figure(0.8)},
             "share_of_ceiling_best": {"cases": figure(0.7), "targets": {"value": None}},
         },
-        "absent": {"specificity": {"absent-near": figure(0.9)}, "sensitivity": figure(0.98)},
+        "absent": {
+            "right_refusals": {"absent-near": figure(0.9)},
+            "specificity": {"absent-near": figure(0.92)},
+            "false_refusals": figure(0.03),
+            "sensitivity": figure(0.98),
+        },
         "wording": {
             "start": {"categories": {"a": {}, "b": {}}, "within_case_sd": figure(0.06), "largest_difference": 0.1}
         },
@@ -109,9 +114,11 @@ def test_rates_of_robustness(summary: dict[str, Any]) -> None:
     assert block(sections, "recovery").rows[0].value.value == 0.6
     assert block(sections, "given-masks").rows[0][2][0].value == 0.4
     refused = block(sections, "absent-targets").rows
-    assert [(row.label, row.group) for row in refused] == [
-        ("Absent", "Absent targets refused"),
-        ("The agent", "Present targets not refused"),
+    assert [(row.label, row.group, row.value.value) for row in refused] == [
+        ("Absent", "Absent targets that were called absent", 0.9),
+        ("Absent", "Absent targets of which nothing was marked (specificity)", 0.92),
+        ("The agent", "Present targets that were called absent", 0.03),
+        ("The agent", "Present targets of which something was marked (sensitivity)", 0.98),
     ]
     rows = block(sections, "ceiling-share").rows
     assert [(row.value.value, row.group) for row in rows] == [
