@@ -12,7 +12,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -218,7 +218,7 @@ def _as_file(cases: str) -> str:
 
 
 def _rows_of(spec: str, sentences: Sentences) -> _Rows:
-    """Rows of a data set."""
+    """Rows of a data set. Where it does not know whose an image is, they have no group."""
     source = open_source(spec)
     place = 0
     for item in source.samples():
@@ -226,6 +226,8 @@ def _rows_of(spec: str, sentences: Sentences) -> _Rows:
         if isinstance(item, Fault):
             yield _row_error(place, item), None
             continue
+        if spec.startswith("phantoms:"):
+            item = replace(item, group=item.key)  # nobody else's picture, and that is known
         names, absent = item.names, item.absent
         if not names:  # only reading tells; the picture is forgotten and read again when it is played
             try:
@@ -257,7 +259,7 @@ def _cases_of(sample: Sample, target: str, absent: bool, sentences: Sentences) -
             "target": target,
             "modality": sample.modality,
             "view": sample.view,
-            "group": sample.group or sample.key,
+            "group": sample.group,
             "split": split_of(sample),
             "source": sample.source,
             "instruction": instruction,
@@ -274,8 +276,9 @@ def _row_error(place: int, fault: Fault, sample: Sample | None = None) -> RowErr
     item = one_line(fault.item)
     if sample is None:
         return RowError(place, item, message, code=code)
-    group = sample.group or sample.key
-    return RowError(place, item, message, group=group, modality=sample.modality, split=split_of(sample), code=code)
+    return RowError(
+        place, item, message, group=sample.group, modality=sample.modality, split=split_of(sample), code=code
+    )
 
 
 def _of_split(rows: list[CaseRow | RowError], split: str | None, names: Iterable[str]) -> list[CaseRow | RowError]:

@@ -14,6 +14,7 @@ from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.evaluate import evaluate
 from ibisagent.evaluate.case_list import is_source, open_case_list
+from ibisagent.evaluate.statistics import cluster_unit
 from ibisagent.hashing import file_hash
 from ibisagent.io import CaseRow, RowError, read_cases
 from ibisagent.policies.oracle import OraclePolicy
@@ -67,13 +68,31 @@ def test_a_data_set_is_rows_of_its_targets(biomedparse: Path) -> None:
     kidney, empty, misfit, spleen = cases.rows
     assert isinstance(kidney, CaseRow) and isinstance(empty, CaseRow) and isinstance(misfit, CaseRow)
     assert kidney.instruction == "left kidney in abdominal CT" and spleen.instruction is None
-    assert (kidney.modality, kidney.split, kidney.group) == ("CT", "test", "test/a_CT_abdomen.png")
+    assert (kidney.modality, kidney.split, kidney.group) == ("CT", "test", None)
     assert kidney.model_extra == {"source": "amos"}
     image, target, _ = pickle.loads(pickle.dumps(cases)).load(kidney)
     assert image.modality == "CT" and target is not None and target[4:16, 6:20].all() and target.sum() == 12 * 14
     for row, told in ((empty, "liver"), (misfit, "b_MRI_abdomen_liver.png")):
         with pytest.raises(InputError, match=told):
             cases.load(row)
+
+
+def test_patients_that_nobody_knows_are_no_clusters(tmp_path: Path) -> None:
+    for number in range(12):
+        name = f"{number}_CT_abdomen"
+        mask = np.zeros((24, 32), np.uint8)
+        mask[4:16, 6:20] = 255
+        save(tmp_path / "amos" / "test" / f"{name}.png", mask)
+        save(tmp_path / "amos" / "test_mask" / f"{name}_liver.png", mask)
+    for spec, unit in ((f"biomedparse:{tmp_path / 'amos'}", "image"), ("phantoms:12?size=64&kinds=oct", "patient")):
+        cases = open_case_list(spec)
+        targets: dict = {}
+        results = evaluate(
+            cases.rows, "", OraclePolicy(targets), RulesSegmenter(), RolloutConfig(max_steps=1), targets=targets,
+            load=cases.load,
+        )  # fmt: skip
+        clusters = cluster_unit(results)
+        assert clusters.unit == unit and (clusters.warning is None) == (unit == "patient")
 
 
 def test_sentences(biomedparse: Path) -> None:
