@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ibisagent.evaluate.report.model import Cell, Facts, Gallery, Report
-from ibisagent.evaluate.report.numbers import cell_text, interval_text, number_text, sample_text, value_text
+from ibisagent.evaluate.report.numbers import cell_text, few_text, interval_text, number_text, value_text
 from ibisagent.evaluate.report.tabular import Sheet, sheets
 
 __all__ = ["escape_latex", "render_latex"]
@@ -116,7 +116,7 @@ def render_latex(report: Report) -> str:
 
 def _summary(report: Report) -> Sheet:
     rows: list[tuple[Cell, ...]] = [
-        (head.scale.title, value_text(head.value, head.scale), sample_text(head.value)) for head in report.headlines
+        (head.scale.title, value_text(head.value, head.scale), few_text(head.value)) for head in report.headlines
     ]
     about = " ".join((report.subject + ".", *report.cautions))
     return Sheet("summary", report.title, about, ("", "Value [95% interval]", "Of"), tuple(rows))
@@ -188,6 +188,8 @@ def _cell(cell: Cell, stacked: bool) -> str:
         value, scale = cell
         number = escape_latex(number_text(value.value, scale))
         interval = interval_text(value, scale)
+        if value.is_few:
+            interval = f"{interval} (few)".strip()
         if interval and stacked:
             return (
                 rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{number}\\{{\scriptsize {escape_latex(interval)}}}\end{{tabular}}"

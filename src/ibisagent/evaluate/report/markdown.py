@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ibisagent.evaluate.report.model import Cell, Report
-from ibisagent.evaluate.report.numbers import cell_text, sample_text, value_text
+from ibisagent.evaluate.report.numbers import cell_text, few_text, value_text
 from ibisagent.evaluate.report.tabular import Sheet, sheets
 
 __all__ = ["escape_markdown", "render_markdown"]
@@ -28,7 +28,7 @@ def render_markdown(report: Report) -> str:
     lines = [f"# {escape_markdown(report.title)}", "", escape_markdown(report.subject), "", "## Summary", ""]
     lines += ["| figure | value [95% interval] | of | |", "|---|---|---|---|"]
     for head in report.headlines:
-        cells = (head.scale.title, value_text(head.value, head.scale), sample_text(head.value), head.remark)
+        cells = (head.scale.title, value_text(head.value, head.scale), few_text(head.value), head.remark)
         lines.append("| " + " | ".join(escape_markdown(text) for text in cells) + " |")
     lines += _paragraphs(report.cautions, "> ")
     if report.findings:

@@ -103,9 +103,10 @@ class Value:
     unit: str = ""
     warning: str = ""
 
-    def unmarked(self) -> Value:
-        """Without its clusters, where its row says once of how few it is."""
-        return replace(self, num_clusters=None)
+    def beside(self, row: Value) -> Value:
+        """Without its clusters where its row says the same of how few it is: it is marked where it rests on others."""
+        same = (self.n, self.num_clusters) == (row.n, row.num_clusters)
+        return replace(self, num_clusters=None) if same else self
 
     @property
     def is_few(self) -> bool:

@@ -99,9 +99,9 @@ def sentence(text: object) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell of a table as plain text."""
+    """A cell of a table as plain text; numbers of few clusters are marked."""
     if cell is None:
         return DASH
     if isinstance(cell, tuple):
-        return value_text(*cell)
+        return value_text(*cell) + (" (few)" if cell[0].is_few else "")
     return f"{cell:,}" if isinstance(cell, int) else cell

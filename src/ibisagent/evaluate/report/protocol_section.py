@@ -89,7 +89,7 @@ def _rows(key: str, title: str, parts: Mapping[str, Any], table: Mapping[str, An
         values = [Value.of(figures.get(name), unit) for name in names]
         sample = max(values, key=lambda value: value.n or 0)
         cells = [
-            None if v.value is None else (v.unmarked(), protocol_scale(n, table))
+            None if v.value is None else (v.beside(sample), protocol_scale(n, table))
             for n, v in zip(names, values, strict=True)
         ]
         rows.append((part, few_text(sample), *cells))
@@ -103,7 +103,7 @@ def _drops(key: str, table: Mapping[str, Any], unit: str) -> Table:
     for name, sides in table["overall"].items():
         scale = protocol_scale(name, table)
         inside, outside, drop = (Value.of(sides[side], unit) for side in ("in", "out", "drop"))
-        cells = [(inside.unmarked(), scale), (outside.unmarked(), scale), (drop, scale.difference())]
+        cells = [(inside.beside(inside), scale), (outside.beside(outside), scale), (drop, scale.difference())]
         told = [None if cell[0].value is None else cell for cell in cells]
         rows.append((scale.heading, few_text(inside) or None, few_text(outside) or None, *told))
     about = "Drop: the figure in domain less the figure out of domain. The two sides have different cases."

@@ -104,7 +104,7 @@ def figures_section(summary: Mapping[str, Any]) -> Section:
                 if value.warning and not value.is_few
                 else figure.about
             )
-            rows.append((figure.title, (value.unmarked(), figure_scale(figure.name)), few_text(value), about))
+            rows.append((figure.title, (value.beside(value), figure_scale(figure.name)), few_text(value), about))
     columns = ("Figure", "Value [95% interval]", "Of", "What is counted")
     table = Table("figures", "All figures", "", columns, tuple(rows), tuple(groups))
     return Section("all-figures", "Figures", (table,), cautions=_cautions(summary))
@@ -275,8 +275,9 @@ def _breakdown_table(pairs: list[tuple[tuple[str, str], Mapping[str, Any]]], uni
             groups.append((len(rows), here))
             group = here
         told = [(figure_value(data["figures"].get(name), unit, name), figure_scale(name)) for name in names]
-        cells = [None if value.value is None else (value.unmarked(), scale) for value, scale in told]
-        rows.append((target, few_text(_iou(data, unit)), *cells))
+        sample = _iou(data, unit)
+        cells = [None if value.value is None else (value.beside(sample), scale) for value, scale in told]
+        rows.append((target, few_text(sample), *cells))
     columns = ("Target", "Of", *(figure_scale(name).heading for name in names))
     return Table(
         "by-target",

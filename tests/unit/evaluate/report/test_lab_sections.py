@@ -13,6 +13,7 @@ import pytest
 from ibisagent.evaluate.report.appendix import leakage_text, run_facts
 from ibisagent.evaluate.report.lab_sections import lab_findings, lab_remarks, lab_sections
 from ibisagent.evaluate.report.model import Forest, Section, Table, Value
+from ibisagent.evaluate.report.numbers import cell_text
 from ibisagent.evaluate.report.plots import write_plots
 from ibisagent.evaluate.report.protocol_section import protocol_section, protocol_sections
 from sample_report import make_report
@@ -99,6 +100,18 @@ def test_differences_that_hold_are_filled(summary: dict[str, Any]) -> None:
     summary["arms"]["oracle"]["difference"]["iou"] |= {"p_holm": 0.01, "ci95": [-0.01, 0.29]}
     rows = block(lab_sections(summary), "baselines-difference").rows
     assert [(row.strong, row.note) for row in rows] == [(True, "p < 0.001"), (False, "p = 0.010")]
+
+
+def test_a_cell_of_other_cases_than_its_row_keeps_its_mark(summary: dict[str, Any]) -> None:
+    summary["arms"]["no-look"]["figures"]["right_refusals"] = figure(0.5, n=4, clusters=4)
+    table: Table = block(lab_sections(summary), "baselines-figures")
+    row = next(cells for cells in table.rows if cells[0] == "No look")
+    marked = [cell_text(cell) for cell in row[1:]]
+    assert marked[0] == "24 cases, 12 images" and marked[-2] == "50.0% [45.0, 55.0] (few)"
+    assert not any("few" in text for text in marked[:-2])
+    summary["arms"]["no-look"]["figures"] = {"iou": figure(0.3, n=4, clusters=4)}
+    row = next(cells for cells in block(lab_sections(summary), "baselines-figures").rows if cells[0] == "No look")
+    assert row[1] == "4 cases, 4 images (few)" and cell_text(row[2]) == "30.0% [25.0, 35.0]"  # its row says so
 
 
 def test_what_is_missing_is_said(summary: dict[str, Any]) -> None:
