@@ -21,7 +21,7 @@ def test_words_on_the_terminal(cli: Callable[..., Ran], runs: tuple[Path, Path])
     ran = cli("compare", *runs)
     assert ran.code == 0, ran
     assert ran.out.startswith("after against before: 4 cases played by both")
-    assert "note: without a partner, in no number below: 1 of before (only-a); 1 of after (only-b)" in ran.out
+    assert "note: without a partner, left out of the comparison: 1 of before (only-a); 1 of after (only-b)" in ran.out
 
 
 def test_json_and_a_folder(cli: Callable[..., Ran], runs: tuple[Path, Path], tmp_path: Path) -> None:

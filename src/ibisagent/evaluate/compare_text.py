@@ -98,13 +98,13 @@ def setting(comparison: Comparison) -> str:
     return text
 
 
-def cautions(comparison: Comparison) -> list[str]:
-    """What a reader must know before the numbers, a line each."""
+def cautions(comparison: Comparison, *, by_target: bool = True) -> list[str]:
+    """What a reader must know before the numbers, a line each; also of those by target, if they are shown."""
     pairs, unit, found = comparison.pairing, comparison.clusters.unit, []
     if pairs.only_a or pairs.only_b:
         names = ((comparison.a.name, pairs.only_a), (comparison.b.name, pairs.only_b))
         parts = [f"{len(only)} of {name} ({_listed(only)})" for name, only in names if only]
-        found.append(f"without a partner, in no number below: {'; '.join(parts)}")
+        found.append(f"without a partner, left out of the comparison: {'; '.join(parts)}")
     found += pairs.notes
     if comparison.clusters.warning:
         found.append(comparison.clusters.warning)
@@ -114,7 +114,7 @@ def cautions(comparison: Comparison) -> list[str]:
         if line.difference.warning:
             found.append(f"{line.figure.title}: {line.difference.warning}")
     few = few_caution([line_value(line, unit) for line in comparison.by_target], unit)
-    if few:
+    if few and by_target:
         found.append(f"by target: {few}")
     return list(dict.fromkeys(found))
 

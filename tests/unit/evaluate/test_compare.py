@@ -134,7 +134,7 @@ def test_json_says_it_all() -> None:
     assert {"figure", "difference", "ci95", "p", "p_holm", "wins", "minimum_detectable", "test"} <= set(
         told["figures"][0]
     )
-    assert "without a partner, in no number below: 2 of A (c10, c11)" in cautions(found)
+    assert "without a partner, left out of the comparison: 2 of A (c10, c11)" in cautions(found)
 
 
 def test_words() -> None:

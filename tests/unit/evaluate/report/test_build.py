@@ -18,6 +18,7 @@ from ibisagent.evaluate.report.gallery import choose_failures, write_episode_pag
 from ibisagent.evaluate.report.model import Gallery
 from ibisagent.evaluate.report.sources import open_sources
 from ibisagent.evaluate.report.write import write_report
+from ibisagent.rle import Rle, decode_mask, encode_mask
 from sample_report import write_run
 
 
@@ -92,7 +93,29 @@ def test_runs_are_held_against_the_first(folder: Path, tmp_path: Path) -> None:
     section = next(s for s in source.build({}).sections if s.key == "runs")
     (row,) = section.blocks[1].rows  # type: ignore[union-attr]
     assert row.value.value == 0 and not row.strong  # type: ignore[union-attr]
-    assert any("lacks 1 case" in text for text in section.cautions)
+    assert any("left out of the comparison: 1 of" in text for text in section.cautions)
+    assert any(
+        "How much other seeds would differ" in text or "one run a side" in text.lower() for text in section.cautions
+    )
+
+
+def test_runs_are_paired_as_compare_pairs_them(folder: Path, tmp_path: Path) -> None:
+    # Two wordings of a case are two cases, and rows without an id have partners, too.
+    one, two = tmp_path / "one", tmp_path / "two"
+    shutil.copytree(folder, one)
+    rows = [json.loads(line) for line in (one / "results.jsonl").read_text().splitlines()]
+    rows[1]["case_id"], rows[1]["instruction"] = rows[0]["case_id"], "In other words."
+    rows[2]["case_id"] = None
+    (one / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copytree(one, two)
+    section = next(s for s in open_sources([one, two]).build({}).sections if s.key == "runs")
+    iou, gap, _ = section.blocks
+    assert gap.rows[0].value.n == iou.rows[0].value.n == 6  # type: ignore[union-attr]
+    # Scored against another reference, a run is no partner.
+    rows[0]["target_mask"] = encode_mask(~decode_mask(Rle(**rows[0]["target_mask"]))).model_dump()
+    (two / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="different reference masks"):
+        open_sources([one, two])
 
 
 def test_what_is_no_run_is_said(folder: Path, tmp_path: Path) -> None:
