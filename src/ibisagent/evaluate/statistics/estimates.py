@@ -110,12 +110,22 @@ def macro_estimate(
     return _estimate(values, weights, clusters, targets, seed, True)
 
 
-def few_clusters(clusters: int) -> str | None:
-    """What an interval over so few clusters means; None if there are enough."""
+def few_clusters(clusters: int, *, counts: bool = False) -> str | None:
+    """What an interval over so few clusters means; None if there are enough.
+
+    Parameters
+    ----------
+    clusters
+        How many.
+    counts
+        Whether it is Wilson's of counts, or Clopper and Pearson's: these do hold failures that were not seen.
+    """
     if clusters >= FEW_CLUSTERS:
         return None
     if clusters < 2:
         return "one cluster only: nothing says how much others would differ, so there is no interval"
+    if counts:
+        return f"{clusters} clusters only: the interval is rough, since how much clusters differ is hardly known"
     return (
         f"{clusters} clusters only: the interval says how much these {clusters} differ, if others are like them and "
         "none is exceptional; a rare failure that none of them shows is not in it, so take it for a rough lower bound "
@@ -162,12 +172,15 @@ def _estimate(
     if cells is None:
         return Estimate(None, None, 0, 0)
     size, value, total = cells.num_cases, cells.value(), cells.num_clusters
-    warnings = [few_clusters(total), dropped_targets(cells)]
+    warnings = [dropped_targets(cells)]
     if total < 2:
-        return Estimate(value, None, size, total, joined(warnings))
+        return Estimate(value, None, size, total, joined([few_clusters(total), *warnings]))
     spread = spread_of(cells, (tuple(range(runs)),))
     share = share and bool(((n >= 0) & (n <= w)).all())
-    ends, method = _interval(cells, spread, n, w, share, targets is not None, seed)
+    counts = bool((n == np.floor(n)).all() and (w == np.floor(w)).all())
+    ends, method = _interval(cells, spread, n, w, share, counts, targets is not None, seed)
+    of_counts = method == "clopper-pearson" or (method == "wilson" and counts)
+    warnings.insert(0, few_clusters(total, counts=of_counts))
     if method == "constant":
         warnings.append("all clusters gave the same: what they do not show is not in the interval")
     elif method == "clopper-pearson":
@@ -178,15 +191,21 @@ def _estimate(
 
 
 def _interval(
-    cells: Cells, spread: Spread, n: NDArray[np.float64], w: NDArray[np.float64], share: bool, macro: bool, seed: int
+    cells: Cells,
+    spread: Spread,
+    n: NDArray[np.float64],
+    w: NDArray[np.float64],
+    share: bool,
+    counts: bool,
+    macro: bool,
+    seed: int,
 ) -> tuple[tuple[float, float], str]:
     value = cells.value()
-    if share and not macro and min(value, 1 - value) < 1e-9:  # but for rounding, all or nothing
+    if share and min(value, 1 - value) < 1e-9:  # but for rounding, all or nothing
         low, high = share_interval(round(value), replace(spread, clusters=0.0, others=()), np.inf)
         return (min(low, value), max(high, value)), "clopper-pearson"
     if spread.variance <= 1e-24:
         return (value, value), "constant"
-    counts = bool((n == np.floor(n)).all() and (w == np.floor(w)).all())
     # Yes or no of cases that are independent: the variance need not be estimated, and no draws are wanted.
     alone = counts and len(n) == 1 and bool(w.max() <= 1) and cells.num_cases == cells.num_clusters
     if share and not macro and (alone or _away_from_ends(cells) < FEW_CLUSTERS):

@@ -194,3 +194,18 @@ def test_targets_that_a_seed_lacks_are_left_out_and_said() -> None:
     found = macro_estimate(values, weights, list("abcd"), ["x", "x", "y", "z"])
     assert (found.value, found.n, found.num_clusters) == (pytest.approx(0.6), 2, 2)
     assert "2 targets are left out" in str(found.warning)
+
+
+def test_five_of_five_is_not_said_to_miss_rare_failures() -> None:
+    five = estimate([1.0] * 5, None, list("abcde"))
+    assert five.ci95 == (pytest.approx(0.025 ** (1 / 5)), 1.0) and "rare failure" not in str(five.warning)
+    assert "5 clusters only: the interval is rough" in str(five.warning) and "all 5 clusters gave 1" in str(
+        five.warning
+    )
+    assert "rare failure" not in str(estimate([1.0, 1, 1, 1, 0], None, list("abcde")).warning)
+    assert "rare failure" in str(estimate([0.9, 0.8, 0.85, 0.95, 0.9], None, list("abcde")).warning)
+
+
+def test_a_mean_over_targets_of_all_ones_is_no_certainty() -> None:
+    found = macro_estimate([1.0] * 24, None, labels(12, 2), ["x", "y"] * 12)
+    assert found.method == "clopper-pearson" and found.ci95 == (pytest.approx(0.025 ** (1 / 12)), 1.0)
