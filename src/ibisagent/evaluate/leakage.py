@@ -168,7 +168,7 @@ def check_leakage(
             prints.append(fingerprint(pixels))
     first, _, _ = near_pairs(Fingerprints.parse(prints), Fingerprints.parse(training.fingerprints))
     similar = [seen[place] for place in np.unique(first).tolist()]
-    same = [sha256 for sha256, cases in images.items() if any(case.group in groups for case in cases)]
+    same = [sha256 for sha256, cases in images.items() if any(_names(case) & groups for case in cases)]
 
     def told(found: Iterable[str]) -> dict[str, Any]:
         cases = [[case.case_id for case in images[sha256]] for sha256 in found]
@@ -190,6 +190,13 @@ def check_leakage(
     }
 
 
+def _names(case: CaseResult) -> set[str]:
+    """Whose image it is, by the names that a list of training images may have for that."""
+    patient = case.patient or ""
+    # Lists that are played together put their names before those of their patients.
+    return {patient, patient.partition("/")[2]} - {""}
+
+
 def leakage_warning(found: dict[str, Any]) -> str | None:
     """One line for people; None where nothing was found."""
     if not found["checked"] or not (
@@ -209,7 +216,7 @@ def leakage_warning(found: dict[str, Any]) -> str | None:
     return f"of {total} image{'s' if total != 1 else ''} {', '.join(parts)}: figures on them measure fit (run.json)"
 
 
-def note_leakage(run: RunFolder, policy: str) -> str | None:
+def note_leakage(run: RunFolder, policy: str, pictures: Path | None = None) -> str | None:
     """Check a run's images, write what was found into its ``run.json``, and give the warning for people.
 
     Parameters
@@ -218,6 +225,8 @@ def note_leakage(run: RunFolder, policy: str) -> str | None:
         Played and not yet finished. Images that it does not keep are compared by their hash alone.
     policy
         The policy's spec.
+    pictures
+        Folder of the run that keeps this one's pictures too; None is its own.
 
     Raises
     ------
@@ -225,7 +234,8 @@ def note_leakage(run: RunFolder, policy: str) -> str | None:
         If the list beside the weights is damaged, or the folder cannot be written.
     """
     results = run.results()
-    found = check_leakage(results, Run(run.path, run.facts, results).image, training_images_of(policy))
+    seen = Run(pictures or run.path, run.facts, results)
+    found = check_leakage(results, seen.image, training_images_of(policy))
     run.note("leakage", found)
     return leakage_warning(found)
 
@@ -254,7 +264,8 @@ def list_images(cases: CaseList, about: str, *, without: Iterable[str] = ()) -> 
         if isinstance(row, CaseRow) and row.image not in images and row.image not in left_out:
             images.add(row.image)
             image = cases.load(row)[0]
-            found[image.sha256] = fingerprint(image.pixels), row.group or row.image
+            patient = (row.model_extra or {}).get("patient")
+            found[image.sha256] = fingerprint(image.pixels), str(patient or row.group or row.image)
     order = sorted(found, key=lambda sha256: (found[sha256][1], sha256))
     return TrainingImages(about, tuple(order), tuple(found[s][0] for s in order), tuple(found[s][1] for s in order))
 

@@ -63,7 +63,7 @@ def test_equal_similar_and_of_the_same_patient(learnt: CaseList) -> None:
         return np.clip(image_of(result) * 1.1 + 4, 0, 255).astype(np.uint8)
 
     renamed = [
-        replace(r, group="other", episode=r.episode.model_copy(
+        replace(r, patient="other", episode=r.episode.model_copy(
             update={"image": r.episode.image.model_copy(update={"sha256": r.episode.image.sha256[::-1]})}
         ))
         for r in results
@@ -81,9 +81,20 @@ def test_other_images_are_clean(learnt: CaseList) -> None:
     training = list_images(learnt, "phantoms")
     others = open_case_list("phantoms:4?seed=8&size=96&kinds=dermoscopy,fundus", limit=6)
     by_id = {row.case_id: row for row in rows_of(others)}
-    results = [replace(r, group=f"new/{r.group}") for r in played(others)]
+    results = [replace(r, patient=f"new {number}") for number, r in enumerate(played(others))]
     found = check_leakage(results, lambda r: others.load(by_id[r.case_id])[0].pixels, training)
     assert found["equal"]["images"] == found["similar"]["images"] == 0 and leakage_warning(found) is None
+
+
+def test_patients_are_compared_and_not_data_sets(tmp_path: Path, learnt: CaseList) -> None:
+    row = rows_of(learnt)[0]
+    whose = [row.model_copy(update={"group": "hospital", "patient": patient}) for patient in ("p1", None)]
+    known, unknown = (list_images(replace(learnt, rows=(one,)), "x") for one in whose)
+    assert known.groups == ("p1",) and unknown.groups == ("hospital",)
+    result = replace(played(learnt)[-1], group="hospital")
+    for patient, number in (("p1", 1), ("set/p1", 1), ("p2", 0), (None, 0)):
+        found = check_leakage([replace(result, patient=patient)], lambda r: None, known)
+        assert found["same_group"]["images"] == number, patient
 
 
 def test_it_is_noted_in_run_json_and_no_other_setting(tmp_path: Path, learnt: CaseList) -> None:

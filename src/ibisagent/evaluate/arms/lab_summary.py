@@ -289,6 +289,7 @@ def lab_lines(summary: Mapping[str, Any]) -> list[str]:
             parts = [f"agent / oracle {_range(ceiling[f'agent_over_oracle{end}']['cases'])}"]
             parts += [] if of is None else [f"(agent - no-look) / (oracle - no-look) {_range(of['cases'])}"]
             lines.append(f"share of the ceiling, the oracle's {which} mask: " + ", ".join(parts))
+    lines += [f"warning: {name}: {about['leakage']}" for name, about in summary["arms"].items() if about.get("leakage")]
     warning = summary["clusters"]["warning"]
     lines += [f"intervals: {warning}"] if warning else []
     return lines

@@ -17,6 +17,7 @@ from ibisagent.evaluate.arms.lab_player import LabPlayer, Maker, Plan
 from ibisagent.evaluate.arms.rows import arm_rows
 from ibisagent.evaluate.case_list import CaseList
 from ibisagent.evaluate.environment import describe_environment
+from ibisagent.evaluate.leakage import leakage_warning, note_leakage
 from ibisagent.evaluate.rescore import run_summary
 from ibisagent.evaluate.store import RunFolder, write_json
 from ibisagent.evaluate.workers import Crew, Executor, crew
@@ -112,7 +113,8 @@ def play_lab(
     -------
     dict
         What ``lab.json`` says: the settings; ``arms`` by name, each with ``num_rows``, ``left_out``, ``notes``,
-        ``seconds``, and ``skipped`` (why it could not be played, else None).
+        ``seconds``, ``skipped`` (why it could not be played, else None), and ``leakage``: a line where images of it
+        were in the policy's training data.
 
     Raises
     ------
@@ -180,7 +182,7 @@ class _Lab:
                     about["skipped"] = why
                     self._tell(plan.arm, 0, why)
                 else:
-                    about["notes"] = told["notes"]
+                    about["notes"] = [*told["notes"]]
                     about |= {"policy_name": told["policy"], "segmenter_name": told["segmenter"]}
                     self._play_arm(plan, player.positions_of(index), told, hands, about)
                 self._save()
@@ -215,7 +217,18 @@ class _Lab:
             if waiting:
                 about["seconds"] += time.perf_counter() - started
             if waiting or not (folder / "summary.json").is_file():
+                policy = self._policy_with_new_images(plan.arm)
+                if policy is not None:
+                    note_leakage(run, policy, None if keep else self.out / ARMS / AGENT)
                 run.finish(run_summary(run.results(), plan.config.max_steps))
+            found = run.facts.get("leakage")
+            about["leakage"] = None if found is None else leakage_warning(found)
+
+    def _policy_with_new_images(self, arm: Arm) -> str | None:
+        """Spec of the policy whose training images an arm may show; None where another arm says it of both."""
+        if arm.kind == "policy":
+            return arm.policy
+        return dict(self.settings.facts).get("policy") if arm.name == AGENT or arm.cases is not None else None
 
     def _run_facts(self, plan: Plan, told: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ from ibisagent.evaluate.arms import (
 )
 from ibisagent.evaluate.baselines import Positions, mean_positions
 from ibisagent.evaluate.case_list import CaseList, open_case_list
+from ibisagent.evaluate.leakage import LIST_NAME, list_images
 from ibisagent.segmenters.protocol import Capabilities
 from ibisagent.segmenters.rules import RulesSegmenter
 
@@ -136,6 +137,26 @@ def test_a_lab_says_what_the_arms_are_worth(play: Callable[..., Any], tmp_path: 
     result = lab.arms["oracle"].results[0]
     assert lab.arms["oracle"].image(result) is None and lab.image(result) is not None, "one copy of the pictures"
     assert lab.arms["corrupted-light"].results[0].condition["name"] == "corrupted-light"
+
+
+def test_training_images_are_looked_for_in_the_arms_that_may_show_some(
+    cases: CaseList, case_file: Path, tmp_path: Path, players: StandIns, looker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").mkdir()
+    list_images(replace(cases, rows=cases.rows[:2]), "two").save(tmp_path / "weights" / LIST_NAME)
+    other = f"vlm:{tmp_path / 'weights'}"
+    monkeypatch.setattr(StandIns, "_nothing", lambda self, spec: looker)
+    settings = replace(SETTINGS, facts=(("policy", "scripted:nothing"),))
+    arms = arms_named(["oracle"], others=[other])
+    for _ in range(2):  # played, and gone on with
+        facts = play_lab(cases, arms, players, tmp_path / "lab", settings, open_list=open_case_list)
+        told = {name: about["leakage"] for name, about in facts["arms"].items()}
+        assert told == {"agent": None, "oracle": None, "other-vlm-weights": told["other-vlm-weights"]}
+        assert "of 5 images 1 were in the policy's training data" in told["other-vlm-weights"]
+    lab = read_lab(tmp_path / "lab")
+    assert lab.arms["agent"].facts["leakage"]["checked"] is False and "leakage" not in lab.arms["oracle"].facts
+    assert lab.arms["other-vlm-weights"].facts["leakage"]["num_unseen"] == 0, "the pictures are the plain run's"
+    assert any(line.startswith("warning: other-vlm-weights: of 5 images") for line in lab_lines(lab_summary(lab)))
 
 
 def test_an_interrupted_lab_goes_on_to_the_same_results(play: Callable[..., Any], tmp_path: Path, looker: Any) -> None:
