@@ -23,7 +23,7 @@ from ibisagent.types import PixelBox, PixelClick
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BOXES", "ERROR_CLICK_RULES", "ClickerPolicy", "make"]
+__all__ = ["BOXES", "ERROR_CLICK_RULES", "ClickerPolicy", "make", "wants_box"]
 
 ErrorClickRule = Callable[
     ["NDArray[np.bool_] | None", "NDArray[np.bool_]", Sequence[tuple[int, ...]]], ErrorClick | None
@@ -120,7 +120,7 @@ class ClickerPolicy:
     def _action(self, view: View, target: NDArray[np.bool_]) -> Action | None:
         width, height = view.case.image.width, view.case.image.height
         steps = view.episode.steps
-        may_box = "box" in (view.episode.policy.action_kinds or ()) and self._wants_box(view.case.target or "")
+        may_box = "box" in (view.episode.policy.action_kinds or ()) and wants_box(self.box, view.case.target or "")
         if may_box and not steps:
             rows, columns = np.flatnonzero(target.any(axis=1)), np.flatnonzero(target.any(axis=0))
             box = PixelBox(int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
@@ -137,8 +137,10 @@ class ClickerPolicy:
         row, column = click.index
         return ClickAction(clicks=(Click.at_pixel(PixelClick(column, row, click.positive), width, height),))
 
-    def _wants_box(self, target: str) -> bool:
-        return self.box == "always" or (self.box == "auto" and not _NO_BOX & set(re.findall(r"[a-z]+", target.lower())))
+
+def wants_box(box: str, target: str) -> bool:
+    """Whether a target of this name begins with a box, where the segmenter takes one; `box` is one of :data:`BOXES`."""
+    return box == "always" or (box == "auto" and not _NO_BOX & set(re.findall(r"[a-z]+", target.lower())))
 
 
 def make(

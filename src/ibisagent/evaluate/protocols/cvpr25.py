@@ -16,7 +16,7 @@ from ibisagent.actions import BoxAction
 from ibisagent.evaluate.figures import CaseFigures, Figure
 from ibisagent.evaluate.protocols.protocol import Protocol
 from ibisagent.metrics import auc_cvpr25, dice, nsd
-from ibisagent.policies.clicker import BOXES
+from ibisagent.policies.clicker import BOXES, wants_box
 from ibisagent.rle import decode_mask
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibisagent.config import RolloutConfig
+    from ibisagent.episode import Episode
+    from ibisagent.evaluate.protocols.tables import FigureTable
     from ibisagent.evaluate.result import CaseResult
     from ibisagent.rle import Rle
 
@@ -66,7 +68,7 @@ class Cvpr25Protocol(Protocol):
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         super().__init__(values)
         self.num_clicks = self.options.integer("clicks", 5, least=2)
-        self.box = self.options.choice("box", BOXES, "auto")
+        self.box = self.options.choice("box", BOXES, "auto") or "auto"
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -99,16 +101,24 @@ class Cvpr25Protocol(Protocol):
         return f"clicks:largest-component?clicks={self.num_clicks}&box={self.box}"
 
     def weights(self, results: Sequence[CaseResult]) -> Sequence[float]:
-        """Every image counts the same, whatever the number of its targets."""
+        """Every image counts the same, whatever the number of its targets among these cases."""
         images = [result.image or f"\0{place}" for place, result in enumerate(results)]
-        held = Counter(image for image, result in zip(images, results, strict=True) if not result.absent)
-        return [0.0 if result.absent else 1 / held[image] for image, result in zip(images, results, strict=True)]
+        held = Counter(images)
+        return [1 / held[image] for image in images]
+
+    def table(self, results: Sequence[CaseResult]) -> FigureTable:
+        """Without figures after the box where the segmenter takes none, which unreadable rows do not know."""
+        table = super().table(results)
+        if not any(result.episode is not None and _takes_boxes(result.episode) for result in results):
+            table.names = [name for name in table.names if not name.endswith("_box")]
+        return table
 
     def case_figures(self, result: CaseResult) -> CaseFigures:
         """Areas and last values of one case."""
         if result.absent:
             return {}
         after_box, clicks = self._masks(result)
+        boxed = wants_box(self.box, result.target or "") and (result.episode is None or _takes_boxes(result.episode))
         target = None if result.target_mask is None else decode_mask(result.target_mask)
         found: dict[str, tuple[float, float]] = {}
         if target is None:
@@ -116,11 +126,12 @@ class Cvpr25Protocol(Protocol):
         else:
             dices = [_dice(mask, target) for mask in clicks]
             nsds = [_nsd(m, d, target, result.spacing_mm) for m, d in zip(clicks, dices, strict=True)]
-            if after_box is not None:
-                value = _dice(after_box, target)
-                found["cvpr25_dice_box"] = (value, 1.0)
-                if result.spacing_mm is not None:
-                    found["cvpr25_nsd_box"] = (_nsd(after_box, value, target, result.spacing_mm), 1.0)
+        if boxed:
+            value = 0.0 if target is None else _dice(after_box, target)
+            found["cvpr25_dice_box"] = (value, 1.0)
+            if result.spacing_mm is not None:
+                after = 0.0 if target is None else _nsd(after_box, value, target, result.spacing_mm)
+                found["cvpr25_nsd_box"] = (after, 1.0)
         found["cvpr25_dice_auc"] = (auc_cvpr25(dices, self.num_clicks), 1.0)
         found["cvpr25_dice_final"] = (dices[-1], 1.0)
         if result.spacing_mm is not None:
@@ -143,6 +154,10 @@ class Cvpr25Protocol(Protocol):
         clicks = clicks[: self.num_clicks]
         last = clicks[-1] if clicks else box
         return box, clicks + [last] * (self.num_clicks - len(clicks))
+
+
+def _takes_boxes(episode: Episode) -> bool:
+    return "box" in (episode.policy.action_kinds or ())
 
 
 def _dice(mask: Rle | None, target: NDArray[np.bool_]) -> float:

@@ -139,7 +139,7 @@ class Protocol:
         return {name: found[name] for name in self.figure_names if name in found}
 
     def weights(self, results: Sequence[CaseResult]) -> Sequence[float]:
-        """How much each case counts in the means; here 1."""
+        """How much each of some cases counts in a mean over them; here 1."""
         return [1.0] * len(results)
 
     def summarise(self, results: Sequence[CaseResult], left_out: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Protocol:
     def table(self, results: Sequence[CaseResult]) -> FigureTable:
         """All cases' figures, ready to be averaged over any part of them."""
         figures = [self.case_figures(result) for result in results]
-        return FigureTable(results, figures, self.weights(results), self.bounds)
+        return FigureTable(results, figures, self.weights, self.bounds)
 
     def _head(self, results: Sequence[CaseResult], left_out: Mapping[str, int] | None) -> dict[str, Any]:
         return {

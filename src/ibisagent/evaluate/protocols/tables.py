@@ -33,8 +33,9 @@ class FigureTable:
         Scored.
     figures
         Numbers and weights of each.
-    weights
-        How much each case counts; multiplies its numbers and its weights.
+    weigh
+        How much each of some cases counts among them; multiplies its numbers and its weights. It is asked for every
+        figure and every part anew, with the cases that have the figure there.
     bounds
         Least and largest value that a figure can have, where it is no share: no interval reaches further.
     """
@@ -43,11 +44,11 @@ class FigureTable:
         self,
         results: Sequence[CaseResult],
         figures: Sequence[CaseFigures],
-        weights: Sequence[float],
+        weigh: Callable[[Sequence[CaseResult]], Sequence[float]],
         bounds: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         self.bounds = dict(bounds or {})
-        self.results, self.figures, self.weights = list(results), list(figures), list(weights)
+        self.results, self.figures, self.weigh = list(results), list(figures), weigh
         self.names = list(dict.fromkeys(name for one in figures for name in one))
         # One unit for the whole table, so that its rows can be compared.
         self.clusters = cluster_unit(self.results)
@@ -67,9 +68,10 @@ class FigureTable:
         places
             Which of the cases; None takes all.
         """
-        chosen = [place for place in (range(len(self.results)) if places is None else places) if self._has(place, name)]
+        all_places = range(len(self.results)) if places is None else places
+        chosen = [place for place in all_places if name in self.figures[place]]
         pairs = [self.figures[place][name] for place in chosen]
-        counts = [self.weights[place] for place in chosen]
+        counts = self.weigh([self.results[place] for place in chosen])
         return (
             [number * count for (number, _), count in zip(pairs, counts, strict=True)],
             [weight * count for (_, weight), count in zip(pairs, counts, strict=True)],
@@ -102,6 +104,3 @@ class FigureTable:
         for place, result in enumerate(self.results):
             found.setdefault(PARTS[by](result), []).append(place)
         return found
-
-    def _has(self, place: int, name: str) -> bool:
-        return name in self.figures[place] and self.weights[place] > 0

@@ -80,7 +80,8 @@ def test_a_perfect_mask_keeps_its_values_and_has_the_best_area() -> None:
 
 
 def test_without_a_box_or_spacing() -> None:
-    found = Cvpr25Protocol().case_figures(played([square(n) for n in (6, 10, 14, 16, 18)], None, "never"))
+    result = played([square(n) for n in (6, 10, 14, 16, 18)], None, "never")
+    found = Cvpr25Protocol({"box": "never"}).case_figures(result)
     assert set(found) == {"cvpr25_dice_auc", "cvpr25_dice_final"}
 
 
@@ -89,8 +90,14 @@ def test_errors_are_zero_and_absent_targets_no_part() -> None:
     assert failed.error
     found = Cvpr25Protocol().case_figures(failed)
     assert found["cvpr25_dice_auc"] == (0.0, 1.0) == found["cvpr25_nsd_final"]
+    assert found["cvpr25_dice_box"] == (0.0, 1.0) == found["cvpr25_nsd_box"]
     unread = CaseResult("b", target="liver", absent=False, error="no such file")
-    assert Cvpr25Protocol().case_figures(unread)["cvpr25_dice_final"] == (0.0, 1.0)
+    found = Cvpr25Protocol().case_figures(unread)
+    assert found["cvpr25_dice_final"] == (0.0, 1.0) == found["cvpr25_dice_box"]
+    assert "cvpr25_dice_box" not in Cvpr25Protocol().case_figures(replace(unread, target="portal vein"))
+    overall = Cvpr25Protocol().summarise([played([TARGET]), unread])["overall"]
+    assert overall["cvpr25_dice_box"]["value"] == 0.5
+    assert "cvpr25_dice_box" not in Cvpr25Protocol().summarise([unread])["overall"], "it may take no boxes at all"
     assert Cvpr25Protocol().case_figures(replace(unread, absent=True)) == {}
 
 
@@ -103,12 +110,27 @@ def test_means_are_over_images_of_their_targets() -> None:
         replace(poor, case_id="d", image="two", target="gone", absent=True),
     ]
     protocol = Cvpr25Protocol()
-    assert list(protocol.weights(results)) == [1.0, 0.5, 0.5, 0.0]
+    assert list(protocol.weights(results[:3])) == [1.0, 0.5, 0.5]
     overall = protocol.summarise(results)["overall"]
     value = overall["cvpr25_dice_final"]["value"]
     low, high = overall["cvpr25_dice_auc"]["ci95"]  # of two images, and yet not wider than the area can be
     assert low == 0.0 and high == 4.0
     assert value == pytest.approx((1.0 + dice(square(2), TARGET)) / 2)
+
+
+def test_weights_are_those_of_the_part() -> None:
+    perfect, poor = played([TARGET]), played([square(2)] * 6)
+    results = [
+        replace(perfect, case_id="a", image="one"),
+        replace(poor, case_id="b", image="two"),
+        replace(poor, case_id="c", image="two", target="spleen"),
+        replace(poor, case_id="d", image="two", target="hepatic vein"),
+    ]
+    table = Cvpr25Protocol().summarise(results)
+    mean = (1.0 + dice(square(2), TARGET)) / 2
+    assert table["by_target"]["liver"]["cvpr25_dice_final"]["value"] == pytest.approx(mean), "each of one image"
+    # Of the second image two targets have a box: the image still counts once.
+    assert table["overall"]["cvpr25_dice_box"]["value"] == pytest.approx(mean)
 
 
 def test_boxes_are_left_out_for_vessels_by_name() -> None:
