@@ -4,7 +4,8 @@ Plays mini's training images (``--images development``, which nano does not lear
 fourth of the others) and compares estimates of the final IoU: the segmenter's score, whether the mask still moved at
 the last step, how many steps it took, and mixtures. Writes a JSON:
 
-    python benchmarks/quality_estimates.py --policy nano --images development --out docs/results/quality_dev.json
+    python benchmarks/quality_estimates.py --policy nano --images development \\
+        --out docs/results/quality_nano_development.json
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from ibisagent.api import resolve_policy
 from ibisagent.engine.splits import development_images
 from ibisagent.evaluate import CaseResult, evaluate
-from ibisagent.evaluate.calibration import calibrate, quality_estimate, selective_dice
+from ibisagent.evaluate.calibration import calibrate, quality_estimate, ranks, selective_dice
 from ibisagent.io import CaseRow, read_cases
 from ibisagent.metrics import iou
 from ibisagent.registry import make_segmenter
@@ -64,12 +65,6 @@ def facts(result: CaseResult) -> dict[str, float] | None:
         "score_less_steps": score - STEP_COST * episode.num_steps,
         "large_area": float(final.mean()),
     }
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0; equal values share their mean rank."""
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(count) - (count + 1) / 2)[group])
 
 
 def compare(results: Sequence[CaseResult]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ibisagent.evaluate.statistics import estimate as interval_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FEW", "Judged", "calibrate", "judged_cases", "quality_estimate", "selective_dice"]
+__all__ = ["FEW", "Judged", "calibrate", "judged_cases", "quality_estimate", "ranks", "selective_dice"]
 
 NUM_BINS = 10
 """Bins of equal width over [0, 1] of the reliability curve; the expected calibration error depends on their number."""
@@ -96,10 +96,11 @@ def calibrate(results: Sequence[CaseResult], clusters: Sequence[Hashable] | None
         too sure. ``mse``: mean squared difference of estimate and IoU (Brier's form for a graded truth; to say the mean
         IoU of every case would have ``mse_constant``). ``ece``: distance of mean estimate and mean IoU within a bin,
         mean over :data:`NUM_BINS` bins weighted by their cases. ``pearson``, ``spearman``: None below three runs or
-        where one side does not vary. ``reliability``: the bins that have cases, ``{"low", "high", "n",
-        "mean_estimate", "mean_iou", "ci95"}``, the last of the mean IoU. ``selective_dice``: see
-        :func:`selective_dice`. ``absent``: runs with an estimate whose target is absent, their number and mean
-        estimate (the lower the better). ``note``: what a reader must know, or None.
+        where one side does not vary. ``reliability``: the bins that have cases, ``{"low", "high",
+        "mean_estimate", "mean_iou"}`` and of the last everything that an
+        :class:`~ibisagent.evaluate.statistics.Estimate` says. ``selective_dice``: see :func:`selective_dice`.
+        ``absent``: runs with an estimate whose target is absent, their number and mean estimate (the lower the
+        better). ``note``: what a reader must know, or None.
     """
     judged = judged_cases(results)
     silent = [r for r in results if not r.absent and r.episode is not None and _silent(r)]
@@ -121,7 +122,7 @@ def calibrate(results: Sequence[CaseResult], clusters: Sequence[Hashable] | None
         "ece": sum(b["n"] * abs(b["mean_estimate"] - b["mean_iou"]) for b in bins) / num if num else None,
         "num_bins": NUM_BINS,
         "pearson": _correlation(estimate, iou),
-        "spearman": _correlation(_ranks(estimate), _ranks(iou)),
+        "spearman": _correlation(ranks(estimate), ranks(iou)),
         "reliability": bins,
         "selective_dice": selective_dice(estimate, judged.dice),
         "absent": {"n": len(told_of_absent), "mean_estimate": _mean(told_of_absent)},
@@ -181,21 +182,20 @@ def _bins(judged: Judged, clusters: Sequence[Hashable]) -> list[dict[str, Any]]:
     bins = []
     for number in sorted(set(where.tolist())):
         mine = where == number
-        of_bin = interval_of(judged.iou[mine], None, [clusters[place] for place in judged.places[mine]])
+        of_bin = interval_of(judged.iou[mine], None, [clusters[place] for place in judged.places[mine]]).to_json()
         bins.append(
             {
                 "low": number / NUM_BINS,
                 "high": (number + 1) / NUM_BINS,
-                "n": int(np.count_nonzero(mine)),
                 "mean_estimate": float(judged.estimate[mine].mean()),
-                "mean_iou": float(judged.iou[mine].mean()),
-                "ci95": of_bin.to_json()["ci95"],
+                "mean_iou": of_bin.pop("value"),
+                **of_bin,
             }
         )
     return bins
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks from 0; equal values share their mean rank."""
     _, group, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count + 1) / 2)[group]

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from ibisagent.evaluate.records import Run
     from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["LEAST_REGRET", "Failures", "Judged", "best_iou", "choose_failures", "make_galleries", "write_episode_pages"]
+__all__ = ["LEAST_REGRET", "Failures", "Placed", "best_iou", "choose_failures", "make_galleries", "write_episode_pages"]
 
 LEAST_REGRET = 0.01
 """A run that lost less than a point by its choice of the final mask did not choose badly."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Placed:
     """A case of a run, and its place in it."""
 
     position: int
@@ -50,11 +50,11 @@ class Judged:
 class Failures:
     """Cases by what went wrong, worst first; a case may be in both of the first two."""
 
-    by_regret: tuple[Judged, ...]
-    by_iou: tuple[Judged, ...]
-    marked_absent: tuple[Judged, ...]
+    by_regret: tuple[Placed, ...]
+    by_iou: tuple[Placed, ...]
+    marked_absent: tuple[Placed, ...]
 
-    def every(self) -> list[Judged]:
+    def every(self) -> list[Placed]:
         """Each once, in the order of the list."""
         found = {j.position: j for j in (*self.by_regret, *self.by_iou, *self.marked_absent)}
         return [found[position] for position in sorted(found)]
@@ -78,7 +78,7 @@ def choose_failures(results: Sequence[CaseResult], number: int) -> Failures:
     number
         Most cases of each kind.
     """
-    cases = [Judged(position, result) for position, result in enumerate(results)]
+    cases = [Placed(position, result) for position, result in enumerate(results)]
     regretted = [j for j in cases if j.regret is not None and j.regret >= LEAST_REGRET]
     present = [j for j in cases if j.result.iou is not None]
     marked = [j for j in cases if j.result.absent and _marks(j.result)]
@@ -108,10 +108,10 @@ def make_galleries(run: Run, failures: Failures, pages: Iterable[str]) -> tuple[
     """
     linked = set(pages)
     pictures = {}
-    for judged in failures.every():
-        picture = _picture(run, judged)
+    for placed in failures.every():
+        picture = _picture(run, placed)
         if picture is not None:
-            pictures[judged.key] = picture
+            pictures[placed.key] = picture
     told = (
         (
             "regret",
@@ -129,14 +129,14 @@ def make_galleries(run: Run, failures: Failures, pages: Iterable[str]) -> tuple[
         ),
     )
     galleries = [
-        Gallery(f"gallery-{key}", title, about, tuple(_card(judged, linked, pictures) for judged in cases))
+        Gallery(f"gallery-{key}", title, about, tuple(_card(placed, linked, pictures) for placed in cases))
         for key, title, about, cases in told
         if cases
     ]
     return galleries, pictures
 
 
-def write_episode_pages(run: Run, cases: Iterable[Judged], folder: Path) -> dict[str, str]:
+def write_episode_pages(run: Run, cases: Iterable[Placed], folder: Path) -> dict[str, str]:
     """Write the pages of runs whose image is to be had.
 
     Parameters
@@ -156,45 +156,45 @@ def write_episode_pages(run: Run, cases: Iterable[Judged], folder: Path) -> dict
     from ibisagent.web.episode_page import PageNotes, write_episode_page
 
     written = {}
-    for judged in cases:
-        result, image = judged.result, result_image(run, judged.result)
+    for placed in cases:
+        result, image = placed.result, result_image(run, placed.result)
         if result.episode is None or image is None:
             continue
-        name = f"{judged.key}.html"
+        name = f"{placed.key}.html"
         write_episode_page(
             result.episode, image, folder / name, result.scores, PageNotes(reference=_mask(result.target_mask))
         )
-        written[judged.key] = name
+        written[placed.key] = name
     return written
 
 
-def _card(judged: Judged, linked: set[str], pictures: dict[str, Picture]) -> Card:
-    result, episode = judged.result, judged.result.episode
+def _card(placed: Placed, linked: set[str], pictures: dict[str, Picture]) -> Card:
+    result, episode = placed.result, placed.result.episode
     facts = (result.modality, result.view, result.group)
     return Card(
-        case_id=result.case_id or f"row {judged.position + 1}",
+        case_id=result.case_id or f"row {placed.position + 1}",
         target=(result.target or "unknown target") + (" (absent)" if result.absent else ""),
         detail=" · ".join(fact for fact in facts if fact),
         instruction=result.instruction,
         outcome="error" if result.error or episode is None else str(episode.outcome),
         iou=result.iou,
         best_iou=best_iou(result),
-        regret=judged.regret,
+        regret=placed.regret,
         steps=None if episode is None else episode.num_steps,
         note=result.error,
-        link=f"episodes/{judged.key}.html" if judged.key in linked else "",
-        picture=judged.key if judged.key in pictures else "",
+        link=f"episodes/{placed.key}.html" if placed.key in linked else "",
+        picture=placed.key if placed.key in pictures else "",
     )
 
 
-def _picture(run: Run, judged: Judged) -> Picture | None:
-    result, image = judged.result, result_image(run, judged.result)
+def _picture(run: Run, placed: Placed) -> Picture | None:
+    result, image = placed.result, result_image(run, placed.result)
     if result.episode is None or image is None:
         return None
     iou = "" if result.iou is None else f", IoU {number_text(result.iou, SHARE)}"
     alt = f"{result.modality or 'image'} with the agent's mask and the reference of {result.target}{iou}"
     return case_picture(
-        judged.key, result.episode, image, _mask(result.episode.final_mask), _mask(result.target_mask), alt
+        placed.key, result.episode, image, _mask(result.episode.final_mask), _mask(result.target_mask), alt
     )
 
 

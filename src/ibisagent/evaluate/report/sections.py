@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.evaluate.figures import FIGURES, SECTIONS
-from ibisagent.evaluate.report.certainty import bin_values, selective_band
+from ibisagent.evaluate.report.certainty import selective_band
 from ibisagent.evaluate.report.model import (
     Cell,
     Curve,
@@ -193,18 +193,14 @@ def calibration_section(summary: Mapping[str, Any], results: Sequence[CaseResult
     summary
         Of a run.
     results
-        Of the same; without them the curves have no intervals.
+        Of the same; without them the selective curve has no band.
     """
     told = summary.get("calibration")
     if not told or not told["n"]:
         return None
-    values = bin_values(results)
+    unit = _unit(summary)
     bins = tuple(
-        Point(
-            b["mean_estimate"],
-            values.get(round(b["low"] * told["num_bins"]), Value(b["mean_iou"], None, b["n"])),
-            b["n"],
-        )
+        Point(b["mean_estimate"], figure_value({**b, "value": b["mean_iou"]}, unit), b["n"])
         for b in told["reliability"]
     )
     reliability = Curve(

@@ -13,7 +13,7 @@ from ibisagent.evaluate.arms import AGENT, is_lab, lab_summary, read_lab
 from ibisagent.evaluate.arms.ceiling import ceilings_of
 from ibisagent.evaluate.records import Run, read_run
 from ibisagent.evaluate.report.build import build_report, run_title
-from ibisagent.evaluate.report.gallery import Failures, Judged, choose_failures
+from ibisagent.evaluate.report.gallery import Failures, Placed, choose_failures
 from ibisagent.evaluate.report.lab_sections import lab_findings, lab_remarks, lab_sections
 from ibisagent.evaluate.report.model import Report, Section
 from ibisagent.evaluate.report.numbers import count_text
@@ -73,13 +73,13 @@ class Source:
     remarks: Mapping[str, str]
     others: Mapping[str, Mapping[str, Any]]
 
-    def pages(self, which: Pages) -> list[Judged]:
+    def pages(self, which: Pages) -> list[Placed]:
         """Cases that get an episode page."""
         if which == "none":
             return []
         if which == "failures":
             return self.failures.every()
-        return [Judged(position, result) for position, result in enumerate(self.run.results)]
+        return [Placed(position, result) for position, result in enumerate(self.run.results)]
 
     def build(self, pages: Mapping[str, str]) -> Report:
         """The report, with links to these pages."""

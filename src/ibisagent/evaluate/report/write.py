@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ibisagent.evaluate.records import Run
-from ibisagent.evaluate.report.gallery import Judged, write_episode_pages
+from ibisagent.evaluate.report.gallery import Placed, write_episode_pages
 from ibisagent.evaluate.report.latex import render_latex
 from ibisagent.evaluate.report.markdown import render_markdown
 from ibisagent.evaluate.report.model import Report
@@ -28,7 +28,7 @@ OWNED = (PAGE, MARKDOWN, LATEX, JSON, PLOTS, EPISODES)
 def write_report(
     folder: Path,
     run: Run,
-    cases: Iterable[Judged],
+    cases: Iterable[Placed],
     build: Callable[[Mapping[str, str]], Report],
     *,
     plots: bool = True,

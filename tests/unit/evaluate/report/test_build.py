@@ -13,11 +13,13 @@ import pytest
 from ibisagent.errors import InputError
 from ibisagent.evaluate.figures import case_figures
 from ibisagent.evaluate.records import read_run
-from ibisagent.evaluate.report.certainty import bin_values, selective_band
+from ibisagent.evaluate.report.certainty import selective_band
 from ibisagent.evaluate.report.gallery import choose_failures, write_episode_pages
 from ibisagent.evaluate.report.model import Gallery
+from ibisagent.evaluate.report.sections import calibration_section
 from ibisagent.evaluate.report.sources import open_sources
 from ibisagent.evaluate.report.write import write_report
+from ibisagent.evaluate.summary import summarise
 from ibisagent.rle import Rle, decode_mask, encode_mask
 from sample_report import write_run
 
@@ -130,8 +132,11 @@ def test_what_is_no_run_is_said(folder: Path, tmp_path: Path) -> None:
 
 def test_curves_of_calibration_have_intervals(folder: Path) -> None:
     results = read_run(folder).results
-    values = bin_values(results)
-    assert values and all(v.n and v.value is not None and 0 <= v.value <= 1 for v in values.values())
+    section = calibration_section(summarise(results, max_steps=8), results)
+    assert section is not None
+    points = section.blocks[0].series[0].points  # type: ignore[union-attr]
+    assert points and all(p.value.n == p.size and 0 <= p.value.value <= 1 for p in points)  # type: ignore[operator]
+    assert all(p.value.num_clusters and p.value.unit and p.value.is_few for p in points)
     low, high = np.array(selective_band(results, [0.25, 0.5, 1.0])).T
     assert (low <= high).all() and (low >= 0).all() and (high <= 1).all()
     assert selective_band([], [0.5]) == []
