@@ -81,6 +81,7 @@ def test_what_cannot_be_played_is_one_line(lab: Any) -> None:
         (["--arms", "agent", "--segmenters", "sum"], "no segmenter 'sum'"),
         (["--arms", "agent", "--absent", "nothing.jsonl"], "nothing.jsonl"),
         (["--subset", "2"], "--subset is a part of a lab"),
+        (["--wordings", "2"], "--wordings is a part of a lab"),
         (["--other", "vlm:x"], "--other is a part of a lab"),
         (["--arms", "agent", "--policy", "oracle"], "the oracle is an arm of its own"),
         (["--arms", "agent", "--prefill"], "--prefill means nothing to the policy 'scripted'"),
@@ -89,3 +90,20 @@ def test_what_cannot_be_played_is_one_line(lab: Any) -> None:
 def test_bad_options(lab: Any, folder: Path, options: list[str], words: str) -> None:
     lab(*options).assert_refused(words)
     assert not (folder / "lab").exists()
+
+
+def test_pictures_are_kept_once_or_not_at_all(lab: Any, folder: Path) -> None:
+    assert lab("--arms", "centre-click").code == 0
+    assert sorted(path.parent.name for path in (folder / "lab").rglob("images")) == ["agent"]
+    assert lab("--arms", "centre-click", "--overwrite", "--no-images").code == 0
+    assert not list((folder / "lab").rglob("images"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--arms", "all"], ["--subset", "2"], ["--segmenter", "rules"], ["--max-steps", "3"], ["--no-images"],
+     ["--split", "val"], ["--overwrite"], ["--out", "elsewhere"], ["--wordings", "3"]],
+    ids=lambda more: more[0],
+)  # fmt: skip
+def test_what_a_stored_lab_cannot_be_given_is_refused(cli: Cli, lab: Any, folder: Path, more: list[str]) -> None:
+    cli("evaluate", "--rescore", str(folder), *more).assert_refused(f"{more[0]} means nothing to --rescore")

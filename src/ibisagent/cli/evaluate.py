@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_RESCORE = ("rescore", "protocol", "report", "json", "cases", "also")  # the last two are refused in its own words
 _CASES_A_WORKER = 8
 _MOST_WORKERS = 8  # unless more are asked for
 
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out if options.rescore is None else options.rescore)
     check_out(out)
     if options.rescore is not None:
+        _check_rescore(options)
         code = rescore.run(options)
     elif options.protocol is None and questions.are_questions(options.cases):
         return questions.run(options, out)
@@ -56,6 +58,17 @@ def run(options: argparse.Namespace) -> int:
 
         write([out], out / "report")
     return code
+
+
+def _check_rescore(options: argparse.Namespace) -> None:
+    """A stored run has its settings: refuse every option that would seem to change them."""
+    from ibisagent.cli.parser import build_parser
+
+    usual = vars(build_parser().parse_args(["evaluate"]))
+    for name, value in vars(options).items():
+        if name not in _RESCORE and value != usual[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} means nothing to --rescore, which plays nothing; leave it out")
 
 
 def _run(options: argparse.Namespace, out: Path) -> int:

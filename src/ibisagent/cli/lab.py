@@ -31,7 +31,7 @@ def wanted(options: argparse.Namespace) -> bool:
     """
     if options.arms is not None:
         return True
-    parts = ("segmenters", "other", "absent", "subset")
+    parts = ("segmenters", "other", "absent", "subset", "wordings")
     for flag in parts:
         if getattr(options, flag):
             raise InputError(f"--{flag} is a part of a lab: give --arms too, for example --arms all or --arms agent")
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace, out: Path) -> int:
     settings = LabSettings(
         config,
         subset=options.subset,
-        wordings=options.wordings,
+        wordings=options.wordings or 2,
         library=options.library,
         facts=(
             ("split", options.split),
@@ -96,7 +96,10 @@ def run(options: argparse.Namespace, out: Path) -> int:
         ),
     )
     make = SpecMaker(options.policy, options.segmenter, options.device, more, options.cases)
-    facts = _play(cases, arms, make, out, settings, own_lists, workers=workers, overwrite=options.overwrite)
+    facts = _play(
+        cases, arms, make, out, settings, own_lists, workers=workers, overwrite=options.overwrite,
+        keep_images=not options.no_images,
+    )  # fmt: skip
     summary = lab_summary(read_lab(out))
     write_json(summary, out / "lab_summary.json")
     _report(summary, out)

@@ -116,7 +116,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     g.add_argument("--other", metavar="P", action="append", help="another policy with the same tool, an arm of its own")
     g.add_argument("--absent", metavar="FILE", action="append", help="a case list of absent targets, an arm of its own")
     g.add_argument(
-        "--wordings", metavar="K", type=at_least(1), default=2, help="categories that a case is told in (%(default)s)"
+        "--wordings", metavar="K", type=at_least(1), help="categories of each stage that a case is told in (2)"
     )
 
 

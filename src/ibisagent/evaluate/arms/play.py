@@ -85,6 +85,7 @@ def play_lab(
     open_list: Callable[[Path], CaseList],
     workers: Workers = Workers(),
     overwrite: bool = False,
+    keep_images: bool = True,
     on_arm: OnArm | None = None,
     on_case: Callable[[CaseResult], None] | None = None,
 ) -> dict[str, Any]:
@@ -106,6 +107,8 @@ def play_lab(
         Who plays.
     overwrite
         Whether a lab of other settings is replaced, arm by arm.
+    keep_images
+        Whether the pixels are stored, once for all arms of a list.
     on_arm, on_case
         For progress.
 
@@ -122,7 +125,7 @@ def play_lab(
         If the folder holds a lab with other settings or cannot be written, or the lab's own policy or segmenter
         cannot be made.
     """
-    lab = _Lab(cases, make, out, settings, workers, overwrite, on_arm, on_case)
+    lab = _Lab(cases, make, out, settings, workers, overwrite, keep_images, on_arm, on_case)
     plans = [lab.plan(arm, cases if arm.cases is None else open_list(arm.cases)) for arm in arms]
     # Another policy or segmenter is loaded for its own arm only: two large models need not be in memory together.
     lab.play([plan for plan in plans if not _is_apart(plan)])
@@ -147,11 +150,12 @@ class _Lab:
         settings: LabSettings,
         workers: Workers,
         overwrite: bool,
+        keep_images: bool,
         on_arm: OnArm | None,
         on_case: Callable[[CaseResult], None] | None,
     ) -> None:
         self.make, self.out, self.settings, self.workers = make, out, settings, workers
-        self.overwrite, self.on_arm, self.on_case = overwrite, on_arm, on_case
+        self.overwrite, self.keep_images, self.on_arm, self.on_case = overwrite, keep_images, on_arm, on_case
         self.facts = _begin(out, cases, settings, overwrite)
         self.loaded: list[Players] = []  # what this process has loaded, from phase to phase
         self.environment = {
@@ -202,7 +206,8 @@ class _Lab:
     def _play_arm(self, plan: Plan, positions: range, told: dict[str, Any], hands: Crew, about: dict[str, Any]) -> None:
         facts = self._run_facts(plan, told)
         # Pixels are the same in every arm on the same list: one copy is enough.
-        keep = plan.arm.name == AGENT or plan.arm.cases is not None
+        first = plan.arm.name == AGENT or plan.arm.cases is not None
+        keep = first and self.keep_images
         environment = {**self.environment, **hands.circumstances}
         folder = self.out / ARMS / plan.arm.name
         with RunFolder.open(folder, facts, environment=environment, keep_images=keep, overwrite=self.overwrite) as run:
@@ -219,7 +224,7 @@ class _Lab:
             if waiting or not (folder / "summary.json").is_file():
                 policy = self._policy_with_new_images(plan.arm)
                 if policy is not None:
-                    note_leakage(run, policy, None if keep else self.out / ARMS / AGENT)
+                    note_leakage(run, policy, None if first else self.out / ARMS / AGENT)
                 run.finish(run_summary(run.results(), plan.config.max_steps))
             found = run.facts.get("leakage")
             about["leakage"] = None if found is None else leakage_warning(found)
