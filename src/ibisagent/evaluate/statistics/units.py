@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.evaluate.statistics.intervals import FEW_CLUSTERS
 
-__all__ = ["Clusters", "cluster_unit"]
+__all__ = ["MANY_CLUSTERS", "Clusters", "cluster_unit"]
+
+MANY_CLUSTERS = 30
+"""Below it intervals are known to be too short where a few cases fail altogether (``docs/results/coverage.json``)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Clusters:
         One a case, in the cases' order. A case of unknown patient stands with its image (and with that image's
         patient, where another case names one); one of unknown image is a cluster of its own.
     warning
-        What intervals over this unit do not say; None where all patients are known.
+        What intervals over this unit do not say, and how short they came out where there are few; None where all
+        patients are known and are thirty or more.
     """
 
     unit: Literal["patient", "image", "case"]
@@ -45,6 +49,17 @@ def cluster_unit(results: Sequence[CaseResult]) -> Clusters:
     results
         Cases. Patients are drawn if ten or more are known, else images if any is known, else cases.
     """
+    found = _unit(results)
+    if not 0 < found.number < MANY_CLUSTERS:
+        return found
+    told = (
+        f"{found.number} {found.unit}{'' if found.number == 1 else 's'}: where 6% of the cases fail altogether, 95% "
+        "intervals of simulated IoU held the truth in 95% of the lists with 50, 90% with 20, 81% with 10 and 64% with 5"
+    )
+    return replace(found, warning="; ".join(filter(None, (found.warning, told))))
+
+
+def _unit(results: Sequence[CaseResult]) -> Clusters:
     patients, images = {r.patient for r in results if r.patient}, {r.image for r in results if r.image}
     if len(patients) >= FEW_CLUSTERS:
         return _patients(results)

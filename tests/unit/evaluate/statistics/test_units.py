@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.evaluate.statistics import cluster_unit
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def results(patients: int, images: int, cases: int = 40) -> list[CaseResult]:
@@ -17,7 +22,16 @@ def results(patients: int, images: int, cases: int = 40) -> list[CaseResult]:
 
 def test_ten_patients_are_enough() -> None:
     found = cluster_unit(results(10, 20))
-    assert (found.unit, found.number, found.warning) == ("patient", 10, None)
+    assert (found.unit, found.number) == ("patient", 10) and "images are drawn instead" not in str(found.warning)
+
+
+def test_below_thirty_the_measured_coverage_is_quoted() -> None:
+    assert cluster_unit(results(30, 30)).warning is None
+    text = str(cluster_unit(results(29, 29)).warning)
+    assert text.startswith("29 patients: where 6% of the cases fail altogether")
+    rows = json.loads((ROOT / "docs" / "results" / "coverage.json").read_text(encoding="utf-8"))["intervals"]
+    for clusters in (50, 20, 10, 5):
+        assert f"{100 * rows[str(clusters)]['failing']['coverage']:.0f}%" in text
 
 
 def test_fewer_give_way_to_images_and_that_is_said() -> None:
