@@ -28,8 +28,11 @@ _CONVENTIONS = (
     ),
     (
         "Intervals",
-        "95% intervals, in square brackets, draw whole clusters again: all cases of one patient (or of one image, "
-        "where patients are few) come and go together.",
+        "95% intervals, in square brackets, take whole clusters as independent: all cases of one patient (or of one "
+        "image, where patients are few) come and go together. From ten clusters on they draw clusters again "
+        "(bootstrap-t); below, they are Student's t. Instead, shares that fewer than ten clusters keep from 0 or 100%, "
+        "and yes or no with one case a cluster, have Wilson's interval, and shares of exactly 0 or 100% Clopper and "
+        "Pearson's. 'All figures' says which it was; report.json says it of every number that is no difference.",
     ),
 )
 
@@ -52,21 +55,15 @@ _SETTINGS = (
 _ABOUT_ITSELF = ("schema_version", "sessions", "ibisagent_version", "leakage", "protocol")
 
 
-def appendix_section(runs: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any] | None) -> Section:
+def appendix_section(runs: Mapping[str, Mapping[str, Any]]) -> Section:
     """Conventions and records.
 
     Parameters
     ----------
     runs
         ``run.json`` by the run's title; the first is the one that the report is about.
-    intervals
-        Of its summary: method, unit, number of clusters.
     """
-    told = dict(_CONVENTIONS)
-    if intervals and intervals.get("method"):
-        unit, number = intervals.get("unit"), intervals.get("num_clusters")
-        told["Intervals"] += f" Here: {intervals['method']}; clusters are {unit}s, {number} of them."
-    blocks = [Facts("conventions", "Conventions", (("", tuple(told.items())),))]
+    blocks = [Facts("conventions", "Conventions", (("", _CONVENTIONS),))]
     for number, (title, facts) in enumerate(runs.items()):
         blocks.append(Facts("record" if not number else f"record-{number}", f"Record of {title}", run_facts(facts)))
     return Section("appendix", "Record", tuple(blocks))

@@ -60,7 +60,7 @@ def build_report(
         calibration_section(summary, run.results),
         _failures(galleries),
         figures_section(summary),
-        appendix_section({run_title(run): run.facts, **(others or {})}, summary.get("intervals")),
+        appendix_section({run_title(run): run.facts, **(others or {})}),
     ]
     caution = caution_text(summary.get("intervals"))
     cautions = [text for text in (caution, leakage_text(run.facts.get("leakage"))) if text]

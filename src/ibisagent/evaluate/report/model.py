@@ -94,6 +94,8 @@ class Value:
         Independent groups of cases, and what they are: ``"patient"``, ``"image"`` or ``"case"``.
     warning
         What a reader must know of the interval; empty if nothing.
+    method
+        How the interval was made (see :class:`~ibisagent.evaluate.statistics.Estimate`); empty where nobody said.
     """
 
     value: float | None
@@ -102,6 +104,7 @@ class Value:
     num_clusters: int | None = None
     unit: str = ""
     warning: str = ""
+    method: str = ""
 
     def beside(self, row: Value) -> Value:
         """Without its clusters where its row says the same of how few it is: it is marked where it rests on others."""
@@ -115,7 +118,7 @@ class Value:
 
     @classmethod
     def of(cls, data: Mapping[str, Any] | None, unit: str = "") -> Value:
-        """From a figure of ``summary.json``: ``{"value", "ci95", "n", "num_clusters", "warning"}``.
+        """From a figure of ``summary.json``: ``{"value", "ci95", "n", "num_clusters", "warning", "method"}``.
 
         An interval without width is left out: where every cluster gave the same, or every target stands in a cluster
         of its own, it is not certainty that makes it so.
@@ -132,6 +135,7 @@ class Value:
             num_clusters=data.get("num_clusters"),
             unit=data.get("unit") or unit,
             warning=data.get("warning") or "",
+            method=data.get("method") or "",
         )
 
 

@@ -39,6 +39,8 @@ HEADLINES = (
 )
 """The figures of the summary, in its order; those that no case has are left out."""
 
+_METHODS = {"t": "Student's t", "wilson": "Wilson", "clopper-pearson": "Clopper-Pearson"}
+
 _BREAKDOWN = ("dice", "nsd_2mm", "hd95_mm", "steps", "regret", "false_refusals", "right_refusals")
 
 
@@ -104,8 +106,10 @@ def figures_section(summary: Mapping[str, Any]) -> Section:
                 if value.warning and not value.is_few
                 else figure.about
             )
-            rows.append((figure.title, (value.beside(value), figure_scale(figure.name)), few_text(value), about))
-    columns = ("Figure", "Value [95% interval]", "Of", "What is counted")
+            made = _METHODS.get(value.method, value.method) if value.ci95 is not None else None
+            cell = value.beside(value), figure_scale(figure.name)
+            rows.append((figure.title, cell, few_text(value), made, about))
+    columns = ("Figure", "Value [95% interval]", "Of", "Interval by", "What is counted")
     table = Table("figures", "All figures", "", columns, tuple(rows), tuple(groups))
     return Section("all-figures", "Figures", (table,), cautions=_cautions(summary))
 

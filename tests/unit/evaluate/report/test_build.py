@@ -63,6 +63,11 @@ def test_a_report_of_a_run(folder: Path, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "report.json").read_text())
     assert {s["key"] for s in told["sections"]} >= {"targets", "steps", "failures", "all-figures", "appendix"}
     assert (tmp_path / "report.md").read_text().startswith("# A title\n")
+    # How every interval was made is said by number.
+    figures = next(s for s in told["sections"] if s["key"] == "all-figures")["blocks"][0]
+    made = {row[0]: (row[1]["ci95"], row[1]["method"], row[3]) for row in figures["rows"]}
+    assert made["IoU"][1:] == ("wilson", "Wilson")
+    assert all((ends is None) == (word is None) for ends, _, word in made.values())
 
 
 def test_equal_runs_give_equal_reports(folder: Path, tmp_path: Path) -> None:
