@@ -29,7 +29,9 @@ def report(summary: dict[str, Any], results: Sequence[CaseResult], out: Path) ->
         f"{count_text(summary['num_cases'], 'case')}, {count_text(summary['num_errors'], 'error')}"
         + ("" if summary["seconds_per_case"] is None else f", {summary['seconds_per_case']:.3g} s a case"),
         f"mean IoU {show('iou')}, Dice {show('dice')}",
-        f"mean IoU over targets {show('iou', summary['target_mean']['iou'])}",
+        f"mean IoU over {count_text(len(summary['per_target']), 'pair')} of group and target "
+        f"{show('iou', summary['target_mean']['iou'])}, "
+        f"over target names {show('iou', summary['target_name_mean']['iou'])}",
         f"action validity {show('action_validity')}, steps {show('steps')}, "
         f"refinements that helped {show('refinement_success')}",
         f"right refusals {show('right_refusals')}, false refusals {show('false_refusals')}",

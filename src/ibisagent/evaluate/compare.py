@@ -210,7 +210,7 @@ def compare(sides: Sequence[Side], figures: Sequence[str] = DEFAULT_FIGURES, *, 
 def _compare(a: Side, b: Side, figures: Sequence[Figure], seed: int, *, skip_empty: bool) -> Comparison:
     pairing = pair_cases(a, b)
     clusters = cluster_unit([_telling(case) for case in zip(*pairing.a, *pairing.b, strict=True)])
-    targets = [_target(case) for case in zip(*pairing.a, *pairing.b, strict=True)]
+    targets = [_pair(case) for case in zip(*pairing.a, *pairing.b, strict=True)]
     scored = tuple(
         [[case_figures(r, max_steps=run.max_steps) for r in row] for run, row in zip(side.runs, rows, strict=True)]
         for side, rows in ((a, pairing.a), (b, pairing.b))
@@ -330,6 +330,5 @@ def _telling(case: Sequence[CaseResult]) -> CaseResult:
     return max(case, key=lambda r: (r.image is not None) + (r.patient is not None))
 
 
-def _target(case: Sequence[CaseResult]) -> str:
-    named = next((r for r in case if r.target is not None), case[0])
-    return f"{named.group or ''}/{named.target or 'unknown'}"
+def _pair(case: Sequence[CaseResult]) -> str:
+    return next((r for r in case if r.target is not None), case[0]).pair

@@ -81,6 +81,11 @@ class CaseResult:
         """Dice of the result: 0.0 after an error, None only for an absent target."""
         return self._overlap("dice")
 
+    @property
+    def pair(self) -> str:
+        """``group/target``, which ``target_mean`` and ``per_target`` count by; nothing stands for an unknown group."""
+        return f"{self.group or ''}/{self.target or 'unknown'}"
+
     def _overlap(self, name: str) -> float | None:
         if self.absent:
             return None

@@ -76,7 +76,9 @@ def summarise(
         ``figures``: every figure by name, ``{"value", "ci95", "n", "num_clusters", "warning", "method"}`` (see
         :class:`~ibisagent.evaluate.statistics.Estimate`); n is the number of cases that have it, and where none has,
         value and interval are None. ``intervals``: what all intervals but ``ci95_iou`` draw (``unit``), how many there
-        are, and what that does not say. ``target_mean``: like ``target_mean_iou``, with intervals. ``per_target``
+        are, and what that does not say. ``target_mean``: like ``target_mean_iou``, with intervals; where every patient
+        or image is a group of its own, that is close to a mean over cases. ``target_name_mean``: the same over target
+        names, whatever the group. ``per_target``
         (present cases), ``per_modality`` and ``per_group`` (all cases): the figures of
         :data:`~ibisagent.evaluate.figures.HEADLINE`. ``by_step``: mean IoU after each step with its interval, and the
         share of runs that had ended by then. ``calibration``: see
@@ -92,7 +94,7 @@ def summarise(
     cases = [case_figures(r, max_steps=max_steps, ceiling_iou=known.get(r.case_id or "")) for r in results]
     unit = cluster_unit(results)
     labels = unit.labels
-    pairs = _parts(results, cases, labels, lambda r: None if r.absent or r.target is None else _pair(r))
+    pairs = _parts(results, cases, labels, lambda r: None if r.absent or r.target is None else r.pair)
     if seconds is None:
         seconds = sum(episode_seconds(r.episode) for r in results if r.episode is not None)
     return {
@@ -127,7 +129,8 @@ def summarise(
             "num_clusters": unit.number,
             "warning": unit.warning,
         },
-        "target_mean": _target_means(results, cases, labels),
+        "target_mean": _target_means(results, cases, labels, lambda r: r.pair),
+        "target_name_mean": _target_means(results, cases, labels, lambda r: r.target or "unknown"),
         "per_modality": _parts(results, cases, labels, lambda r: r.modality),
         "per_group": _parts(results, cases, labels, lambda r: r.group),
         "by_step": _by_step(results, labels, max_steps),
@@ -221,18 +224,21 @@ def _parts(
 
 
 def _target_means(
-    results: Sequence[CaseResult], cases: Sequence[CaseFigures], labels: Sequence[str]
+    results: Sequence[CaseResult],
+    cases: Sequence[CaseFigures],
+    labels: Sequence[str],
+    name_of: Callable[[CaseResult], str],
 ) -> dict[str, dict[str, Any]]:
-    """Means over (group, target) pairs of the pairs' means, so that a target with many cases weighs no more."""
+    """Means over targets of the targets' means, so that a target with many cases weighs no more."""
     found = {}
     for name in ("iou", "dice", "nsd_2mm"):
         rows = [
-            (*case[name], label, _pair(r))
+            (*case[name], label, name_of(r))
             for r, case, label in zip(results, cases, labels, strict=True)
             if name in case and r.target is not None
         ]
-        numbers, weights, clusters, pairs = zip(*rows, strict=True) if rows else ((), (), (), ())
-        found[name] = macro_estimate(numbers, weights, clusters, pairs).to_json()
+        numbers, weights, clusters, targets = zip(*rows, strict=True) if rows else ((), (), (), ())
+        found[name] = macro_estimate(numbers, weights, clusters, targets).to_json()
     return found
 
 
@@ -255,10 +261,6 @@ def _outcomes(results: Sequence[CaseResult]) -> dict[str, int]:
         "unreadable" if r.scores is None or r.scores.outcome is None else str(r.scores.outcome) for r in results
     )
     return {name: counts[name] for name in (*map(str, Outcome), "unreadable") if counts[name]}
-
-
-def _pair(result: CaseResult) -> str:
-    return f"{result.group or ''}/{result.target}"
 
 
 def _mean_curve(present: Sequence[CaseResult], max_steps: int) -> list[float]:

@@ -30,7 +30,7 @@ KEYS = {
 
 NEW_KEYS = {
     *("schema_version", "figures", "intervals", "target_mean", "per_modality", "per_group", "by_step", "calibration"),
-    "outcomes",
+    *("outcomes", "target_name_mean"),
 }
 
 
@@ -133,6 +133,9 @@ def test_target_mean_weighs_pairs_equally() -> None:
     assert set(summary["per_target"]) == {"g/t", "other/t", "g/u"}
     assert summary["target_mean_iou"] == pytest.approx(0.5)
     assert summary["mean_iou"] == pytest.approx((2.7 + 0.6) / 5)
+    # Where every patient is a group, only the names say what a mean over targets says.
+    assert summary["target_name_mean"]["iou"]["value"] == pytest.approx(((2.7 + 0.1) / 4 + 0.5) / 2)
+    assert summarise([result("z", scored(), group=None)], max_steps=1)["per_target"].keys() == {"/t"}
 
 
 def test_rates_are_pooled_over_replies() -> None:

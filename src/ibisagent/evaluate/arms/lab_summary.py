@@ -123,7 +123,7 @@ def _arm(arms: _Arms, name: str) -> dict[str, Any]:
     present = [(r, label) for r, label in zip(results, arms.labels[name], strict=True) if not r.absent]
     if present:
         about["target_mean_iou"] = macro_estimate(
-            [r.iou or 0.0 for r, _ in present], None, [label for _, label in present], [_target(r) for r, _ in present]
+            [r.iou or 0.0 for r, _ in present], None, [label for _, label in present], [r.pair for r, _ in present]
         ).to_json()
     against = about.get("against")
     if isinstance(against, str) and against in arms.results and present:
@@ -136,7 +136,7 @@ def _arm(arms: _Arms, name: str) -> dict[str, Any]:
 def _difference(arms: _Arms, name: str, against: str) -> dict[str, Any]:
     """The arm less another, over the cases that both have: ``against``, and a Difference by figure."""
     found: dict[str, Any] = {"against": against}
-    clusters, targets = arms.cluster_of(name), {c: _target(r) for c, r in arms.by_id(name).items()}
+    clusters, targets = arms.cluster_of(name), {c: r.pair for c, r in arms.by_id(name).items()}
     for figure in (*COMPARED, "target_mean_iou"):
         of = "iou" if figure == "target_mean_iou" else figure
         a, b = arms.numbers(against, of), arms.numbers(name, of)
@@ -160,7 +160,7 @@ def _ceiling(arms: _Arms) -> dict[str, Any] | None:
     if not common:
         return None
     clusters = arms.cluster_of(AGENT)
-    labels, targets = [clusters[c] for c in common], [_target(agent[c]) for c in common]
+    labels, targets = [clusters[c] for c in common], [agent[c].pair for c in common]
     mine, last, low = ([(by[c].iou or 0.0) if by else 0.0 for c in common] for by in (agent, oracle, blind))
     best, none = [best_iou(oracle[c]) or 0.0 for c in common], [0.0] * len(common)
 
@@ -256,10 +256,6 @@ def arms_figure(arms: _Arms, name: str, figure: str) -> dict[str, Any] | None:
     return estimate(
         [n for n, _ in found.values()], [w for _, w in found.values()], [clusters[c] for c in found]
     ).to_json()
-
-
-def _target(result: CaseResult) -> str:
-    return f"{result.group}/{result.target}"
 
 
 # -- for the terminal ------------------------------------------------------------------------------

@@ -158,13 +158,15 @@ class Protocol:
             ``protocol``, ``title``, ``about``, ``conventions``, ``options``; ``figures``: name → title and about;
             ``num_cases``, ``num_errors``, ``left_out``; ``clusters``: unit, number and warning of the intervals;
             ``overall``, ``by_modality``, ``by_target``, ``by_source``: name → an estimate as
-            :meth:`ibisagent.evaluate.statistics.Estimate.to_json` has it. Figures that no case has are missing.
+            :meth:`ibisagent.evaluate.statistics.Estimate.to_json` has it; ``target_name_mean``: likewise, of shares,
+            the mean over target names of what ``by_target`` says. Figures that no case has are missing.
         """
         table = self.table(results)
         return {
             **self._head(results, left_out),
             "clusters": table.clusters_json(),
             "overall": table.row(),
+            "target_name_mean": table.target_means(),
             **{f"by_{by}": table.rows(by) for by in ("modality", "target", "source")},
         }
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.evaluate.figures import FIGURES
-from ibisagent.evaluate.statistics import Estimate, cluster_unit, estimate
+from ibisagent.evaluate.statistics import Estimate, cluster_unit, estimate, macro_estimate
 
 if TYPE_CHECKING:
     from ibisagent.evaluate.figures import CaseFigures
@@ -78,10 +78,22 @@ class FigureTable:
             [self.clusters.labels[place] for place in chosen],
         )
 
+    def target_means(self) -> dict[str, Any]:
+        """Shares as means over target names, each counting the same, as JSON."""
+        found = {}
+        for name in filter(self._is_share, self.names):
+            parts = {target: self.numbers(name, places) for target, places in sorted(self.places("target").items())}
+            numbers, weights, clusters = ([x for part in parts.values() for x in part[i]] for i in range(3))
+            targets = [target for target, part in parts.items() for _ in part[0]]
+            found[name] = macro_estimate(numbers, weights, clusters, targets).to_json()
+        return found
+
+    def _is_share(self, name: str) -> bool:
+        return FIGURES[name].percent if name in FIGURES else name not in self.bounds
+
     def estimate(self, name: str, places: Iterable[int] | None = None) -> Estimate:
         """A figure over some of the cases, with its interval."""
-        share = FIGURES[name].percent if name in FIGURES else name not in self.bounds
-        found = estimate(*self.numbers(name, places), share=share)
+        found = estimate(*self.numbers(name, places), share=self._is_share(name))
         if name not in self.bounds or found.ci95 is None:
             return found
         low, high = self.bounds[name]

@@ -120,6 +120,8 @@ def test_biomedparse_figures_by_modality(result: Make) -> None:
     assert overall["iou"] == pytest.approx(np.mean(ious)) and overall["p_at_80"] == 0.5 and overall["p_at_90"] == 0.25
     assert table["by_modality"]["MRI"]["iou"]["value"] == pytest.approx(0.5)
     assert table["overall"]["iou"]["n"] == 4  # the absent one is none of them
+    named = make_protocol("biomedparse").summarise([*results, replace(results[0], case_id="d", target="spleen")])
+    assert named["target_name_mean"]["iou"]["value"] == pytest.approx((np.mean(ious) + ious[0]) / 2)
     assert table["clusters"]["unit"] == "image" and table["overall"]["iou"]["ci95"] is not None
     assert set(table["figures"]) <= set(FIGURES)
 
