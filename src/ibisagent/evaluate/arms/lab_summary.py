@@ -39,11 +39,13 @@ class _Arms:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.results = {name: run.results for name, run in lab.arms.items()}
-        everything = [r for results in self.results.values() for r in results]
-        # One unit for all arms: else an arm of few cases would be drawn by patients and another by images.
-        self.unit: Clusters = cluster_unit(everything)
-        labels = iter(self.unit.labels)
-        self.labels = {name: [next(labels) for _ in results] for name, results in self.results.items()}
+        # The plain run's unit for all arms: what else was played, such as an absent list, changes no interval of it.
+        agent = self.results.get(AGENT) or [r for results in self.results.values() for r in results]
+        self.unit: Clusters = cluster_unit(agent)
+        of_image = {r.image: label for r, label in zip(agent, self.unit.labels, strict=True) if r.image}
+        self.labels = {
+            name: [_label(r, self.unit, of_image) for r in results] for name, results in self.results.items()
+        }
         self.figures: dict[str, list[CaseFigures]] = {}
         for name, results in self.results.items():
             ceilings, steps = ceilings_of(lab, name), lab.arms[name].max_steps
@@ -64,6 +66,14 @@ class _Arms:
         """(number, weight) of a figure by case id."""
         pairs = zip(self.results[name], self.figures[name], strict=True)
         return {r.case_id: found[figure] for r, found in pairs if r.case_id is not None and figure in found}
+
+
+def _label(result: CaseResult, unit: Clusters, of_image: Mapping[str, str]) -> str:
+    """The cluster of a case of any arm; `of_image` has those of the plain run's images."""
+    if unit.unit != "case" and result.image:
+        other = result.patient if unit.unit == "patient" and result.patient else f"image {result.image}"
+        return of_image.get(result.image, other)
+    return f"case {result.case_id or result.line}"
 
 
 def lab_summary(lab: Lab) -> dict[str, Any]:

@@ -72,3 +72,23 @@ def test_refusals_are_what_was_said_and_specificity_is_what_was_marked() -> None
     assert summary["specificity"]["absent-near"]["value"] == 0.75, "three of four marked nothing, one of them said so"
     assert summary["sensitivity"]["value"] == 0.25 and summary["sensitivity"]["n"] == 4, "an error found nothing"
     assert summary["false_refusals"]["value"] == 0.25
+
+
+def test_what_else_is_played_changes_no_interval_of_the_plain_run() -> None:
+    plain = arm("agent", [[10 + i] for i in range(12)])
+    elsewhere = [
+        replace(run_of([5 * i], target=None, absent=True), case_id=f"x{i}", image=f"y{i}", patient=f"p{i}")
+        for i in range(12)
+    ]
+    absent = {"kind": "robustness", "against": None}, (elsewhere, {**FACTS, "cases_sha256": "b"})
+    alone, both = lab_summary(lab_of(agent=plain)), lab_summary(lab_of(agent=plain, absent_list=absent))
+    assert both["clusters"] == alone["clusters"] and both["clusters"]["unit"] == "image"
+    assert both["arms"]["agent"] == alone["arms"]["agent"]
+    # The other way round: patients of the plain run are drawn in every arm on its images, named there or not.
+    results = [replace(r, patient=f"p{i // 2}") for i, r in enumerate(named([run_of([10 + i]) for i in range(24)]))]
+    again = [replace(r, patient=None) for r in results]
+    known = {"kind": "agent", "against": None}, (results, FACTS)
+    same = {"kind": "ablation", "against": "agent"}, (again, FACTS)
+    told = lab_summary(lab_of(agent=known, no_history=same))["arms"]
+    assert told["no-history"]["figures"]["iou"]["ci95"] == told["agent"]["figures"]["iou"]["ci95"]
+    assert told["no-history"]["figures"]["iou"]["num_clusters"] == 12
