@@ -15,6 +15,10 @@ ORACLE = "oracle"
 """Name of the arm that says what the tool can do."""
 
 
+_SAME = ("segmenter", "segmenter_weights_sha256", "max_steps", "max_seconds", "cases_sha256")
+"""Facts of a run that its ceiling depends on."""
+
+
 def best_iou(result: CaseResult) -> float | None:
     """IoU of the best mask of a run, the given one included; 0.0 after an error, None for an absent target.
 
@@ -27,10 +31,19 @@ def best_iou(result: CaseResult) -> float | None:
 def ceilings_of(lab: Lab, name: str) -> dict[str, float]:
     """Ceilings of an arm by case id: the best IoU of the oracle's run (:func:`best_iou`).
 
-    Empty without an oracle; cases whose oracle failed have none.
+    Empty without an oracle, and where the arm's list, segmenter or budget is another than the oracle's. Cases whose
+    oracle failed have none, nor have those that began with another mask than the oracle did: nobody has measured what
+    can be reached from there.
     """
     arm, oracle = lab.arms.get(name), lab.arms.get(ORACLE)
-    if arm is None or oracle is None:
+    if arm is None or oracle is None or any(arm.facts.get(fact) != oracle.facts.get(fact) for fact in _SAME):
         return {}
-    found = {r.case_id: best_iou(r) for r in oracle.results if r.case_id is not None and not r.error}
-    return {case: iou for case, iou in found.items() if iou is not None}
+    best = {r.case_id: (best_iou(r), r.episode) for r in oracle.results if r.case_id is not None and not r.error}
+    found = {}
+    for result in arm.results:
+        iou, start = best.get(result.case_id or "", (None, None))
+        if result.case_id is None or iou is None or start is None:
+            continue
+        if result.episode is None or result.episode.initial_mask == start.initial_mask:
+            found[result.case_id] = iou
+    return found

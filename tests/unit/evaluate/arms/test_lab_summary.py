@@ -92,3 +92,23 @@ def test_what_else_is_played_changes_no_interval_of_the_plain_run() -> None:
     told = lab_summary(lab_of(agent=known, no_history=same))["arms"]
     assert told["no-history"]["figures"]["iou"]["ci95"] == told["agent"]["figures"]["iou"]["ci95"]
     assert told["no-history"]["figures"]["iou"]["num_clusters"] == 12
+
+
+def test_a_ceiling_holds_for_the_oracles_own_segmenter_budget_and_start() -> None:
+    given = named([Steps(given=first(30)).click(first(45)).end(), run_of([40])])
+    lab = lab_of(
+        agent=arm("agent", [[40], [40]]),
+        oracle=arm("ceiling", [[45], [45]]),
+        one_shot=arm("baseline", [[40], [40]], facts={"max_steps": 1}),
+        segmenter_sam=arm("segmenter", [[40], [40]], facts={"segmenter": "sam"}),
+        segmenter_tuned=arm("segmenter", [[40], [40]], facts={"segmenter_weights_sha256": "ff"}),
+        good_mask=({"kind": "robustness", "against": None}, (given, FACTS)),
+    )
+    assert {name: len(ceilings_of(lab, name)) for name in lab.arms} == {
+        "agent": 2, "oracle": 2, "one-shot": 0, "segmenter-sam": 0, "segmenter-tuned": 0, "good-mask": 1,
+    }  # fmt: skip
+    arms = lab_summary(lab)["arms"]
+    assert [name for name, about in arms.items() if "ceiling_share" in about["figures"]] == [
+        "agent", "oracle", "good-mask",
+    ]  # fmt: skip
+    assert arms["good-mask"]["figures"]["ceiling_share"]["n"] == 1
