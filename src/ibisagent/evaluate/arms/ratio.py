@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ibisagent.evaluate.statistics import Estimate, estimate, macro_estimate
+
 __all__ = ["ratio_of_means"]
 
-_DRAWS = 2000
+_LEAST = 1e-9
 
 
 def ratio_of_means(
@@ -19,7 +21,11 @@ def ratio_of_means(
     targets: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Mean of one number over mean of another, with a percentile bootstrap over clusters.
+    """Mean of one number over mean of another, with an interval over clusters.
+
+    The interval is that of the mean of above - ratio x below, over the mean below: how far each cluster moves the
+    ratio, to first order. That mean's interval is an ordinary one (bootstrap-t; Student's t below ten clusters), with
+    its warnings.
 
     Parameters
     ----------
@@ -28,49 +34,33 @@ def ratio_of_means(
     clusters
         What is drawn.
     targets
-        With them, both means are means over targets of each target's mean; a target that a draw leaves out is left out
-        of both.
+        With them, both means are means over targets of each target's mean; targets are not drawn.
     seed
         Of the draws.
 
     Returns
     -------
     dict
-        ``value``, None where the mean below is not positive; ``ci95``, None where there are fewer than two clusters or
-        where a draw in forty has a mean below that is not positive: a share of next to nothing has no interval; ``n``
-        and ``num_clusters``.
+        As :meth:`~ibisagent.evaluate.statistics.Estimate.to_json`. ``value`` is None where the mean below is not
+        positive; ``ci95`` where there are fewer than two clusters or where the interval of the mean below reaches 0: a
+        share of next to nothing has no interval.
     """
-    labels = sorted({str(c) for c in clusters})
-    place = {label: i for i, label in enumerate(labels)}
-    kinds = sorted({str(t) for t in targets}) if targets is not None else [""]
-    kind = {name: i for i, name in enumerate(kinds)}
-    sums = np.zeros((len(labels), len(kinds), 3))
-    for i, (a, b, cluster) in enumerate(zip(above, below, clusters, strict=True)):
-        k = 0 if targets is None else kind[str(targets[i])]
-        sums[place[str(cluster)], k] += (a, b, 1.0)
-    found: dict[str, Any] = {"value": None, "ci95": None, "n": len(above), "num_clusters": len(labels)}
-    if not len(above):
-        return found
-    value = _ratio(sums.sum(axis=0)[None])[0]
-    if not np.isfinite(value):
-        return found
-    found["value"] = float(value)
-    if len(labels) < 2:
-        return found
-    rng = np.random.default_rng(seed)
-    draws = _ratio(np.stack([sums[rng.integers(len(labels), size=len(labels))].sum(axis=0) for _ in range(_DRAWS)]))
-    if np.isnan(draws).mean() > 1 / 40:
-        return found
-    low, high = np.nanpercentile(draws, (2.5, 97.5))
-    found["ci95"] = [float(low), float(high)]
-    return found
+    a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    base = _mean(b, clusters, targets, seed)
+    if base.value is None or base.value <= _LEAST:
+        return Estimate(None, None, base.n, base.num_clusters).to_json()
+    value = float(_mean(a, clusters, targets, seed).value or 0.0) / base.value
+    rest = _mean(a - value * b, clusters, targets, seed)
+    if rest.ci95 is None or base.ci95 is None:
+        return Estimate(value, None, rest.n, rest.num_clusters, rest.warning).to_json()
+    if base.ci95[0] <= 0:
+        told = "what it is a share of may be nothing: it has no interval"
+        return Estimate(value, None, rest.n, rest.num_clusters, told).to_json()
+    ends = value + rest.ci95[0] / base.value, value + rest.ci95[1] / base.value
+    return Estimate(value, ends, rest.n, rest.num_clusters, rest.warning, rest.method).to_json()
 
 
-def _ratio(sums: np.ndarray) -> np.ndarray:
-    """(draws, targets, 3) sums of above, below, counts -> ratios; NaN where the mean below is not positive."""
-    counts = sums[..., 2]
-    there = counts > 0
-    safe = np.where(there, counts, 1.0)
-    means = np.where(there[..., None], sums[..., :2] / safe[..., None], 0.0).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(means[:, 1] > 1e-9, means[:, 0] / means[:, 1], np.nan)
+def _mean(values: np.ndarray, clusters: Sequence[Hashable], targets: Sequence[Hashable] | None, seed: int) -> Estimate:
+    if targets is None:
+        return estimate(values, None, clusters, seed, share=False)
+    return macro_estimate(values, None, clusters, targets, seed, share=False)

@@ -90,6 +90,8 @@ def macro_estimate(
     clusters: Sequence[Hashable],
     targets: Sequence[Hashable],
     seed: int = 0,
+    *,
+    share: bool = True,
 ) -> Estimate:
     """The mean over targets of a ratio of sums, with its 95% interval over clusters.
 
@@ -97,7 +99,7 @@ def macro_estimate(
 
     Parameters
     ----------
-    values, weights, clusters, seed
+    values, weights, clusters, seed, share
         As for :func:`estimate`.
     targets
         Target of every case; every target counts the same.
@@ -107,7 +109,7 @@ def macro_estimate(
     ValueError
         As :func:`estimate`.
     """
-    return _estimate(values, weights, clusters, targets, seed, True)
+    return _estimate(values, weights, clusters, targets, seed, share)
 
 
 def few_clusters(clusters: int, *, counts: bool = False) -> str | None:
