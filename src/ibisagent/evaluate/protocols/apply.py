@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.errors import InputError
 from ibisagent.evaluate.protocols import make_protocol, protocol_of
+from ibisagent.evaluate.protocols.protocol import ABSENT, Protocol
 from ibisagent.evaluate.records import PROTOCOL_TABLES
 from ibisagent.evaluate.store import write_json
 from ibisagent.io import CaseRow
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from ibisagent.config import RolloutConfig
     from ibisagent.evaluate.case_list import CaseList
-    from ibisagent.evaluate.protocols.protocol import Protocol
     from ibisagent.evaluate.result import CaseResult
 
 __all__ = ["UnderProtocol", "table_name", "under_protocol", "write_table"]
@@ -91,7 +91,8 @@ def write_table(
     results
         Scored.
     spec
-        A protocol that the run was not played under, but that only reads figures; None takes the run's own.
+        A protocol that the run was not played under, but that only reads figures (:attr:`Protocol.only_reads`); None
+        takes the run's own.
 
     Returns
     -------
@@ -101,21 +102,30 @@ def write_table(
     Raises
     ------
     InputError
-        If the facts are damaged, or `spec` names a protocol that must play the cases itself.
+        If the facts are damaged, or `spec` names a protocol that must play the cases itself, or the run was played
+        under another that did.
     """
     played = facts.get("protocol")
-    left_out: Mapping[str, int] = {}
-    if spec is not None:
-        protocol = make_protocol(spec)
-        if protocol.policy is not None and (not isinstance(played, dict) or played.get("name") != protocol.name):
+    own = protocol_of(played) if isinstance(played, dict) else None
+    protocol = own if spec is None else make_protocol(spec)
+    if protocol is None:
+        return None
+    left_out: dict[str, int] = dict(played.get("left_out") or {}) if isinstance(played, dict) else {}
+    if own is None or protocol.facts() != own.facts():
+        if not protocol.only_reads:
             raise InputError(
-                f"{folder} was not played under the protocol '{protocol.name}', which clicks by itself; evaluate the "
+                f"{folder} was not played under the protocol '{spec}', which has its own way to play; evaluate the "
                 "cases with --protocol"
             )
-    elif isinstance(played, dict):
-        protocol, left_out = protocol_of(played), played.get("left_out") or {}
-    else:
-        return None
+        if own is not None and not own.only_reads:
+            raise InputError(
+                f"{folder} was played under the protocol '{own.name}', in its own way: '{spec}' says nothing of it"
+            )
+        if not protocol.with_absent:
+            absent = [result for result in results if result.absent]
+            results = [result for result in results if not result.absent]
+            if absent:
+                left_out[ABSENT] = left_out.get(ABSENT, 0) + len(absent)
     table = protocol.summarise(results, left_out)
     write_json(table, folder / table_name(protocol.name))
     return table

@@ -25,3 +25,4 @@ class BiomedParseProtocol(Protocol):
     )
     figure_names = ("iou", "ciou", "p_at_50", "p_at_60", "p_at_70", "p_at_80", "p_at_90", "dice")
     with_absent = False
+    only_reads = True

@@ -34,6 +34,7 @@ class DomainsProtocol(Protocol):
         "tables by modality and by target hold one of these fast.",
     )
     option_names = ("of", "file", *_BY_OPTION)
+    only_reads = True
     figure_names = (
         "iou",
         "dice",

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from ibisagent.evaluate.case_list import Sentences
     from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["Protocol", "Selection"]
+__all__ = ["ABSENT", "Protocol", "Selection"]
+
+ABSENT = "the target is absent"
+"""Why a row has no part in a protocol that asks for present targets alone."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Protocol:
     """Which of a data set's own sentences are instructions."""
     with_absent: ClassVar[bool] = True
     """Whether cases whose target is absent have a part in it."""
+    only_reads: ClassVar[bool] = False
+    """Whether it tells the agent what any run tells it, so that its table can be read off a run of no protocol."""
     from_nothing: ClassVar[bool] = False
     """Whether masks that rows give to start from are left aside."""
 
@@ -106,7 +111,7 @@ class Protocol:
             if isinstance(row, RowError):
                 kept.append(row)
             elif row.mask is None and not self.with_absent:
-                left_out["the target is absent"] += 1
+                left_out[ABSENT] += 1
             else:
                 told = self.tell(self._bare(row), seed)
                 if isinstance(told, str):

@@ -53,11 +53,30 @@ def test_table_is_made_again_from_the_folder_alone(tmp_path: Path) -> None:
     assert table is not None and table["overall"]["cvpr25_dice_auc"]["value"] <= 1.0  # one trapezoid
     assert json.loads((tmp_path / "protocol-cvpr25.json").read_text()) == json.loads(json.dumps(table))
     assert write_table(tmp_path, read_run(tmp_path).facts, run.results) == table
-    # Figures of other protocols can be read off it, unless they must click themselves.
-    other = write_table(tmp_path, run.facts, run.results, "domains?groups=phantom/*")
-    assert other is not None and other["num_out"] == 0 and (tmp_path / "protocol-domains.json").is_file()
-    with pytest.raises(InputError, match="was not played under the protocol 'noc'"):
-        write_table(tmp_path, run.facts, run.results, "noc")
+    assert write_table(tmp_path, run.facts, run.results, "cvpr25?clicks=2") == table
+    for spec, told in (
+        ("noc", "was not played under the protocol 'noc'"),
+        ("cvpr25?clicks=3", "was not played under the protocol 'cvpr25"),
+        ("domains?groups=phantom/*", "was played under the protocol 'cvpr25'"),
+    ):
+        with pytest.raises(InputError, match=told):
+            write_table(tmp_path, run.facts, run.results, spec)
+
+
+def test_tables_are_read_off_a_run_only_where_it_told_the_agent_the_same(tmp_path: Path) -> None:
+    play(tmp_path, "domains?groups=phantom/*", limit=12)
+    run = read_run(tmp_path)
+    num_absent = sum(bool(r.absent) for r in run.results)
+    assert 0 < num_absent < len(run.results)
+    for facts in (run.facts, {**run.facts, "protocol": None}):
+        for spec in ("reasonseg", "mecovqa-g", "noc", "cvpr25"):
+            with pytest.raises(InputError, match=f"was not played under the protocol '{spec}'"):
+                write_table(tmp_path, facts, run.results, spec)
+        table = write_table(tmp_path, facts, run.results, "biomedparse")
+        assert table is not None and table["left_out"] == {"the target is absent": num_absent}
+        assert table["num_cases"] == len(run.results) - num_absent
+        other = write_table(tmp_path, facts, run.results, "domains?groups=elsewhere")
+        assert other is not None and other["num_out"] == len(run.results) and not other["left_out"]
 
 
 def test_a_run_of_no_protocol_has_no_table(tmp_path: Path) -> None:
