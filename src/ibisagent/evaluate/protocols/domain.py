@@ -38,13 +38,16 @@ class Rule:
 
     wanted: Mapping[str, tuple[str, ...]]
 
-    def fits(self, result: CaseResult) -> bool:
-        """Whether the case has them. A fact that is not known fits nothing."""
+    def fits(self, result: CaseResult) -> bool | None:
+        """Whether the case has them; None where that hangs on a fact that is not known."""
+        known: bool | None = True
         for name, words in self.wanted.items():
             fact = getattr(result, name)
-            if fact is None or not any(fnmatchcase(fact.lower(), word.lower()) for word in words):
+            if fact is None:
+                known = None
+            elif not any(fnmatchcase(fact.lower(), word.lower()) for word in words):
                 return False
-        return True
+        return known
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Domain:
     inside
         A case that fits one of these is in domain.
     outside
-        A case that fits one of these, and none of `inside`, is out of domain; None: every other case is.
+        A case that fits one of these, and is not known to fit one of `inside`, is out of domain; None: every case is
+        that is known to fit none of `inside`.
     """
 
     name: str
@@ -67,12 +71,13 @@ class Domain:
     about: str = ""
 
     def side(self, result: CaseResult) -> Literal["in", "out"] | None:
-        """Where a case belongs; None where the description leaves it open."""
-        if any(rule.fits(result) for rule in self.inside):
+        """Where a case belongs; None where the description, or what is known of the case, leaves it open."""
+        inside = [rule.fits(result) for rule in self.inside]
+        if True in inside:
             return "in"
-        if self.outside is None or any(rule.fits(result) for rule in self.outside):
-            return "out"
-        return None
+        if self.outside is not None:
+            return "out" if any(rule.fits(result) for rule in self.outside) else None
+        return None if None in inside else "out"
 
     def to_json(self) -> dict[str, Any]:
         """As the file has it."""

@@ -90,8 +90,13 @@ class DomainsProtocol(Protocol):
         for place, result in enumerate(results):
             sides[self.domain.side(result)].append(place)
         left = dict(left_out or {})
-        if sides[None]:
-            left["neither in domain nor out of it, by the description"] = len(sides[None])
+        unread = sum(results[place].episode is None and bool(results[place].error) for place in sides[None])
+        for reason, number in (
+            ("neither in domain nor out of it, by the description", len(sides[None]) - unread),
+            ("could not be read, so that nothing says whether it is in domain", unread),
+        ):
+            if number:
+                left[reason] = number
         return {
             **self._head(results, left),
             "domain": self.domain.to_json(),

@@ -17,7 +17,18 @@ def test_rules(result: Make) -> None:
     rule = Rule({"modality": ("CT", "mri"), "group": ("lung*",)})
     assert rule.fits(result(0.5, case_id="a", group="Lung1", modality="MRI"))
     assert not rule.fits(result(0.5, case_id="a", group="brain", modality="CT"))
-    assert not rule.fits(result(0.5, case_id="a", group=None, modality="CT"))
+    assert rule.fits(result(0.5, case_id="a", group=None, modality="CT")) is None
+    assert rule.fits(result(0.5, case_id="a", group=None, modality="OCT")) is False
+
+
+def test_what_is_not_known_is_on_no_side(result: Make) -> None:
+    domain = Domain("d", (Rule({"modality": ("CT",)}),))
+    assert domain.side(CaseResult("a", error="line 3: not JSON")) is None
+    assert domain.side(CaseResult("a", modality="OCT", error="no such image")) == "out"
+    shipped = load_domain(SHIPPED / "nano.yaml")
+    assert shipped.side(CaseResult("a", error="line 3: not JSON")) is None
+    assert shipped.side(CaseResult("a", group="lung1", error="no such image")) == "in"
+    assert shipped.side(result(0.5, case_id="k", group=None, source="amos")) == "out"
 
 
 def test_sides(result: Make) -> None:

@@ -141,6 +141,9 @@ def test_domains(result: Make) -> None:
     assert table["by_modality"]["CT"]["iou"]["drop"]["value"] == pytest.approx(0.2)
     assert table["by_modality"]["MRI"]["iou"]["drop"]["value"] is None
     assert table["by_target"]["liver"]["iou"]["drop"]["value"] == pytest.approx(0.3)
+    broken = make_protocol("domains?groups=a").summarise([*results, CaseResult(None, error="line 9: not JSON")])
+    assert (broken["num_out"], broken["num_open"], broken["num_errors"]) == (2, 1, 1)
+    assert broken["overall"] == table["overall"] and list(broken["left_out"].values()) == [1]
     assert table["by_group"]["c (out of domain)"]["iou"]["value"] == pytest.approx(0.4)
 
 
