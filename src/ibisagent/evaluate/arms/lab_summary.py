@@ -28,6 +28,8 @@ SHOWN = (*HEADLINE, "ceiling_share", "premature_stops", "premature_vs_ceiling", 
 COMPARED = ("iou", "dice", "steps", "false_refusals")
 """Figures of which an arm's difference is told, case by case; beside them ``target_mean_iou``."""
 
+_EXCHANGES = 1000
+
 NO_LOOK = "no-look"
 
 Figured = dict[str, "CaseFigures"]
@@ -219,7 +221,9 @@ def _wording(arms: _Arms) -> dict[str, Any] | None:
     """By stage: the categories (their arms' names and paired differences in IoU), and how much wording matters.
 
     ``within_case_sd``: the standard deviation (n - 1) of a case's IoU over the wordings that it was told in, averaged
-    over the cases with two or more. ``largest_difference``: between two categories' paired differences.
+    over the cases with two or more. ``largest_difference``: between two categories' paired differences; the largest of
+    many is never 0, so ``largest_by_chance`` is what it is on average where wordings do not matter: where the IoU of
+    each case are exchanged among the wordings that it was told in.
     """
     stages: dict[str, Any] = {}
     for stage in ("start", "refine"):
@@ -253,8 +257,24 @@ def _wording(arms: _Arms) -> dict[str, Any] | None:
             "categories": categories,
             "within_case_sd": spread,
             "largest_difference": max(gaps) - min(gaps) if gaps else None,
+            "largest_by_chance": _largest_by_chance(arms, list(names.values()), against) if gaps else None,
         }
     return stages or None
+
+
+def _largest_by_chance(arms: _Arms, names: Sequence[str], against: str) -> float:
+    plain, rows = arms.numbers(against, "iou"), []
+    for number, name in enumerate(names):
+        rows += [(c, number, iou - plain[c][0]) for c, (iou, _) in arms.numbers(name, "iou").items() if c in plain]
+    rows.sort(key=lambda row: row[0])
+    case = np.unique([c for c, _, _ in rows], return_inverse=True)[1]
+    category, change = np.array([n for _, n, _ in rows]), np.array([change for *_, change in rows])
+    counts, rng, found = np.bincount(category), np.random.default_rng(0), []
+    for _ in range(_EXCHANGES):
+        exchanged = change[np.lexsort((rng.random(len(rows)), case))]  # within the case, which is sorted already
+        means = np.bincount(category, exchanged)[counts > 0] / counts[counts > 0]
+        found.append(float(means.max() - means.min()))
+    return float(np.mean(found))
 
 
 def arms_figure(arms: _Arms, name: str, figure: str) -> dict[str, Any] | None:

@@ -112,3 +112,14 @@ def test_a_ceiling_holds_for_the_oracles_own_segmenter_budget_and_start() -> Non
         "agent", "oracle", "good-mask",
     ]  # fmt: skip
     assert arms["good-mask"]["figures"]["ceiling_share"]["n"] == 1
+
+
+def test_the_largest_of_many_differences_is_told_with_what_chance_would_give() -> None:
+    def told(category: str, areas: Sequence[Sequence[int]]) -> Any:
+        return arm("wording", areas, against="agent", condition=f"wording:start:{category}")
+
+    # Two cases, told in two ways each: b is 20 points better in both. By chance both are in one of two ways each time.
+    lab = lab_of(agent=arm("agent", [[30], [30]]), a=told("a", [[20], [20]]), b=told("b", [[30], [30]]))
+    start = lab_summary(lab)["wording"]["start"]
+    assert start["largest_difference"] == pytest.approx(0.2)
+    assert start["largest_by_chance"] == pytest.approx(0.1, abs=0.01)  # half of the exchanges give 0.2, the others 0
