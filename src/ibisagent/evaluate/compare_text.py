@@ -140,9 +140,9 @@ def how_to_read(comparison: Comparison) -> list[str]:
         "Better, same and worse count cases"
         + (", each with its mean over seeds." if seeds else ".")
         + " Where neither direction is better they mean higher, same and lower.",
-        "Detectable is the true difference that such a comparison finds at p < 0.05 (uncorrected) in 80% of the times, "
-        f"with this spread and so many {unit}s{' and seeds' if seeds else ''}; 'no difference found' says nothing of "
-        "smaller ones.",
+        "Detectable is the true difference that such a comparison finds in 80% of the times, with this spread and so "
+        f"many {unit}s{' and seeds' if seeds else ''}, at the level that Holm's correction asks of the smallest p; 'no "
+        "difference found' says nothing of smaller ones.",
     ]
 
 

@@ -113,7 +113,7 @@ def _verdict(one: Comparison) -> list[dict[str, Any]]:
     more = ""
     if found == "no difference found" and d.minimum_detectable is not None:
         least = _difference(d.minimum_detectable, scale).lstrip("+")
-        more = f" A true one of {least} would have been found at p < 0.05 (uncorrected) in 80% of such comparisons."
+        more = f" A true difference of {least} would have been found in 80% of such comparisons."
     others = [other for other in one.lines[1:] if finding(other) in ("better", "worse", "higher", "lower")]
     rest = "".join(
         f" {other.figure.title}: {finding(other)} "

@@ -56,7 +56,7 @@ def runs_section(runs: Mapping[str, Run]) -> Section:
         (main,) = found.lines
         data = {**main.difference.to_json(), "p_holm": main.p_holm}
         least = main.difference.minimum_detectable
-        detail = "" if least is None else f"alone could find {number_text(least, SHARE, unit=False)} points"
+        detail = "" if least is None else f"could find {number_text(least, SHARE, unit=False)} points"
         differences.append(difference_row(found.b.name, data, found.clusters.unit, detail=detail))
         notes += cautions(found, by_target=False)
     blocks: list[Block] = [
@@ -65,8 +65,8 @@ def runs_section(runs: Mapping[str, Run]) -> Section:
             "runs-difference",
             "Paired difference in IoU",
             f"The run less {first}, over the cases that both have. p-values by Holm, corrected over these runs; "
-            "filled: p < 0.05 and an interval without 0. What a comparison alone could find in 80% of the times is "
-            "meant at p < 0.05, uncorrected.",
+            "filled: p < 0.05 and an interval without 0. Could find: in 80% of the times, at the level that the "
+            "correction asks of the smallest p.",
             Scale("Difference in IoU", signed=True),
             tuple(differences),
             0.0,
