@@ -45,7 +45,8 @@ __all__ = [
 
 Message = dict[str, Any]
 
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THOUGHT = re.compile(r"<think>(?:.*?</think>|.*?(?=<action>)|.*)", re.DOTALL)
+"""A thought; one that was never closed goes on to the action, or to the end."""
 
 Draw = Callable[[Any, Any], dict[str, Any]]
 """(``uint8`` (H, W, 3) pixels, mask as ``bool`` (H, W) or Rle or None) -> an image part."""

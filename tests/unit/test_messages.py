@@ -140,3 +140,19 @@ def test_undo_turns_need_no_text(disc_case: Case) -> None:
     env = played(disc_case, CLICK)
     env.step(Turn(thought="", action=UndoAction()))
     assert env.view.mask is None
+
+
+@pytest.mark.parametrize(
+    "reply, shown",
+    [
+        ("<think>a\nb</think><action>Discard</action>", "<think></think><action>Discard</action>"),
+        ("<think>a, <action> b</think> c", "<think></think> c"),
+        ("<think>never closed <action>Discard</action>", "<think></think><action>Discard</action>"),
+        ("<think>never closed, and cut off", "<think></think>"),
+        ("<action>Discard</action>", "<action>Discard</action>"),
+    ],
+)
+def test_no_thought_is_left_in_a_history_without_thoughts(disc_case: Case, reply: str, shown: str) -> None:
+    messages = build_messages(played(disc_case, reply).view, "", thoughts=False)
+    said = [m["content"][0]["text"] for m in messages if m["role"] == "assistant"]
+    assert said == [shown]

@@ -196,7 +196,7 @@ class LabPlayer:
             )
 
     def name_of_image(self, position: int) -> str | None:
-        """Image of a row, with the arm: rows of one image are played by one worker."""
+        """Image of a row: rows of one image that follow one another are played by one worker."""
         index = self._plan_of(position)
         row = self.plans[index].rows.rows[position - self._starts[index]]
         return getattr(row, "image", None)

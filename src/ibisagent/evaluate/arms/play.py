@@ -18,6 +18,7 @@ from ibisagent.evaluate.arms.rows import arm_rows
 from ibisagent.evaluate.case_list import CaseList
 from ibisagent.evaluate.environment import describe_environment
 from ibisagent.evaluate.leakage import leakage_warning, note_leakage
+from ibisagent.evaluate.records import SUMMARY, read_facts
 from ibisagent.evaluate.rescore import run_summary
 from ibisagent.evaluate.store import RunFolder, write_json
 from ibisagent.evaluate.workers import Crew, Executor, crew
@@ -127,7 +128,8 @@ def play_lab(
     """
     lab = _Lab(cases, make, out, settings, workers, overwrite, keep_images, on_arm, on_case)
     plans = [lab.plan(arm, cases if arm.cases is None else open_list(arm.cases)) for arm in arms]
-    # Another policy or segmenter is loaded for its own arm only: two large models need not be in memory together.
+    # Another policy or segmenter is loaded for its own arm only. The lab's own stay loaded, so there must be memory for
+    # two policies (or segmenters), and need not be for more.
     lab.play([plan for plan in plans if not _is_apart(plan)])
     for plan in plans:
         if _is_apart(plan):
@@ -182,7 +184,9 @@ class _Lab:
                 told = hands.facts["arms"][plan.arm.name]
                 about = self._about(plan)
                 why = told.get("skipped") or _nothing_to_play(plan)
-                if why:
+                if why and self._was_played(plan):
+                    self._tell(plan.arm, 0, "")
+                elif why:
                     about["skipped"] = why
                     self._tell(plan.arm, 0, why)
                 else:
@@ -197,11 +201,23 @@ class _Lab:
     def _about(self, plan: Plan) -> dict[str, Any]:
         """What ``lab.json`` says of an arm, put there at once so that an interrupted one is in the record."""
         arms = self.facts["arms"]
-        seconds = (arms.get(plan.arm.name) or {}).get("seconds") or 0.0
-        about: dict[str, Any] = {**plan.arm.to_json(), "num_rows": len(plan.rows.rows), "left_out": plan.rows.left_out}
+        about: dict[str, Any] = {
+            "notes": [],
+            "seconds": 0.0,
+            **(arms.get(plan.arm.name) or {}),
+            **plan.arm.to_json(),
+            "num_rows": len(plan.rows.rows),
+            "left_out": plan.rows.left_out,
+            "skipped": None,
+        }
         arms[plan.arm.name] = about
-        about |= {"notes": [], "skipped": None, "seconds": seconds}
         return about
+
+    def _was_played(self, plan: Plan) -> bool:
+        """Whether an arm whose players are not to be had (any more) was finished by an earlier session."""
+        folder = self.out / ARMS / plan.arm.name
+        known = None if self.overwrite else read_facts(folder)
+        return known is not None and known.get("rows_sha256") == plan.rows.sha256 and (folder / SUMMARY).is_file()
 
     def _play_arm(self, plan: Plan, positions: range, told: dict[str, Any], hands: Crew, about: dict[str, Any]) -> None:
         facts = self._run_facts(plan, told)
@@ -221,7 +237,7 @@ class _Lab:
                     self.on_case(ended.result)
             if waiting:
                 about["seconds"] += time.perf_counter() - started
-            if waiting or not (folder / "summary.json").is_file():
+            if waiting or not (folder / SUMMARY).is_file():
                 policy = self._policy_with_new_images(plan.arm)
                 if policy is not None:
                     note_leakage(run, policy, None if first else self.out / ARMS / AGENT)

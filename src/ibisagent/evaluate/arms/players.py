@@ -76,7 +76,7 @@ class Players:
         return policy, segmenter, limits(policy, segmenter)
 
     def forget(self, arm: Arm) -> None:
-        """Drop what only this arm needed, so that two large models need not be in memory together."""
+        """Drop what only this arm needed; the lab's own policy and segmenter stay."""
         if arm.policy is not None:
             self._policies.pop(arm.policy, None)
         if arm.segmenter is not None:

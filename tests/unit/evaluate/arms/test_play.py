@@ -246,6 +246,23 @@ def test_an_arm_that_cannot_be_played_is_named_and_the_others_are_played(play: C
     ]  # fmt: skip
 
 
+def test_an_arm_that_was_finished_stays_though_its_weights_are_gone(
+    play: Callable[..., Any], tmp_path: Path, looker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(self: StandIns, spec: str) -> Any:
+        raise InputError("no weights")
+
+    monkeypatch.setattr(StandIns, "_nothing", lambda self, spec: looker)
+    arms = arms_named([], others=["vlm:y"])
+    before = play(arms)["arms"]
+    assert read_lab(tmp_path / "lab").is_complete
+    monkeypatch.setattr(StandIns, "_nothing", gone)
+    assert play(arms)["arms"] == before and before["other-vlm-y"]["skipped"] is None
+    assert len(read_lab(tmp_path / "lab").arms["other-vlm-y"].results) == 10
+    (tmp_path / "lab" / "arms" / "other-vlm-y" / "summary.json").unlink()  # as if it had been interrupted
+    assert play(arms)["arms"]["other-vlm-y"]["skipped"] == "no weights"
+
+
 def test_a_box_needs_a_segmenter_that_takes_one(cases: CaseList, looker: Any, tmp_path: Path) -> None:
     players = StandIns(looker, tmp_path, NoBoxes())
     facts = play_lab(cases, arms_named(["box-oracle"]), players, tmp_path, SETTINGS, open_list=open_case_list)
