@@ -9,7 +9,7 @@ import numpy as np
 
 from ibisagent.actions import BoxAction, ClickAction, DiscardAction, UndoAction
 from ibisagent.episode import Episode, Outcome, Step
-from ibisagent.evaluate.figure_table import CEILING_MARGIN, GOOD_IOU, NOC_LEVELS
+from ibisagent.evaluate.figure_table import CEILING_MARGIN, GOOD_IOU, STEP_LEVELS
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.metrics import auc, clicks_to_reach
 from ibisagent.rewards.trace import trace_episode
@@ -37,7 +37,7 @@ def agent_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_i
     result
         Scored.
     max_steps
-        Budget; None takes the episode's. A row that was never played has ``noc_*`` only where it is given.
+        Budget; None takes the episode's. A row that was never played has ``steps_to_*`` only where it is given.
     ceiling_iou
         IoU that oracle clicks reach on the case with the same segmenter; None looks in ``result.condition``.
 
@@ -115,7 +115,7 @@ def _cost(episode: Episode) -> _Found:
 
 
 def _over_steps(result: CaseResult, max_steps: int | None) -> _Found:
-    """``iou_auc``, ``noc_*`` and ``reached_*``."""
+    """``iou_auc``, ``steps_to_*`` and ``reached_*``."""
     scores = result.scores
     if scores is not None and scores.iou_by_step is None:
         return {}
@@ -126,11 +126,11 @@ def _over_steps(result: CaseResult, max_steps: int | None) -> _Found:
     elif max_steps is not None:
         found["iou_auc"] = (auc(curve.tolist(), max_steps), 1.0)
     gave_nothing = scores is None or scores.is_error or bool(scores.false_refusal)
-    for level in NOC_LEVELS:
+    for level in STEP_LEVELS:
         steps = None if gave_nothing else clicks_to_reach(curve.tolist(), level / 100)
         found[f"reached_{level}"] = (float(steps is not None), 1.0)
         if max_steps is not None:
-            found[f"noc_{level}"] = (float(max_steps if steps is None else steps), 1.0)
+            found[f"steps_to_{level}"] = (float(max_steps if steps is None else steps), 1.0)
     return found
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from ibisagent.evaluate.figure import Figure
 
-__all__ = ["CEILING_MARGIN", "FIGURES", "GOOD_IOU", "HEADLINE", "NOC_LEVELS", "OVERLAP_LEVELS", "SECTIONS"]
+__all__ = ["CEILING_MARGIN", "FIGURES", "GOOD_IOU", "HEADLINE", "OVERLAP_LEVELS", "SECTIONS", "STEP_LEVELS"]
 
 OVERLAP_LEVELS = (50, 60, 70, 80, 90)
 """IoU in percent that ``p_at_*`` asks for."""
 
-NOC_LEVELS = (80, 85, 90)
-"""IoU in percent that ``noc_*`` and ``reached_*`` wait for."""
+STEP_LEVELS = (80, 85, 90)
+"""IoU in percent that ``steps_to_*`` and ``reached_*`` wait for."""
 
 GOOD_IOU = 0.80
 """From here on nobody calls a stop premature: the highest level of the published answer reward, and where its data's
@@ -191,22 +191,22 @@ def _refinement() -> Iterator[Figure]:
         "Area under IoU against steps 0 to the budget by trapezoids, divided by the budget; a run that ended carries "
         "its last value on, which is 0 after an error or a false refusal. Budgets must be equal to be compared.",
     )
-    for level in NOC_LEVELS:
+    for level in STEP_LEVELS:
         yield Figure(
-            f"noc_{level}",
-            f"NoC@{level}",
-            f"Steps until IoU >= {level / 100:.2f} is first reached, one click a step in the usual protocol; a run "
-            "that never does, an error and a false refusal count as the whole budget. Present targets.",
+            f"steps_to_{level}",
+            f"Steps to {level}",
+            f"Steps until IoU >= {level / 100:.2f} is first reached; a run that never does, an error and a "
+            "false refusal count as the whole budget, so that budgets must be equal to be compared. Present targets.",
             False,
             False,
             "steps",
         )
-    for level in NOC_LEVELS:
+    for level in STEP_LEVELS:
         yield Figure(
             f"reached_{level}",
             f"Reached {level}",
-            f"Present targets whose run reached IoU >= {level / 100:.2f} at some step: those of noc_{level} that are "
-            "not filled up with the budget.",
+            f"Present targets whose run reached IoU >= {level / 100:.2f} at some step: those of steps_to_{level} that "
+            "are not filled up with the budget.",
         )
 
 

@@ -26,7 +26,7 @@ def case_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_io
     result
         Scored.
     max_steps
-        Budget of the run; None takes the episode's. Without it a row that was never played has no ``noc_*``.
+        Budget of the run; None takes the episode's. Without it a row that was never played has no ``steps_to_*``.
     ceiling_iou
         IoU that oracle clicks reach on this case with the same segmenter, for ``ceiling_share`` and
         ``premature_vs_ceiling``; None looks in ``result.condition["ceiling_iou"]``, and without one these two are

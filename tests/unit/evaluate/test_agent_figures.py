@@ -56,10 +56,10 @@ def test_the_ceiling_comes_from_the_caller_or_the_condition() -> None:
 def test_a_false_refusal_regrets_its_best_mask_and_an_error_regrets_nothing() -> None:
     refused = case_figures(run_of([20, 40], Outcome.ABSENT))
     assert refused["regret"] == (0.8, 1) and refused["iou"] == (0, 1) and refused["false_refusals"] == (1, 1)
-    assert refused["noc_80"] == (8, 1) and refused["reached_80"] == (0, 1), "what it threw away does not count"
+    assert refused["steps_to_80"] == (8, 1) and refused["reached_80"] == (0, 1), "what it threw away does not count"
     failed = case_figures(Run().click(first(40)).failing().end(Outcome.ERROR))
     assert {"regret", "steps", "late_stops", "premature_stops", "gain_over_first"} & set(failed) == set()
-    assert failed["iou"] == (0, 1) and failed["noc_80"] == (8, 1) and failed["errors"] == (1, 1)
+    assert failed["iou"] == (0, 1) and failed["steps_to_80"] == (8, 1) and failed["errors"] == (1, 1)
     assert failed["wasted_actions"] == (0, 1), "what failed was not carried out"
 
 
@@ -105,14 +105,14 @@ def test_clicks_are_right_in_missed_and_excess_pixels_of_the_mask_before() -> No
 
 def test_clicks_until_a_level_and_the_area_under_the_curve() -> None:
     figures = case_figures(run_of([20, 40, 45], max_steps=4))
-    assert [figures[f"noc_{level}"][0] for level in (80, 85, 90)] == [2, 3, 3]
+    assert [figures[f"steps_to_{level}"][0] for level in (80, 85, 90)] == [2, 3, 3]
     assert [figures[f"reached_{level}"][0] for level in (80, 85, 90)] == [1, 1, 1]
     # 0, 0.4, 0.8, 0.9, 0.9 (carried on)
     assert figures["iou_auc"][0] == pytest.approx((0.2 + 0.6 + 0.85 + 0.9) / 4)
     never = case_figures(run_of([20], max_steps=6))
-    assert never["noc_85"] == (6, 1) and never["reached_85"] == (0, 1)
+    assert never["steps_to_85"] == (6, 1) and never["reached_85"] == (0, 1)
     kept = case_figures(Run(given=first(50)).end())
-    assert kept["noc_90"] == (0, 1) and kept["iou_auc"] == (1, 1)
+    assert kept["steps_to_90"] == (0, 1) and kept["iou_auc"] == (1, 1)
 
 
 def test_cost_is_what_the_replies_took() -> None:
@@ -147,10 +147,10 @@ def test_a_row_that_was_never_played_is_a_miss_where_a_miss_has_a_value() -> Non
     figures = case_figures(CaseResult("a", absent=False, error="no such image", spacing_mm=(1.0, 1.0)), max_steps=5)
     zero = "iou dice precision recall p_at_50 p_at_90 nsd_2mm sensitivity giou_all iou_auc reached_80 entity_f1"
     assert values(figures, *zero.split()) == [0.0] * len(zero.split())
-    assert values(figures, "area_error", "area_bias", "noc_85", "errors") == [1, -1, 5, 1]
+    assert values(figures, "area_error", "area_bias", "steps_to_85", "errors") == [1, -1, 5, 1]
     missing = {"ciou", "hd95_mm", "steps", "regret", "action_validity", "seconds", "out_of_steps", "click_correctness"}
     assert missing & set(figures) == set()
-    assert "noc_85" not in case_figures(CaseResult("a", absent=False, error="no such image"))
+    assert "steps_to_85" not in case_figures(CaseResult("a", absent=False, error="no such image"))
 
 
 RUNS = st.lists(
@@ -199,7 +199,7 @@ def test_bounds(
     assert (success or 0) + (harm or 0) <= 1
     if "regret" in figures:
         assert figures["regret"][0] + figures["iou"][0] <= 1 + 1e-12
-    noc = [v for v in values(figures, "noc_80", "noc_85", "noc_90") if v is not None]
+    noc = [v for v in values(figures, "steps_to_80", "steps_to_85", "steps_to_90") if v is not None]
     assert noc == sorted(noc)
     levels = [v for v in values(figures, "p_at_50", "p_at_60", "p_at_70", "p_at_80", "p_at_90") if v is not None]
     assert levels == sorted(levels, reverse=True)

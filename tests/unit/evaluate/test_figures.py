@@ -39,7 +39,7 @@ def test_expert_clicks() -> None:
     assert figures["refinement_success"] == (3, 4) and figures["refinement_harm"] == (0, 4)
     assert value(figures, "regret") == 0.0 and value(figures, "late_stops") == 0.0
     assert value(figures, "iou") == value(figures, "nsd_2mm") == value(figures, "entity_f1") == 1.0
-    assert value(figures, "hd95_mm") == 0.0 and value(figures, "noc_90") == 5.0
+    assert value(figures, "hd95_mm") == 0.0 and value(figures, "steps_to_90") == 5.0
     assert value(figures, "seconds") >= 0.81 + 0.91 + 1.01 + 1.11 + 0.5 + 0.4
 
 

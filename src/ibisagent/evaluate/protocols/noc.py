@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ibisagent.evaluate.figures import CaseFigures, case_figures
+from ibisagent.evaluate.figure_table import STEP_LEVELS
+from ibisagent.evaluate.figures import FIGURES, CaseFigures, Figure, case_figures
 from ibisagent.evaluate.protocols.protocol import Protocol
 from ibisagent.metrics import NOC_CAP
 
@@ -34,7 +35,6 @@ class NocProtocol(Protocol):
         "Absent targets are left out, and given masks are not used.",
     )
     option_names = ("clicks",)
-    figure_names = ("noc_80", "noc_85", "noc_90", "reached_80", "reached_85", "reached_90")
     sentences = "none"
     with_absent = False
     from_nothing = True
@@ -44,9 +44,26 @@ class NocProtocol(Protocol):
         self.num_clicks = self.options.integer("clicks", NOC_CAP, least=1)
 
     @property
+    def figures(self) -> dict[str, Figure]:
+        """NoC, which are the steps of a run that only clicks, and the shares that were reached."""
+        found = [
+            Figure(
+                f"noc_{level}",
+                f"NoC@{level}",
+                f"Clicks until IoU >= {level / 100:.2f}; {self.num_clicks} where that is never reached.",
+                False,
+                False,
+                "clicks",
+            )
+            for level in STEP_LEVELS
+        ]
+        found += [FIGURES[f"reached_{level}"] for level in STEP_LEVELS]
+        return {figure.name: figure for figure in found}
+
+    @property
     def bounds(self) -> dict[str, tuple[float, float]]:
         """At least a click, at most all."""
-        return {name: (1.0, float(self.num_clicks)) for name in self.figure_names if name.startswith("noc_")}
+        return {f"noc_{level}": (1.0, float(self.num_clicks)) for level in STEP_LEVELS}
 
     def config(self, config: RolloutConfig) -> RolloutConfig:
         """As many steps as clicks; a click that is repeated is the rule's own doing."""
@@ -64,4 +81,5 @@ class NocProtocol(Protocol):
         if result.absent:
             return {}
         found = case_figures(result, max_steps=self.num_clicks)
-        return {name: found[name] for name in self.figure_names if name in found}
+        clicks = {f"noc_{level}": f"steps_to_{level}" for level in STEP_LEVELS}
+        return {name: found[of] for name in self.figures if (of := clicks.get(name, name)) in found}

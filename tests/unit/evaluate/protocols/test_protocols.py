@@ -196,3 +196,6 @@ def test_segmenter_protocols_end_to_end(tmp_path: Path, spec: str) -> None:
         assert max(r.episode.num_steps for r in results) <= 5 + boxes
     else:
         assert 1 <= table["overall"]["noc_80"]["value"] <= 4
+        told = table["figures"]["noc_80"]
+        assert told["unit"] == "clicks" and not told["percent"] and "; 4 where that is never" in told["about"]
+        assert not any(name.startswith("noc") for name in FIGURES), "an agent's budget is no cap of NoC"
