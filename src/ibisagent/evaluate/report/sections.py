@@ -227,7 +227,7 @@ def calibration_section(summary: Mapping[str, Any], results: Sequence[CaseResult
     selective = told["selective_dice"]
     ends_of = dict(zip(selective["coverage"], selective_band(results, selective["coverage"]), strict=False))
     points = tuple(
-        Point(share, Value(dice, _around(ends_of.get(share), dice), n))
+        Point(share, Value(dice, _around(ends_of.get(share), dice), n, method="percentile"))
         for share, dice, n in zip(selective["coverage"], selective["dice"], selective["n"], strict=True)
     )
     lines = [Series("kept by the run's estimate", points)]
