@@ -174,7 +174,7 @@ def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit:
             Forest(
                 f"{key}-difference",
                 "Paired difference in IoU",
-                "The arm less the agent on the same cases. p-values by Holm, corrected over all arms of the lab; "
+                "The arm less the agent on the same cases. p-values by Holm, corrected over all arms and figures of the lab; "
                 "filled: p < 0.05 and an interval without 0.",
                 _DIFFERENCE,
                 tuple(gaps),
@@ -326,22 +326,22 @@ def _wording(wording: Mapping[str, Any] | None, unit: str) -> list[Block]:
     rows: list[tuple[Cell, ...]] = []
     for stage, told in (wording or {}).items():
         spread = Value.of(told["within_case_sd"], unit)
-        largest = told.get("largest_difference")
+        largest = [told.get(name) for name in ("largest_difference", "largest_by_chance")]
         rows.append(
             (
                 {"start": "Nothing drawn yet", "refine": "A mask to refine"}.get(stage, stage),
                 len(told["categories"]),
                 None if spread.value is None else (spread, _POINTS),
-                None if largest is None else number_text(largest, SHARE, unit=False),
+                *(None if one is None else number_text(one, SHARE, unit=False) for one in largest),
             )
         )
     if not rows:
         return []
     about = (
         "Standard deviation of a case's IoU over the wordings it was told in, mean over cases; and the largest "
-        "difference between two categories. Points of IoU."
+        "difference between two categories, with what it is on average where wordings do not matter. Points of IoU."
     )
-    columns = ("Stage", "Categories", "Within a case", "Between categories")
+    columns = ("Stage", "Categories", "Within a case", "Between categories", "By chance")
     return [Table("wording-spread", "How much the wording matters", about, columns, tuple(rows))]
 
 
