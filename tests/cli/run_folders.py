@@ -28,7 +28,9 @@ def contents(path: Path) -> dict[str, Any]:
         elif file.suffix == ".jsonl":
             found[name] = file.read_text().splitlines()
         elif file.suffix == ".csv":
-            found[name] = [{**line, "seconds": ""} for line in csv.DictReader(file.open(newline=""))]
+            found[name] = [
+                {**line, "seconds": "", "seconds_total": ""} for line in csv.DictReader(file.open(newline=""))
+            ]
         elif file.suffix == ".json":
             found[name] = without_seconds(json.loads(file.read_text()))
     return found

@@ -47,7 +47,7 @@ def rescore(path: str | os.PathLike[str]) -> tuple[Run, dict[str, Any]]:
     run = read_run(path)
     summary = run_summary(run.results, run.max_steps)
     try:
-        write_atomic(cases_csv(run.results).encode("utf-8", "replace"), run.path / TABLE)
+        write_atomic(cases_csv(run.results, run.max_steps).encode("utf-8", "replace"), run.path / TABLE)
         write_json(summary, run.path / SUMMARY)
     except OSError as error:
         raise InputError(f"{run.path} cannot be written: {error.strerror or error}") from None

@@ -211,7 +211,8 @@ class RunFolder:
             lines = {record["position"]: record for record in read_journal(self.path)[0]}
             text = "".join(json.dumps(lines[position]) + "\n" for position in sorted(lines))
             write_atomic(text.encode(), self.path / JOURNAL)
-            write_atomic(cases_csv(self.results()).encode("utf-8", "replace"), self.path / TABLE)
+            table = cases_csv(self.results(), self.facts["max_steps"])
+            write_atomic(table.encode("utf-8", "replace"), self.path / TABLE)
             write_json(summary, self.path / SUMMARY)
         self.close()
 

@@ -33,7 +33,7 @@ SCHEMA_VERSION = 1
 
 _OWN_COLUMNS = (
     "case_id group target modality split instruction category outcome iou dice num_steps num_replies num_valid "
-    "right_refusal false_refusal answer seconds error"
+    "right_refusal false_refusal answer seconds_total error"
 ).split()
 
 CSV_COLUMNS = [*_OWN_COLUMNS, *(name for name in FIGURES if name not in _OWN_COLUMNS)]
@@ -166,13 +166,21 @@ def figures_with_intervals(
     return found
 
 
-def cases_csv(results: Iterable[CaseResult]) -> str:
-    """The text of ``cases.csv``: one line a row of the list, undefined values empty."""
+def cases_csv(results: Iterable[CaseResult], max_steps: int | None = None) -> str:
+    """The text of ``cases.csv``: one line a row of the list, undefined values empty.
+
+    Parameters
+    ----------
+    results
+        All rows' results.
+    max_steps
+        Budget of the runs, as for :func:`summarise`.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for r in results:
-        line: dict[str, Any] = {name: _rounded(n / w) for name, (n, w) in case_figures(r).items()}
+        line: dict[str, Any] = {name: _rounded(n / w) for name, (n, w) in case_figures(r, max_steps=max_steps).items()}
         line |= {
             "case_id": r.case_id,
             "group": r.group,
@@ -185,7 +193,7 @@ def cases_csv(results: Iterable[CaseResult]) -> str:
             "iou": _rounded(r.iou),
             "dice": _rounded(r.dice),
             "error": r.error,
-            "seconds": None,
+            "seconds_total": None,
         }
         if r.scores is not None and r.episode is not None:
             line |= {
@@ -196,7 +204,7 @@ def cases_csv(results: Iterable[CaseResult]) -> str:
                 "right_refusal": _flag(r.scores.right_refusal),
                 "false_refusal": _flag(r.scores.false_refusal),
                 "answer": r.episode.answer,
-                "seconds": round(r.episode.seconds_total, 3),
+                "seconds_total": round(r.episode.seconds_total, 3),
             }
         writer.writerow(line)
     return out.getvalue()

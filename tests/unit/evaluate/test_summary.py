@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ibisagent.episode import Episode, ImageRecord, Outcome
-from ibisagent.evaluate.figures import FIGURES, HEADLINE
+from ibisagent.evaluate.figures import FIGURES, HEADLINE, case_figures
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.evaluate.summary import CSV_COLUMNS, cases_csv, summarise
 from ibisagent.scoring import Scores
@@ -19,7 +19,7 @@ from sample_results import Run, first, run_of
 
 FIRST_COLUMNS = (
     "case_id group target modality split instruction category outcome iou dice num_steps num_replies num_valid "
-    "right_refusal false_refusal answer seconds error"
+    "right_refusal false_refusal answer seconds_total error"
 ).split()
 
 KEYS = {
@@ -154,7 +154,8 @@ def test_csv_has_one_line_a_row_with_the_message() -> None:
     assert [list(line) for line in lines] == [CSV_COLUMNS] * 3
     assert CSV_COLUMNS[:18] == FIRST_COLUMNS and set(FIGURES) <= set(CSV_COLUMNS)
     assert len(set(CSV_COLUMNS)) == len(CSV_COLUMNS)
-    assert lines[0]["iou"] == "0.5" and lines[0]["outcome"] == "done" and lines[0]["seconds"] == "0.25"
+    assert lines[0]["iou"] == "0.5" and lines[0]["outcome"] == "done"
+    assert lines[0]["seconds_total"] == "0.25" and lines[0]["seconds"] == "0.0"
     assert lines[1]["iou"] == "" and lines[1]["right_refusal"] == "1" and lines[1]["false_refusal"] == ""
     assert lines[2]["error"] == 'line 3: not "JSON", cut off' and lines[2]["iou"] == "0.0"
 
@@ -246,6 +247,18 @@ def test_csv_has_the_figures_of_each_case() -> None:
     assert lines[1]["iou"] == "0.44" and float(lines[1]["regret"]) == 0.0 and lines[1]["p_at_50"] == "0.0"
     assert lines[9]["regret"] == "" and lines[9]["specificity"] == "1.0"
     assert lines[11]["case_id"] == "" and lines[11]["precision"] == "0.0"
+
+
+def test_csv_and_summary_say_the_same() -> None:
+    rows = several()
+    lines = list(csv.DictReader(io.StringIO(cases_csv(rows, max_steps=8))))
+    assert lines[11]["steps_to_80"] == "8.0", "a row that could not be read costs the whole budget in both"
+    for name, figure in summarise(rows, max_steps=8)["figures"].items():
+        weights = {case[name][1] for r in rows if name in (case := case_figures(r, max_steps=8))}
+        told = [float(line[name]) for line in lines if line[name]]
+        assert len(told) == figure["n"], name
+        if weights == {1.0}:
+            assert sum(told) / len(told) == pytest.approx(figure["value"], abs=1e-6), name
 
 
 def test_all_figures_of_a_hundred_runs_take_seconds() -> None:
