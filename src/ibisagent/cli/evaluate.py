@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _RESCORE = ("rescore", "protocol", "report", "json", "cases", "also")  # the last two are refused in its own words
-_CASES_A_WORKER = 8
-_MOST_WORKERS = 8  # unless more are asked for
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,7 +76,7 @@ def _run(options: argparse.Namespace, out: Path) -> int:
 
     from ibisagent.evaluate.case_list import open_case_list
     from ibisagent.evaluate.leakage import note_leakage
-    from ibisagent.evaluate.player import SpecPlayer, default_threads
+    from ibisagent.evaluate.player import SpecPlayer, default_threads, usual_workers
     from ibisagent.evaluate.protocols import make_protocol
     from ibisagent.evaluate.protocols.apply import under_protocol, write_table
     from ibisagent.evaluate.rescore import run_summary
@@ -98,7 +96,7 @@ def _run(options: argparse.Namespace, out: Path) -> int:
         cases, config, who, more_facts = under.cases, under.config, under.policy, {"protocol": under.facts}
         if who != options.policy:
             more = {}  # the user's policy does not play
-    num_workers = _num_workers(options, who, len(cases))
+    num_workers = options.processes or usual_workers(who, options.device, len(cases))
     player = SpecPlayer(
         cases,
         who,
@@ -144,17 +142,6 @@ def _run(options: argparse.Namespace, out: Path) -> int:
     if options.json:
         print(json.dumps(summary), flush=True)
     return 5 if summary["num_errors"] else 0
-
-
-def _num_workers(options: argparse.Namespace, policy: str, num_rows: int) -> int:
-    """As many as were asked for; else one a core for a small policy on the CPU, and one for all else."""
-    from ibisagent.evaluate.player import LIGHT, num_cores
-
-    if options.processes is not None:
-        return int(options.processes)
-    if policy.partition(":")[0] not in LIGHT or options.device != "cpu":
-        return 1
-    return max(1, min(num_cores(), num_rows // _CASES_A_WORKER, _MOST_WORKERS))
 
 
 def _environment(options: argparse.Namespace, num_workers: int, workers: Crew) -> dict[str, Any]:

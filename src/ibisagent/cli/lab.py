@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, out: Path) -> int:
         read_lab,
     )
     from ibisagent.evaluate.case_list import open_case_list
-    from ibisagent.evaluate.player import default_threads
+    from ibisagent.evaluate.player import default_threads, usual_workers
     from ibisagent.evaluate.store import write_json
     from ibisagent.io import CaseRow
     from ibisagent.registry import SEES_TARGETS, parse_spec
@@ -73,7 +73,8 @@ def run(options: argparse.Namespace, out: Path) -> int:
     own_lists = {arm.cases: open_case_list(arm.cases) for arm in arms if arm.cases is not None}
     if options.subset is not None and not any(isinstance(row, CaseRow) for row in cases.rows):
         raise InputError(f"{options.cases}: there is no case that can be used, so there is no subset")
-    number = _num_workers(options, len(arms) * min(options.subset or len(cases), len(cases)))
+    num_rows = len(arms) * min(options.subset or len(cases), len(cases))
+    number = options.processes or usual_workers(options.policy, options.device, num_rows)
     workers = Workers(
         number,
         options.executor,
@@ -108,17 +109,6 @@ def run(options: argparse.Namespace, out: Path) -> int:
     told = [facts["arms"][arm.name] for arm in arms]
     failed = [about for about in summary["arms"].values() if about["num_errors"]]
     return 5 if failed or any(about["skipped"] for about in told) else 0
-
-
-def _num_workers(options: argparse.Namespace, num_rows: int) -> int:
-    """As for a single run: one a core for a small policy on the CPU, and one for all else."""
-    from ibisagent.evaluate.player import LIGHT, num_cores
-
-    if options.processes is not None:
-        return int(options.processes)
-    if options.policy.partition(":")[0] not in LIGHT or options.device != "cpu":
-        return 1
-    return max(1, min(num_cores(), num_rows // 8, 8))
 
 
 def _names(text: str | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ibisagent import __version__
+from ibisagent.evaluate.player import num_cores
+from ibisagent.hashing import text_hash
 
 __all__ = ["PACKAGES", "describe_environment", "differences", "git_state"]
 
@@ -32,12 +33,11 @@ def describe_environment(device: str | None = None) -> dict[str, Any]:
         ``ibisagent``, ``python``, ``platform``, ``cores`` (that this process may use), ``packages`` (version by
         name, None where not installed), ``device``, ``device_name`` and ``git`` (see :func:`git_state`).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "ibisagent": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": cores,
+        "cores": num_cores(),
         "packages": {name: _version(name) for name in PACKAGES},
         "device": device,
         "device_name": _device_name(device),
@@ -57,6 +57,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     commits = [(place.get("git") or {}).get("commit") for place in (before, now)]
     if commits[0] != commits[1]:
         found.append(f"commit {str(commits[0])[:8]}, now {str(commits[1])[:8]}")
+    elif len({(place.get("git") or {}).get("diff_sha256") for place in (before, now)}) > 1:
+        found.append("other changes since the commit")
     return "; ".join([*packages, *found])
 
 
@@ -66,8 +68,9 @@ def git_state() -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``commit`` and ``dirty`` (changes to tracked files, or untracked ones, in the package's own folder); None
-        where the package is installed elsewhere, or there is no git.
+        ``commit``, ``dirty`` (changes to tracked files, or untracked ones, in the package's own folder) and, if so,
+        ``diff_sha256``, the hash of what ``git diff`` says of the tracked ones; None where the package is installed
+        elsewhere, or there is no git.
     """
     package = Path(__file__).resolve().parents[1]
     # A package that is installed into an environment may lie inside somebody's repository without being part of it.
@@ -75,7 +78,11 @@ def git_state() -> dict[str, Any] | None:
         return None
     commit = _git(package, "rev-parse", "HEAD")
     changes = _git(package, "status", "--porcelain", "--", ".")
-    return None if commit is None else {"commit": commit.strip(), "dirty": bool(changes and changes.strip())}
+    if commit is None:
+        return None
+    dirty = bool(changes and changes.strip())
+    diff = _git(package, "diff", "HEAD", "--", ".") if dirty else None
+    return {"commit": commit.strip(), "dirty": dirty, "diff_sha256": None if diff is None else text_hash(diff)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

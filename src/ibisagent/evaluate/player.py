@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ibisagent.config import RolloutConfig
 from ibisagent.evaluate.run import Played, Targets, play_rows
+from ibisagent.hashing import text_hash
 
 if TYPE_CHECKING:
     from ibisagent.engine.language.instructions import Library
     from ibisagent.evaluate.case_list import CaseList
+    from ibisagent.policies.protocol import Policy
+    from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["LIGHT", "Player", "SpecPlayer", "default_threads", "num_cores", "set_threads"]
+__all__ = [
+    "LIGHT", "Player", "SpecPlayer", "default_threads", "num_cores", "player_facts", "set_threads", "usual_workers",
+]  # fmt: skip
 
 LIGHT = ("nano", "oracle", "scripted", "clicks")
 """Policies small enough that every core may have one of its own."""
+
+_CASES_A_WORKER = 8
+_MOST_WORKERS = 8  # unless more are asked for
 
 
 def num_cores() -> int:
@@ -33,6 +41,27 @@ def default_threads(policy: str, num_workers: int) -> int:
     number of threads, and results must not depend on that of workers. Large models share the cores.
     """
     return 1 if policy.partition(":")[0] in LIGHT else max(1, num_cores() // num_workers)
+
+
+def usual_workers(policy: str, device: str, num_rows: int) -> int:
+    """Workers where nobody says how many: one a core for a small policy on the CPU, and one for all else."""
+    if policy.partition(":")[0] not in LIGHT or device != "cpu":
+        return 1
+    return max(1, min(num_cores(), num_rows // _CASES_A_WORKER, _MOST_WORKERS))
+
+
+def player_facts(policy: Policy, segmenter: Segmenter) -> dict[str, Any]:
+    """What results depend on of those who play, for the record; of a server its host, and never its key."""
+    prompt = getattr(policy, "system_prompt", None)
+    return {
+        "policy": policy.name,
+        "policy_host": getattr(policy, "host", None),
+        "policy_weights_sha256": policy.weights_sha256,
+        "dialect": policy.dialect.name,
+        "system_prompt_sha256": text_hash(prompt) if isinstance(prompt, str) else None,
+        "segmenter": segmenter.name,
+        "segmenter_weights_sha256": segmenter.weights_sha256,
+    }
 
 
 class Player(Protocol):
@@ -94,7 +123,6 @@ class SpecPlayer:
         """
         from ibisagent.environment import SegmentationEnv
         from ibisagent.evaluate.run import usual_batch
-        from ibisagent.hashing import text_hash
         from ibisagent.registry import SEES_TARGETS, make_segmenter, parse_spec, resolve_policy
 
         targets: Targets | None = {} if parse_spec(self.policy)[0] in SEES_TARGETS else None
@@ -104,16 +132,7 @@ class SpecPlayer:
             set_threads(self.threads)
         SegmentationEnv(segmenter, self.config, dialect=policy.dialect, policy=policy)  # fails where it must
         self._players = policy, segmenter, targets
-        prompt = getattr(policy, "system_prompt", None)
-        facts = {
-            "policy": policy.name,
-            "policy_weights_sha256": policy.weights_sha256,
-            "dialect": policy.dialect.name,
-            "system_prompt_sha256": text_hash(prompt) if isinstance(prompt, str) else None,
-            "segmenter": segmenter.name,
-            "segmenter_weights_sha256": segmenter.weights_sha256,
-            "device": self.device,
-        }
+        facts = {**player_facts(policy, segmenter), "device": self.device}
         if self.batch is None:
             self.batch = usual_batch(policy)
         return facts, {"batch": self.batch, "threads": self.threads}

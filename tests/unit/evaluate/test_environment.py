@@ -14,6 +14,7 @@ import pytest
 
 from ibisagent.evaluate import environment
 from ibisagent.evaluate.environment import describe_environment, differences, git_state
+from ibisagent.hashing import text_hash
 
 
 def test_what_is_told() -> None:
@@ -45,11 +46,19 @@ def test_git_state_of_a_repository_and_of_an_installed_package(tmp_path: Path, m
     git("add", ".")
     git("commit", "-m", "first")
     commit = git("rev-parse", "HEAD").strip()
-    assert git_state() == {"commit": commit, "dirty": False}
+    clean = {"commit": commit, "dirty": False, "diff_sha256": None}
+    assert git_state() == clean
     (tmp_path / "elsewhere.txt").write_text("")
-    assert git_state() == {"commit": commit, "dirty": False}
+    assert git_state() == clean
     (package / "new.py").write_text("")
-    assert git_state() == {"commit": commit, "dirty": True}
+    new = git_state()
+    assert new is not None and new["dirty"] and new["diff_sha256"] == text_hash("")
+    told = []
+    for text in ("a = 1\n", "a = 2\n", "a = 1\n"):
+        (package.parent / "__init__.py").write_text(text)
+        told.append({"git": git_state()})
+    assert told[0] == told[2] and differences(told[0], told[2]) == ""
+    assert differences(told[0], told[1]) == "other changes since the commit"
 
 
 def test_differences_that_may_change_a_digit() -> None:

@@ -15,9 +15,8 @@ from ibisagent.evaluate.arms.players import SEES_TARGETS, CannotPlay, Players
 from ibisagent.evaluate.arms.rows import ArmRows
 from ibisagent.evaluate.baselines import NoLookPolicy, Positions, mean_positions
 from ibisagent.evaluate.case_list import CaseList, open_case_list
-from ibisagent.evaluate.player import set_threads
+from ibisagent.evaluate.player import player_facts, set_threads
 from ibisagent.evaluate.run import Played, Targets, play_rows, usual_batch
-from ibisagent.hashing import text_hash
 
 if TYPE_CHECKING:
     from ibisagent.engine.language.instructions import Library
@@ -159,16 +158,7 @@ class LabPlayer:
                 notes = [*notes, policy.coverage(plan.rows.rows)]
             if batch is None and plan.arm.policy not in SEES_TARGETS:
                 batch = usual_batch(policy)
-            prompt = getattr(policy, "system_prompt", None)
-            arms[plan.arm.name] = {
-                "policy": policy.name,
-                "policy_weights_sha256": policy.weights_sha256,
-                "dialect": policy.dialect.name,
-                "system_prompt_sha256": text_hash(prompt) if isinstance(prompt, str) else None,
-                "segmenter": segmenter.name,
-                "segmenter_weights_sha256": segmenter.weights_sha256,
-                "notes": notes,
-            }
+            arms[plan.arm.name] = {**player_facts(policy, segmenter), "notes": notes}
         self.batch = batch
         return {"arms": arms}, {"batch": batch, "threads": self.threads}
 

@@ -93,20 +93,19 @@ def lab_summary(lab: Lab) -> dict[str, Any]:
         ``num_errors``, ``complete``, ``figures`` (:data:`SHOWN`, each as
         :meth:`~ibisagent.evaluate.statistics.Estimate.to_json`), ``target_mean_iou`` (likewise), ``difference``: for
         :data:`COMPARED` and ``target_mean_iou`` the arm less ``against`` over the cases of both (as
-        :meth:`~ibisagent.evaluate.statistics.Difference.to_json`; ``iou`` has ``p_holm``, corrected over all arms,
-        and its ``minimum_detectable`` is for that correction), and
-        for robustness on present targets ``recovery`` (:func:`~ibisagent.evaluate.arms.recovery.recovery`).
+        :meth:`~ibisagent.evaluate.statistics.Difference.to_json`, with ``p_holm``, corrected over all figures of all
+        arms; ``minimum_detectable`` is for that correction), and for robustness on present targets ``recovery``
+        (:func:`~ibisagent.evaluate.arms.recovery.recovery`).
         ``ceiling``, ``absent``, ``wording``: see the functions that make them; None where their arms are missing.
     """
     arms = _Arms(lab)
     told: dict[str, Any] = {name: _arm(arms, name) for name in lab.facts["arms"]}
-    compared = [about["difference"] for about in told.values() if "difference" in about]
-    p_values = [gap["iou"].p for gap in compared]
+    gaps = [about["difference"] for about in told.values() if "difference" in about]
+    compared = [(gap, name, found) for gap in gaps for name, found in gap.items() if isinstance(found, Difference)]
+    p_values = [found.p for _, _, found in compared]
     tests = max(1, sum(p is not None for p in p_values))
-    for gap, p in zip(compared, holm(p_values), strict=True):
-        gap["iou"] = gap["iou"].among(tests)
-        gap |= {figure: found.to_json() for figure, found in gap.items() if isinstance(found, Difference)}
-        gap["iou"]["p_holm"] = p
+    for (gap, name, found), p in zip(compared, holm(p_values), strict=True):
+        gap[name] = {**found.among(tests).to_json(), "p_holm": p}
     return {
         "schema_version": 1,
         "settings": {name: value for name, value in lab.facts.items() if name not in ("arms", "schema_version")},
@@ -115,7 +114,7 @@ def lab_summary(lab: Lab) -> dict[str, Any]:
         "arms": told,
         "ceiling": _ceiling(arms),
         "absent": _absent(arms),
-        "wording": _wording(arms),
+        "wording": _wording(arms, told),
     }
 
 
@@ -217,7 +216,7 @@ def _absent(arms: _Arms) -> dict[str, Any] | None:
     return {**found, **{figure: arms_figure(arms, AGENT, figure) for figure in ("false_refusals", "sensitivity")}}
 
 
-def _wording(arms: _Arms) -> dict[str, Any] | None:
+def _wording(arms: _Arms, told_of: Mapping[str, Any]) -> dict[str, Any] | None:
     """By stage: the categories (their arms' names and paired differences in IoU), and how much wording matters.
 
     ``within_case_sd``: the standard deviation (n - 1) of a case's IoU over the wordings that it was told in, averaged
@@ -248,7 +247,7 @@ def _wording(arms: _Arms) -> dict[str, Any] | None:
         ).to_json()
         categories: dict[str, Any] = {}
         for category, name in names.items():
-            gap = _difference(arms, name, against)["iou"].to_json() if against in arms.results else None
+            gap = told_of[name].get("difference", {}).get("iou")
             categories[category] = {"arm": name, "n": len(arms.results[name]), "difference": gap}
         gaps = [c["difference"]["difference"] for c in categories.values() if c["difference"] is not None]
         gaps = [gap for gap in gaps if gap is not None]

@@ -174,8 +174,8 @@ def _blocks(key: str, summary: Mapping[str, Any], arms: Mapping[str, Any], unit:
             Forest(
                 f"{key}-difference",
                 "Paired difference in IoU",
-                "The arm less the agent on the same cases. p-values by Holm, corrected over all arms and figures of the lab; "
-                "filled: p < 0.05 and an interval without 0.",
+                "The arm less the agent on the same cases. p-values by Holm, corrected over all arms and figures of "
+                "the lab; filled: p < 0.05 and an interval without 0.",
                 _DIFFERENCE,
                 tuple(gaps),
                 0.0,

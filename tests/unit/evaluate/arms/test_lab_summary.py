@@ -15,6 +15,7 @@ from ibisagent.evaluate.arms.ceiling import ceilings_of
 from ibisagent.evaluate.arms.lab import Lab
 from ibisagent.evaluate.records import Run
 from ibisagent.evaluate.result import CaseResult
+from ibisagent.evaluate.statistics import holm
 from sample_results import Run as Steps
 from sample_results import first, run_of
 
@@ -123,3 +124,27 @@ def test_the_largest_of_many_differences_is_told_with_what_chance_would_give() -
     start = lab_summary(lab)["wording"]["start"]
     assert start["largest_difference"] == pytest.approx(0.2)
     assert start["largest_by_chance"] == pytest.approx(0.1, abs=0.01)  # half of the exchanges give 0.2, the others 0
+
+
+def test_every_p_is_corrected_over_all_figures_of_all_arms() -> None:
+    steps = [[10 + i] for i in range(12)]
+    lab = lab_of(
+        agent=arm("agent", steps),
+        worse=arm("baseline", [[max(1, s[0] - 6)] for s in steps], against="agent"),
+        slower=arm("ablation", [[1, *s] for s in steps], against="agent"),
+        wording_start_polite=arm(
+            "wording", [[s[0] - 1] for s in steps], against="agent", condition="wording:start:polite"
+        ),
+    )
+    summary = lab_summary(lab)
+    gaps = [
+        found
+        for about in summary["arms"].values()
+        for found in about.get("difference", {}).values()
+        if isinstance(found, dict)
+    ]
+    assert len(gaps) == 3 * 5
+    assert [gap["p_holm"] for gap in gaps] == holm([gap["p"] for gap in gaps])
+    assert min(gap["p_holm"] for gap in gaps if gap["p"] < 1) > min(gap["p"] for gap in gaps)
+    told = summary["wording"]["start"]["categories"]["polite"]["difference"]
+    assert told == summary["arms"]["wording-start-polite"]["difference"]["iou"] and told["p_holm"] is not None
