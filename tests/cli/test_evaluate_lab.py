@@ -49,6 +49,7 @@ def test_a_lab_is_one_folder_and_goes_on(lab: Any, folder: Path) -> None:
     assert all(about["num_cases"] == 2 for about in summary["arms"].values())
     assert summary["arms"]["no-look"]["figures"]["iou"]["value"] > 0.8, "the training split says where hearts are"
     assert "share of the ceiling" in ran.err and "corrupted-light" in ran.err
+    assert "a subset of the list" in ran.err
     names = {path.name for path in (folder / "lab").iterdir()}
     assert names == {"lab.json", "lab_summary.json", "arms"}
     more = lab("--arms", "centre-click", "--subset", "2", "--json")

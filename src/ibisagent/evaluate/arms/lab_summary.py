@@ -315,6 +315,8 @@ def lab_lines(summary: Mapping[str, Any]) -> list[str]:
             parts += [] if of is None else [f"(agent - no-look) / (oracle - no-look) {_range(of['cases'])}"]
             lines.append(f"share of the ceiling, the oracle's {which} mask: " + ", ".join(parts))
     lines += [f"warning: {name}: {about['leakage']}" for name, about in summary["arms"].items() if about.get("leakage")]
+    if summary["settings"].get("subset"):
+        lines.append("a subset of the list: rare targets have a larger part in it, so its means are not the list's")
     warning = summary["clusters"]["warning"]
     lines += [f"intervals: {warning}"] if warning else []
     return lines
