@@ -23,11 +23,15 @@ class Fake:
     fails_at: int | None = None
     dies_at: int | None = None
     cannot_load: bool = False
+    own_facts: bool = False
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.cannot_load:
             raise InputError("there is no such policy")
-        return {"policy": "fake"}, {"batch": 1, "pid": os.getpid()}
+        return {"policy": "fake", **({"weights": os.getpid()} if self.own_facts else {})}, {
+            "batch": 1,
+            "pid": os.getpid(),
+        }
 
     def play(self, positions: Iterable[int]) -> Iterator[Played]:
         for position in positions:

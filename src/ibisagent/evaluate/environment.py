@@ -13,7 +13,7 @@ from ibisagent import __version__
 from ibisagent.evaluate.player import num_cores
 from ibisagent.hashing import text_hash
 
-__all__ = ["PACKAGES", "describe_environment", "differences", "git_state"]
+__all__ = ["PACKAGES", "describe_environment", "differences", "git_state", "package_versions"]
 
 PACKAGES = ("numpy", "scipy", "opencv-python-headless", "pillow", "torch", "torchvision", "transformers")
 """Distributions whose version can change a mask or a figure."""
@@ -38,11 +38,16 @@ def describe_environment(device: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": num_cores(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": package_versions(),
         "device": device,
         "device_name": _device_name(device),
         "git": git_state(),
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of :data:`PACKAGES` by name, None where one is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

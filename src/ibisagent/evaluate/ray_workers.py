@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ibisagent.errors import MissingExtraError, ToolError
 from ibisagent.evaluate.player import num_cores
-from ibisagent.evaluate.workers import Ended, chunks, packed, portable, settle
+from ibisagent.evaluate.workers import Ended, agreed, chunks, loaded, packed, portable, settle
 
 if TYPE_CHECKING:
     from ibisagent.evaluate.player import Player
 
-__all__ = ["on_ray"]
+__all__ = ["gpus_of", "on_ray"]
 
 
 @contextlib.contextmanager
@@ -52,17 +52,24 @@ def on_ray(player: Player, num_workers: int, address: str | None) -> Iterator[_A
             ray.shutdown()
 
 
+def gpus_of(device: str | None, cluster: Mapping[str, float]) -> int:
+    """GPUs that an actor has to itself, of a cluster with these resources: without one, ``auto`` would see none."""
+    if device is None or device == "auto":
+        return int(device == "auto" and cluster.get("GPU", 0) > 0)
+    return int(device.startswith("cuda"))
+
+
 class _Actors:
     def __init__(self, player: Player, num_workers: int) -> None:
         import ray
 
         self.player = player
-        gpus = 0 if getattr(player, "device", "cpu") == "cpu" else 1
+        gpus = gpus_of(getattr(player, "device", None), ray.cluster_resources())
         make: Any = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
         data = ray.put(pickle.dumps(player))
         self.actors = [make.remote(data) for _ in range(num_workers)]
         told = [_heard(one) for one in ray.get([actor.load.remote() for actor in self.actors])]
-        self.facts, self.circumstances = told[0]
+        self.facts, self.circumstances = agreed(told)
 
     def play(self, positions: Sequence[int]) -> Iterator[Ended]:
         """See :class:`ibisagent.evaluate.workers.Crew`."""
@@ -101,7 +108,7 @@ class _Worker:
 
     def load(self) -> tuple[str, Any]:
         try:
-            return "ready", self.player.load()
+            return "ready", loaded(self.player)
         except Exception as error:
             return "failed", portable(error)
 

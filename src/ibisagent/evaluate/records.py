@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPISODES", "IMAGES", "JOURNAL", "RUN", "SCHEMA_VERSION", "SUMMARY", "TABLE", "Run", "check_schema", "read_facts",
-    "read_journal", "read_run", "restore", "scored",
+    "read_journal", "read_run", "restore", "scored", "shown",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -174,6 +174,12 @@ def restore(folder: Path, record: dict[str, Any]) -> tuple[int, CaseResult]:
             raise InputError(f"{folder / JOURNAL}: {name!r} is no name of an episode")
         episode = Episode.load(folder / EPISODES / name)
     return record["position"], scored(CaseResult.from_json(record, episode))
+
+
+def shown(value: Any) -> str:
+    """A setting in a message: not longer than a line can bear."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def scored(result: CaseResult) -> CaseResult:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ibisagent.errors import IbisError, InputError, ToolError
+from ibisagent.evaluate.environment import package_versions
+from ibisagent.evaluate.records import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,10 +164,10 @@ class _Processes:
                 self.workers.append(worker)
                 self.pipes.append(ours)
             told = [self._hear(pipe) for pipe in self.pipes]
+            self.facts, self.circumstances = agreed(told)
         except BaseException:
             self.__exit__()
             raise
-        self.facts, self.circumstances = told[0]
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -209,13 +211,30 @@ class _Processes:
                     busy.discard(ready)
 
 
+def agreed(told: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Facts and circumstances of all workers.
+
+    Raises
+    ------
+    InputError
+        If facts or versions of packages are not the same: another machine may have other weights behind the same path.
+    """
+    first, *others = [{**facts, "packages": circumstances.get("packages")} for facts, circumstances in told]
+    for other in others:
+        for name in sorted({*first, *other}):
+            if first.get(name) != other.get(name):
+                values = f"{shown(first.get(name))} and {shown(other.get(name))}"
+                raise InputError(f"the workers differ in {name}: {values}; give all machines the same files")
+    return told[0]
+
+
 def _serve(pipe: Any, player: Player) -> None:
     """A worker's life: load, then play what it is given."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     settle()
     seen: set[str] = set()
     try:
-        pipe.send(("ready", player.load()))
+        pipe.send(("ready", loaded(player)))
         while pipe.recv() == "play":
             for played in player.play(_asked_for(pipe)):
                 pipe.send(("ended", packed(played, seen)))
@@ -234,6 +253,12 @@ def _asked_for(pipe: Any) -> Iterator[int]:
         if chunk is None:
             return
         yield from chunk
+
+
+def loaded(player: Player) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What :meth:`Player.load` tells; beside the circumstances the versions of what computes, of this very process."""
+    facts, circumstances = player.load()
+    return facts, {**circumstances, "packages": package_versions()}
 
 
 def settle() -> None:

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from ibisagent.errors import InputError, ToolError
-from ibisagent.evaluate.workers import chunks, crew
+from ibisagent.evaluate.ray_workers import gpus_of
+from ibisagent.evaluate.workers import agreed, chunks, crew
 from sample_players import Fake
 
 
@@ -43,6 +44,7 @@ def test_two_processes_play_every_row_once_and_send_each_picture_once() -> None:
     "player, error, words",
     [
         (Fake(cannot_load=True), InputError, "no such policy"),
+        (Fake(own_facts=True), InputError, r"the workers differ in weights: [0-9]+ and [0-9]+; give all"),
         (Fake(fails_at=2), ToolError, "RuntimeError: a fault of the model"),
         (Fake(dies_at=2), ToolError, r"died \(exit code 7\); run the same command again"),
     ],
@@ -52,4 +54,19 @@ def test_a_worker_that_fails_or_dies_is_one_line(player: Fake, error: type[Excep
     with pytest.raises(error, match=words), crew(player, num_workers=2) as workers:
         for ended in workers.play(range(3)):
             seen.append(ended.position)
-    assert seen == ([] if player.cannot_load else [0, 1]), "what had ended was handed on"
+    assert seen == ([] if error is InputError else [0, 1]), "what had ended was handed on"
+
+
+def test_other_packages_are_other_workers() -> None:
+    told = [({"policy": "x"}, {"batch": 1, "packages": {"torch": version}}) for version in ("2.1", "2.1", "2.2")]
+    assert agreed(told[:2]) == told[0]
+    with pytest.raises(InputError, match="differ in packages"):
+        agreed(told)
+
+
+@pytest.mark.parametrize(
+    "device, gpus, needed",
+    [(None, 8, 0), ("cpu", 8, 0), ("mps", 8, 0), ("cuda:1", 8, 1), ("cuda", 0, 1), ("auto", 8, 1), ("auto", 0, 0)],
+)
+def test_gpus_of_an_actor(device: str | None, gpus: int, needed: int) -> None:
+    assert gpus_of(device, {"CPU": 4.0, "GPU": float(gpus)} if gpus else {"CPU": 4.0}) == needed

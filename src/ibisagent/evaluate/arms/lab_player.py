@@ -105,7 +105,7 @@ class LabPlayer:
         What is played.
     make
         Makes the players.
-    library, batch, threads
+    library, batch, threads, device
         As for :class:`~ibisagent.evaluate.player.SpecPlayer`.
     loaded
         Players that this process has loaded already; filled by :meth:`load`.
@@ -116,6 +116,7 @@ class LabPlayer:
     library: Library = "core"
     batch: int | None = None
     threads: int | None = None
+    device: str | None = None
     loaded: list[Players] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:

@@ -174,10 +174,10 @@ class _Lab:
 
     def play(self, plans: Sequence[Plan]) -> None:
         """Play plans that share their models."""
-        player = LabPlayer(
-            tuple(plans), self.make, self.settings.library, self.workers.batch, self.workers.threads, self.loaded
-        )
         w = self.workers
+        player = LabPlayer(
+            tuple(plans), self.make, self.settings.library, w.batch, w.threads, w.device, loaded=self.loaded
+        )
         with crew(player, w.executor, w.number, w.address) as hands:
             self._save()
             for index, plan in enumerate(plans):
