@@ -19,10 +19,7 @@ from ibisagent.scoring import Scores
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CEILING", "agent_figures", "episode_seconds", "run_curve"]
-
-CEILING = "ceiling_iou"
-"""Where a :attr:`CaseResult.condition` may hold the IoU that oracle clicks reach on the case."""
+__all__ = ["agent_figures", "episode_seconds", "run_curve"]
 
 _Found = dict[str, tuple[float, float]]
 
@@ -39,7 +36,7 @@ def agent_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_i
     max_steps
         Budget; None takes the episode's. A row that was never played has ``steps_to_*`` only where it is given.
     ceiling_iou
-        IoU that oracle clicks reach on the case with the same segmenter; None looks in ``result.condition``.
+        IoU that oracle clicks reach on the case with the same segmenter; None where that is not known.
 
     Raises
     ------
@@ -55,9 +52,8 @@ def agent_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_i
     if max_steps is None and episode is not None:
         max_steps = episode.max_steps
     found |= _over_steps(result, max_steps)
-    ceiling = ceiling_iou if ceiling_iou is not None else result.condition.get(CEILING)
-    if isinstance(ceiling, int | float) and ceiling > 0 and result.iou is not None:
-        found["ceiling_share"] = (result.iou, float(ceiling))
+    if ceiling_iou is not None and ceiling_iou > 0 and result.iou is not None:
+        found["ceiling_share"] = (result.iou, ceiling_iou)
     if scores is None:
         return found
     if scores.num_replies:
@@ -72,7 +68,7 @@ def agent_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_i
         if scores.iou_by_step is not None and len(scores.iou_by_step) == episode.num_steps + 1:
             found |= _refinement(episode, scores, scores.iou_by_step)
             if not scores.is_error:
-                found |= _stopping(scores, scores.iou_by_step, episode.max_steps, ceiling)
+                found |= _stopping(scores, scores.iou_by_step, episode.max_steps, ceiling_iou)
     return found
 
 
@@ -199,7 +195,7 @@ def _refinement(episode: Episode, scores: Scores, curve: Sequence[float]) -> _Fo
     return found
 
 
-def _stopping(scores: Scores, curve: Sequence[float], budget: int, ceiling: object) -> _Found:
+def _stopping(scores: Scores, curve: Sequence[float], budget: int, ceiling: float | None) -> _Found:
     iou = scores.iou
     if iou is None:
         return {}
@@ -213,6 +209,6 @@ def _stopping(scores: Scores, curve: Sequence[float], budget: int, ceiling: obje
         steps_left = len(curve) - 1 < budget
         still_helped = len(curve) == 1 or curve[-1] > curve[-2]
         found["premature_stops"] = (float(steps_left and iou < GOOD_IOU and still_helped), 1.0)
-        if isinstance(ceiling, int | float):
+        if ceiling is not None:
             found["premature_vs_ceiling"] = (float(steps_left and iou < ceiling - CEILING_MARGIN), 1.0)
     return found

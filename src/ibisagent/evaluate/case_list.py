@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CaseList", "LoadRow", "Loaded", "Sentences", "is_source", "open_case_list"]
+__all__ = ["CaseList", "LoadRow", "Loaded", "Sentences", "is_source", "open_case_list", "rows_hash"]
 
 Loaded = tuple[Image, "NDArray[np.bool_] | None", "NDArray[np.bool_] | None"]
 """Image, target mask (None: absent), mask to start from (None: nothing)."""
@@ -185,7 +185,7 @@ def open_case_list(
             found.append(row)
     if not any(isinstance(row, CaseRow) for row in found):
         raise _nothing(found, split, splits, many)
-    return CaseList(" ".join(many), _rows_hash(many, found), tuple(found), Path(), samples, files)
+    return CaseList(" ".join(many), rows_hash(found, many), tuple(found), Path(), samples, files)
 
 
 _Rows = Iterator[tuple[CaseRow | RowError, Sample | CaseRow | None]]
@@ -302,8 +302,8 @@ def _nothing(
     return InputError(f"{where}: not one case can be used{told}")
 
 
-def _rows_hash(specs: Sequence[str], rows: Iterable[CaseRow | RowError]) -> str:
-    """Of what the rows say; places of files are no part of it."""
+def rows_hash(rows: Iterable[CaseRow | RowError], specs: Sequence[str] = ()) -> str:
+    """Of what the rows say, and of the kinds of data sets that they are from; places of files are no part of it."""
     digest = hashlib.sha256()
     for row in rows:
         facts = row.model_dump(mode="json") if isinstance(row, CaseRow) else {"error": row.message}

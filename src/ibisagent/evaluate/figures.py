@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ibisagent.evaluate.agent_figures import CEILING, agent_figures
+from ibisagent.evaluate.agent_figures import agent_figures
 from ibisagent.evaluate.figure import CaseFigures, Figure
 from ibisagent.evaluate.figure_table import FIGURES, HEADLINE, SECTIONS
 from ibisagent.evaluate.mask_figures import mask_figures
 from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["CEILING", "FIGURES", "HEADLINE", "SECTIONS", "CaseFigures", "Figure", "case_figures", "pooled"]
+__all__ = ["FIGURES", "HEADLINE", "SECTIONS", "CaseFigures", "Figure", "case_figures", "pooled"]
 
 
 def case_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_iou: float | None = None) -> CaseFigures:
@@ -29,8 +29,7 @@ def case_figures(result: CaseResult, *, max_steps: int | None = None, ceiling_io
         Budget of the run; None takes the episode's. Without it a row that was never played has no ``steps_to_*``.
     ceiling_iou
         IoU that oracle clicks reach on this case with the same segmenter, for ``ceiling_share`` and
-        ``premature_vs_ceiling``; None looks in ``result.condition["ceiling_iou"]``, and without one these two are
-        missing.
+        ``premature_vs_ceiling``; without one these two are missing.
 
     Returns
     -------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPISODES", "IMAGES", "JOURNAL", "RUN", "SCHEMA_VERSION", "SUMMARY", "TABLE", "Run", "check_schema", "read_facts",
-    "read_journal", "read_run", "restore", "scored", "shown",
+    "read_journal", "read_object", "read_run", "restore", "scored", "shown",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -118,17 +118,28 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
+    return read_object(folder / RUN)
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None where there is no such file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds something else.
+    """
     try:
-        facts = json.loads((folder / RUN).read_bytes())
+        found = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InputError(f"cannot read {folder / RUN}: {error.strerror or error}") from None
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
-        raise InputError(f"{folder / RUN} is damaged: it is not valid JSON") from None
-    if not isinstance(facts, dict):
-        raise InputError(f"{folder / RUN} is damaged: it is no JSON object")
-    return facts
+        raise InputError(f"{path} is damaged: it is not valid JSON") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged: it is no JSON object")
+    return found
 
 
 def check_schema(folder: Path, facts: dict[str, Any]) -> None:

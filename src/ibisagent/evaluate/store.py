@@ -40,6 +40,7 @@ from ibisagent.evaluate.records import (
     read_journal,
     read_run,
     restore,
+    shown,
 )
 from ibisagent.evaluate.result import CaseResult
 from ibisagent.rendering.png import png_bytes, write_atomic
@@ -253,14 +254,9 @@ def _known(path: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, A
     before = {name: value for name, value in known.items() if name not in _ABOUT_ITSELF}
     for name in {**settings, **before}:
         if settings.get(name) != before.get(name):
-            was, now = _shown(before.get(name)), _shown(settings.get(name))
+            was, now = shown(before.get(name)), shown(settings.get(name))
             raise InputError(f"{path} holds a run with {name} {was}, not {now}; {_WAYS_OUT}")
     return known
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _done(path: Path, records: list[dict[str, Any]]) -> dict[int, CaseResult]:

@@ -41,14 +41,12 @@ def test_stopping_while_it_still_helps_is_premature_only_with_steps_left_and_a_p
     assert case_figures(kept)["premature_stops"] == (1, 1), "a poor mask was kept without a step"
 
 
-def test_the_ceiling_comes_from_the_caller_or_the_condition() -> None:
+def test_the_ceiling_comes_from_the_caller() -> None:
     result = run_of([20, 25])
     assert {"premature_vs_ceiling", "ceiling_share"} & set(case_figures(result)) == set()
     figures = case_figures(result, ceiling_iou=0.9)
     assert figures["premature_vs_ceiling"] == (1, 1) and figures["ceiling_share"] == (0.5, 0.9)
     assert case_figures(result, ceiling_iou=0.54)["premature_vs_ceiling"] == (0, 1)
-    noted = run_of([20, 25], condition={"ceiling_iou": 0.8})
-    assert case_figures(noted)["ceiling_share"] == (0.5, 0.8)
     lost = CaseResult("a", absent=False, error="no such image")
     assert case_figures(lost, ceiling_iou=0.8)["ceiling_share"] == (0.0, 0.8)
 

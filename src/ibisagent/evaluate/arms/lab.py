@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.errors import InputError
 from ibisagent.evaluate.arms.arm import AGENT
-from ibisagent.evaluate.arms.play import ARMS, LAB, SCHEMA_VERSION
+from ibisagent.evaluate.arms.play import ARMS, LAB, read_lab_facts
 from ibisagent.evaluate.store import RUN, Run, read_run
 
 if TYPE_CHECKING:
@@ -87,19 +86,9 @@ def read_lab(path: str | os.PathLike[str]) -> Lab:
         If there is no lab, it is of a newer schema, or a record in it is damaged.
     """
     folder = Path(path)
-    try:
-        facts = json.loads((folder / LAB).read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no lab of ibisagent evaluate --arms: there is no {LAB}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {folder / LAB}: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{folder / LAB} is damaged: it is not valid JSON") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("arms"), dict):
-        raise InputError(f"{folder / LAB} is damaged: it has no arms")
-    if facts.get("schema_version") != SCHEMA_VERSION:
-        shown = str(facts.get("schema_version"))[:20]
-        raise InputError(f"{folder / LAB} has schema version {shown}, this ibisagent reads {SCHEMA_VERSION}")
+    facts = read_lab_facts(folder)
+    if facts is None:
+        raise InputError(f"{folder} holds no lab of ibisagent evaluate --arms: there is no {LAB}")
     arms = {}
     for name, about in facts["arms"].items():
         place = folder / ARMS / str(name)

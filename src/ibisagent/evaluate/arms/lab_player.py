@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.evaluate.arms.arm import Arm
-from ibisagent.evaluate.arms.players import SEES_TARGETS, CannotPlay, Players
+from ibisagent.evaluate.arms.players import KNOWS_TARGETS, CannotPlay, Players
 from ibisagent.evaluate.arms.rows import ArmRows
 from ibisagent.evaluate.baselines import NoLookPolicy, Positions, mean_positions
 from ibisagent.evaluate.case_list import CaseList, open_case_list
@@ -157,7 +157,7 @@ class LabPlayer:
                 continue
             if isinstance(policy, NoLookPolicy):
                 notes = [*notes, policy.coverage(plan.rows.rows)]
-            if batch is None and plan.arm.policy not in SEES_TARGETS:
+            if batch is None and plan.arm.policy not in KNOWS_TARGETS:
                 batch = usual_batch(policy)
             arms[plan.arm.name] = {**player_facts(policy, segmenter), "notes": notes}
         self.batch = batch
@@ -180,7 +180,7 @@ class LabPlayer:
                 policy,
                 segmenter,
                 plan.config,
-                targets=targets if plan.arm.policy in SEES_TARGETS else None,
+                targets=targets if plan.arm.policy in KNOWS_TARGETS else None,
                 max_live=self.batch,
                 library=self.library,
                 load=plan.rows.load,

@@ -18,7 +18,7 @@ from ibisagent.evaluate.arms.rows import arm_rows
 from ibisagent.evaluate.case_list import CaseList
 from ibisagent.evaluate.environment import describe_environment
 from ibisagent.evaluate.leakage import leakage_warning, note_leakage
-from ibisagent.evaluate.records import SUMMARY, read_facts
+from ibisagent.evaluate.records import SUMMARY, read_facts, read_object, shown
 from ibisagent.evaluate.rescore import run_summary
 from ibisagent.evaluate.store import RunFolder, write_json
 from ibisagent.evaluate.workers import Crew, Executor, crew
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ibisagent.evaluate.arms.players import Players
     from ibisagent.evaluate.result import CaseResult
 
-__all__ = ["ARMS", "LAB", "SCHEMA_VERSION", "LabSettings", "Workers", "play_lab"]
+__all__ = ["ARMS", "LAB", "SCHEMA_VERSION", "LabSettings", "Workers", "play_lab", "read_lab_facts"]
 
 LAB, ARMS = "lab.json", "arms"
 
@@ -301,33 +301,31 @@ def _begin(out: Path, cases: CaseList, settings: LabSettings, overwrite: bool) -
             }
         )
     )
-    known = None if overwrite else _known(out / LAB)
+    known = None if overwrite else read_lab_facts(out)
     if known is None:
         return {"schema_version": SCHEMA_VERSION, **said, "arms": {}}
     for name, value in said.items():
         if known.get(name) != value:
-            raise InputError(f"{out} holds a lab with {name} {_shown(known.get(name))}, not {_shown(value)}; "
+            raise InputError(f"{out} holds a lab with {name} {shown(known.get(name))}, not {shown(value)}; "
                              "--overwrite replaces it, or choose another --out")  # fmt: skip
     return known
 
 
-def _known(path: Path) -> dict[str, Any] | None:
-    try:
-        facts = json.loads(path.read_bytes())
-    except FileNotFoundError:
+def read_lab_facts(out: Path) -> dict[str, Any] | None:
+    """What a folder's ``lab.json`` says; None where there is none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is damaged, or is of another schema.
+    """
+    path = out / LAB
+    facts = read_object(path)
+    if facts is None:
         return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        facts = None
-    if not isinstance(facts, dict) or not isinstance(facts.get("arms"), dict):
-        raise InputError(f"{path} is damaged: it is no lab; --overwrite replaces it, or choose another --out")
+    if not isinstance(facts.get("arms"), dict):
+        raise InputError(f"{path} is damaged: it is no lab; evaluate --overwrite replaces it, or choose another --out")
     if facts.get("schema_version") != SCHEMA_VERSION:
-        shown = str(facts.get("schema_version"))[:20]
-        raise InputError(f"{path} has schema version {shown}, this ibisagent reads {SCHEMA_VERSION}")
+        version = str(facts.get("schema_version"))[:20]
+        raise InputError(f"{path} has schema version {version}, this ibisagent reads {SCHEMA_VERSION}")
     return facts
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from ibisagent.policies.protocol import Policy
     from ibisagent.segmenters.protocol import Segmenter
 
-__all__ = ["BASELINES", "SEES_TARGETS", "CannotPlay", "Players", "limits"]
+__all__ = ["BASELINES", "KNOWS_TARGETS", "CannotPlay", "Players", "limits"]
 
 BASELINES: tuple[str, ...] = ("no-look", "random-click", "random-clicks", "centre-click", "box-oracle")
 """Policies that need no model, by name."""
 
-SEES_TARGETS = ("oracle", "box-oracle")
+KNOWS_TARGETS = ("oracle", "box-oracle")
 """Policies that are given the targets."""
 
 
@@ -83,7 +83,7 @@ class Players:
             self._segmenters.pop(arm.segmenter, None)
 
     def _policy(self, name: str | None, targets: Targets) -> Policy:
-        if name in SEES_TARGETS:
+        if name in KNOWS_TARGETS:
             return OraclePolicy(targets) if name == "oracle" else BoxOraclePolicy(targets)
         if name not in self._policies:
             assert name is not None

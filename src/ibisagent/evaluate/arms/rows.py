@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 from ibisagent.evaluate.arms.conditions import apply_condition
 from ibisagent.evaluate.arms.scene import Scene
 from ibisagent.evaluate.arms.subset import subset
-from ibisagent.evaluate.case_list import CaseList, Loaded
+from ibisagent.evaluate.case_list import CaseList, Loaded, rows_hash
 from ibisagent.io import CaseRow, RowError, read_mask
 
 if TYPE_CHECKING:
@@ -50,11 +48,7 @@ class ArmRows:
     @property
     def sha256(self) -> str:
         """Hash of what the rows say, conditions included."""
-        digest = hashlib.sha256()
-        for row in self.rows:
-            facts = row.model_dump(mode="json") if isinstance(row, CaseRow) else {"error": row.message}
-            digest.update(json.dumps(facts, sort_keys=True).encode() + b"\n")
-        return digest.hexdigest()
+        return rows_hash(self.rows)
 
     def load(self, row: CaseRow) -> Loaded:
         """Image, target, mask to start from.
