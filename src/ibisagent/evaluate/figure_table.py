@@ -250,8 +250,8 @@ def _stopping() -> Iterator[Figure]:
     yield Figure(
         "ceiling_share",
         "Share of the ceiling",
-        "Sum of the final IoU over the sum of the oracle clicks' IoU, present targets that have such a ceiling; errors "
-        "are 0. Above 1 where the agent does better than the oracle.",
+        "Sum of the final IoU over the sum of the best IoU of the oracle's runs, present targets that have such a "
+        "ceiling; errors are 0. Above 1 where the agent does better than the oracle.",
     )
     yield Figure("out_of_steps", "Out of steps", "Runs that a budget ended, over all runs; present targets.", False)
 
