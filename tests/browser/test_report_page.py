@@ -107,8 +107,14 @@ def test_dots_lie_where_their_numbers_say(browser, pages: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hostile.html", "run/index.html"])
 def test_paper_shows_everything(browser, pages: Path, name: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     open_page(browser, pages / name, dark=True)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    # The page is told of the medium by an event, which comes when the browser has time.
+    WebDriverWait(browser, 10).until(
+        lambda b: not b.execute_script("return document.querySelector('details:not([open])')")
+    )
     hidden, folded, ground, ink = browser.execute_script(
         "return [[...document.querySelectorAll('main section, .block, .card, .caution, .head, tr')]"
         ".filter(e => !e.getClientRects().length).map(e => e.outerHTML.slice(0, 90)),"
