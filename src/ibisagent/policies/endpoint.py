@@ -203,15 +203,16 @@ class Endpoint:
         PolicyError
             If the server fails, in one line.
         """
-        request = {
+        wire = [_to_wire(message, max_pixels) for message in messages]
+        request: dict[str, Any] = {
             "model": self.model,
-            "messages": [_to_wire(message, max_pixels) for message in messages],
+            "messages": wire,
             "temperature": temperature,
             "max_tokens": max_tokens,
             "seed": seed,
         }
         if opening:
-            request["messages"].append({"role": "assistant", "content": opening})
+            wire.append({"role": "assistant", "content": opening})
             request["extra_body"] = {"add_generation_prompt": False, "continue_final_message": True}
         try:
             return self._read(self._post(request, around))
