@@ -117,16 +117,16 @@ def _fixed() -> list[Arm]:
             condition="good-mask"),
         Arm("false-error", "robustness", "False error said", "The given mask fits; the instruction says it does not.",
             condition="false-error", against="good-mask"),
-        Arm("absent-foreign", "robustness", "Absent, other modality",
+        Arm("absent-foreign", "robustness", "Absent, never in this modality",
             "Asked for a structure that no image of the modality shows.", condition="absent-foreign", against=None),
-        Arm("absent-near", "robustness", "Absent, same modality",
+        Arm("absent-near", "robustness", "Absent, another body part",
             "Asked for a structure of another part of the body.", condition="absent-near", against=None),
     ]  # fmt: skip
 
 
 def _absent_lists(paths: Sequence[Path]) -> list[Arm]:
     return [
-        Arm(f"absent-{slug(path.stem)}", "robustness", f"Absent, {path.stem.replace('_', ' ')}",
+        Arm(f"absent-{slug(path.stem)}", "robustness", f"Absent, list: {path.stem.replace('_', ' ')}",
             f"The cases of {path.name}.", against=None, cases=path)
         for path in paths
     ]  # fmt: skip
