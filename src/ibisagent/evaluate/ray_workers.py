@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ibisagent.errors import MissingExtraError, ToolError
+from ibisagent.engine.ray_session import ray_session
+from ibisagent.errors import ToolError
 from ibisagent.evaluate.player import num_cores
 from ibisagent.evaluate.workers import Ended, agreed, chunks, loaded, packed, portable, settle
 
@@ -29,27 +29,8 @@ def on_ray(player: Player, num_workers: int, address: str | None) -> Iterator[_A
     ToolError
         If the cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    # Ray would replicate a uv environment by default; workers run in that of this process.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("--executor ray", "ray") from None
-    own = not ray.is_initialized()
-    if own:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
-        if address is None and "RAY_ADDRESS" not in os.environ:
-            options["num_cpus"] = max(num_workers, num_cores())
-        try:
-            ray.init(address=address, **options)
-        except ConnectionError as error:
-            raise ToolError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {error}") from None
-    try:
+    with ray_session(max(num_workers, num_cores()), address):
         yield _Actors(player, num_workers)
-    finally:
-        if own:
-            ray.shutdown()
 
 
 def gpus_of(device: str | None, cluster: Mapping[str, float]) -> int:
@@ -107,12 +88,14 @@ class _Worker:
         self.seen: set[str] = set()
 
     def load(self) -> tuple[str, Any]:
+        """("ready", what the models say of themselves), or ("failed", the error)."""
         try:
             return "ready", loaded(self.player)
         except Exception as error:
             return "failed", portable(error)
 
     def play(self, positions: Sequence[int]) -> Iterator[tuple[str, Any]]:
+        """("ended", a case) for each, or ("failed", the error), which ends it."""
         try:
             for played in self.player.play(positions):
                 yield "ended", packed(played, self.seen)

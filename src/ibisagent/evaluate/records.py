@@ -118,6 +118,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none. Raises as :func:`read_object`."""
     return read_object(folder / RUN)
 
 
@@ -143,6 +144,13 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def check_schema(folder: Path, facts: dict[str, Any]) -> None:
+    """Refuse a run that this version cannot read.
+
+    Raises
+    ------
+    InputError
+        If its schema is unknown or not named.
+    """
     version = facts.get("schema_version")
     if version is None:
         raise InputError(f"{folder} holds no run that can be read: its {RUN} has no schema_version")

@@ -185,6 +185,7 @@ class _Evaluation:
     def play(
         self, rows: Iterable[tuple[int, CaseRow | RowError]], policy: Policy, segmenter: Segmenter, max_live: int
     ) -> Iterator[Played]:
+        """Play and score rows; each comes as it ends."""
         for number, episode in iter_episodes(self._cases(rows), policy, segmenter, self.config, max_live=max_live):
             live = self.live.pop(number)
             if self.targets is not None:

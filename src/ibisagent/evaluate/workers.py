@@ -134,6 +134,7 @@ class _Here:
         return None
 
     def play(self, positions: Sequence[int]) -> Iterator[Ended]:
+        """As :meth:`Crew.play`, in this process."""
         for played in self.player.play(positions):
             yield Ended(
                 played.position, played.result, None if played.image is None else played.image.pixels
@@ -192,6 +193,7 @@ class _Processes:
         return content
 
     def play(self, positions: Sequence[int]) -> Iterator[Ended]:
+        """As :meth:`Crew.play`, in processes of this machine."""
         from multiprocessing.connection import Connection, wait
 
         waiting = chunks(self.player, positions, self.circumstances.get("batch") or 1)[::-1]

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from ibisagent.engine.builder.shard import Orphaned, ShardJob, make_shard
 from ibisagent.engine.builder.unit import Tools
-from ibisagent.errors import IbisError, InputError, MissingExtraError, ToolError
+from ibisagent.engine.ray_session import ray_session
+from ibisagent.errors import IbisError, InputError, ToolError
 from ibisagent.memory import keep_freed_memory
 
 __all__ = ["Executor", "default_processes", "run_jobs"]
@@ -185,21 +186,9 @@ def _run_on_ray(
     """Ray Data over the jobs, one actor a worker; the folder must be one that all machines see."""
     import pickle
 
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    # Ray would replicate a uv environment by default; workers run in that of this process.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    try:
-        import ray
+    with ray_session(max(num_workers, default_processes()), address):
         import ray.data
-    except ImportError:
-        raise MissingExtraError("--executor ray", "ray") from None
-    own = not ray.is_initialized()
-    if own:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
-        if address is None and "RAY_ADDRESS" not in os.environ:
-            options["num_cpus"] = max(num_workers, default_processes())
-        ray.init(address=address, **options)
-    try:
+
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # ours is drawn from the rows that come back
         context.print_on_execution_start = False
@@ -215,9 +204,6 @@ def _run_on_ray(
             for number, new in ((row["samples"] - row["found"], True), (row["found"], False)):
                 if number:
                     on_samples(int(number), new)
-    finally:
-        if own:
-            ray.shutdown()
 
 
 class _RayWorker:
