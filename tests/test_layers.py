@@ -13,11 +13,11 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "ibisagent"
 
 LAYERS: list[set[str]] = [
-    {"types", "geometry", "actions", "episode", "errors", "config", "hashing", "rle", "memory"},
-    {"metrics", "rendering", "messages", "clicks", "error_clicks", "registry"},
+    {"types", "geometry", "grid", "actions", "episode", "errors", "config", "hashing", "rle", "memory"},
+    {"metrics", "rendering", "messages", "clicks", "error_clicks", "registry", "slices"},
     {"io", "segmenters", "policies", "phantoms"},
-    {"environment", "rollout", "rewards", "scoring", "replay"},
-    {"engine", "train", "evaluate", "web"},
+    {"environment", "rollout", "rewards", "scoring", "replay", "volume"},
+    {"engine", "train", "evaluate", "web", "batch"},
     {"api", "cli", "server", "__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -34,6 +34,7 @@ __all__ = [
     "WindowRecord",
     "decode_mask",
     "encode_mask",
+    "write_json",
 ]
 
 SCHEMA_VERSION = 1
@@ -208,17 +209,7 @@ class Episode(_Record):
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically: a reader sees the old file or the whole new one."""
-        path = Path(path)
-        text = self.model_dump_json(indent=1)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp is private; an artefact is like any other file
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_json(path, self.model_dump_json(indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> Episode:
@@ -252,6 +243,20 @@ class Episode(_Record):
             if rle is not None and rle.size != size:
                 raise InputError(f"{path} is a damaged episode: a mask is {rle.size}, the image {size} (height, width)")
         return episode
+
+
+def write_json(path: str | Path, text: str) -> None:
+    """Write a record's JSON `text`, atomically: a reader sees the old file or the whole new one."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp is private; an artefact is like any other file
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _umask() -> int:

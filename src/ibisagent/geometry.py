@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Geometry", "norm_to_pixel", "pixel_to_norm"]
+__all__ = ["Geometry", "Matrix", "as_matrix", "norm_to_pixel", "pixel_to_norm"]
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -49,7 +49,14 @@ def pixel_to_norm(pixel: int, size: int) -> float:
     return round((pixel + 0.5) / size, 4)
 
 
-def _matrix(value: Any, rows: int, name: str) -> Matrix:
+def as_matrix(value: Any, rows: int, name: str) -> Matrix:
+    """Square matrix of finite floats as nested tuples.
+
+    Raises
+    ------
+    ValueError
+        If it is not `rows` x `rows` or not finite; the message calls it `name`.
+    """
     matrix = tuple(tuple(float(v) for v in row) for row in value)
     if len(matrix) != rows or any(len(row) != rows for row in matrix):
         raise ValueError(f"{name} must be {rows} x {rows}")
@@ -67,7 +74,8 @@ class Geometry:
     spacing_mm
         (row, column) distance between pixel centres on the display, or None if unknown.
     index_from_pixel
-        3 x 3 matrix A with source index (i, j, k) = A @ (x, y, 1). For rasters (i, j, k) = (x, y, 0).
+        3 x 3 matrix A with source index (i, j, k) = A @ (x, y, 1). For rasters (i, j, k) = (x, y, 0). Where a slice is
+        stretched to square pixels its entries are fractions (:meth:`ibisagent.grid.Grid.view`).
     affine
         4 x 4 matrix from source index to RAS millimetres, or None if the source has no world.
     volume_shape
@@ -87,9 +95,9 @@ class Geometry:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "index_from_pixel", _matrix(self.index_from_pixel, 3, "index_from_pixel"))
+        set_(self, "index_from_pixel", as_matrix(self.index_from_pixel, 3, "index_from_pixel"))
         if self.affine is not None:
-            set_(self, "affine", _matrix(self.affine, 4, "affine"))
+            set_(self, "affine", as_matrix(self.affine, 4, "affine"))
         if self.spacing_mm is not None:
             row, col = (float(v) for v in self.spacing_mm)
             if not (math.isfinite(row) and math.isfinite(col) and row > 0 and col > 0):
@@ -117,6 +125,21 @@ class Geometry:
         index = (*self._index(x, y), 1.0)
         a, b, c = (sum(m * v for m, v in zip(row, index, strict=True)) for row in self.affine[:3])
         return a, b, c
+
+    def world_lps_mm(self, x: float, y: float) -> tuple[float, float, float] | None:
+        """Centre of pixel (x, y) in LPS millimetres (DICOM, ITK), or None where the source has no world."""
+        point = self.world_mm(x, y)
+        return None if point is None else (-point[0], -point[1], point[2])
+
+    def pixel(self, i: float, j: float, k: float) -> tuple[float, float]:
+        """Display pixel (x, y), not rounded, of a source index; what lies off the slice is projected onto it."""
+        a = self.index_from_pixel
+        offset = [v - row[2] for v, row in zip((i, j, k), a, strict=True)]
+        # least squares through the two columns: exact for the points of the slice itself
+        xx, xy, yy = (sum(r[p] * r[q] for r in a) for p, q in ((0, 0), (0, 1), (1, 1)))
+        bx, by = (sum(r[c] * v for r, v in zip(a, offset, strict=True)) for c in (0, 1))
+        determinant = xx * yy - xy * xy
+        return (bx * yy - by * xy) / determinant, (by * xx - bx * xy) / determinant
 
     def _index(self, x: float, y: float) -> tuple[float, ...]:
         return tuple(row[0] * x + row[1] * y + row[2] for row in self.index_from_pixel)

@@ -14,8 +14,9 @@ import numpy as np
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
 from ibisagent.io.files import atomic_write, display_name, sniff
-from ibisagent.io.nifti import CHUNK_BYTES, NiftiVolume, open_nifti, read_plane, slice_axes, to_source
+from ibisagent.io.nifti import CHUNK_BYTES, NiftiVolume, open_nifti, read_plane
 from ibisagent.io.raster import decode_raster
+from ibisagent.slices import mask_to_source, slice_axes
 from ibisagent.types import Image
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _write_nifti(mask: NDArray[np.bool_], image: Image, path: str | os.PathLike[
     header = _mask_header(image)
     ni, nj, nk = geometry.volume_shape
     axis, index = slice_axes(geometry)[0], geometry.slice_index
-    source = to_source(mask, geometry).astype(np.uint8)
+    source = mask_to_source(mask, geometry).astype(np.uint8)
     step = max(1, CHUNK_BYTES // (ni * nj))
     with atomic_write(path) as raw:
         compress = os.fspath(path).lower().endswith(".gz")

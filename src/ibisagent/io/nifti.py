@@ -25,6 +25,7 @@ import numpy as np
 
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
+from ibisagent.grid import PLANES, Grid
 from ibisagent.io.files import (
     MAX_VOLUME_BYTES,
     check_pixels,
@@ -35,6 +36,7 @@ from ibisagent.io.files import (
 )
 from ibisagent.io.raster import gray_to_rgb
 from ibisagent.io.windows import apply_window, canonical_modality, choose_window
+from ibisagent.slices import slice_axes, to_display
 from ibisagent.types import Image
 
 if TYPE_CHECKING:
@@ -42,21 +44,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHUNK_BYTES",
-    "PLANES",
     "NiftiVolume",
     "open_nifti",
     "parse_slice_spec",
     "read_nifti",
     "read_plane",
-    "slice_axes",
     "slice_geometry",
-    "to_display",
-    "to_source",
 ]
-
-PLANES = ("axial", "coronal", "sagittal")
-# the world axis (0 right-left, 1 posterior-anterior, 2 inferior-superior) of each plane's normal, columns and rows
-_WORLD_AXES = {"axial": (2, 0, 1), "coronal": (1, 0, 2), "sagittal": (0, 1, 2)}
 
 CHUNK_BYTES = 4 * 2**20
 """How much of a volume is in memory at a time while it streams by."""
@@ -75,12 +69,8 @@ class NiftiVolume:
         The file, plain or gzipped.
     header
         nibabel's NIfTI-1 or NIfTI-2 header, repaired as ``nibabel.load`` does.
-    affine
-        ``float64`` (4, 4), voxel index to RAS mm.
-    orientation
-        ``float64`` (3, 2): for each source axis the nearest world axis, and +1 or -1 for its direction (nibabel's).
-    shape
-        The three spatial sizes (axes of size 1 are added to 2-D files).
+    grid
+        Shape and place of the voxels (axes of size 1 are added to 2-D files).
     offset
         Byte position of the first voxel (after decompression), of the channel that was asked for.
     gzipped
@@ -89,11 +79,19 @@ class NiftiVolume:
 
     path: str
     header: Any
-    affine: NDArray[np.float64]
-    orientation: NDArray[np.float64]
-    shape: tuple[int, int, int]
+    grid: Grid
     offset: int
     gzipped: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The three spatial sizes."""
+        return self.grid.shape
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """``float64`` (4, 4), voxel index to RAS mm."""
+        return self.grid.matrix
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -168,7 +166,6 @@ def open_nifti(path: str | os.PathLike[str], *, channel: int | None = None) -> N
 
 
 def _checked(path: str | os.PathLike[str], header: Any, gzipped: bool, channel: int | None) -> NiftiVolume:
-    import nibabel
 
     name = display_name(path)
     full = tuple(int(n) for n in header.get_data_shape())
@@ -195,19 +192,17 @@ def _checked(path: str | os.PathLike[str], header: Any, gzipped: bool, channel: 
     if not 0 <= offset <= MAX_VOLUME_BYTES:
         raise InputError(f"{name}: the header puts the voxels at byte {offset}; check or re-export the file")
     offset += channel_bytes * (channel or 0)  # the fourth axis is the slowest: a channel is a volume of its own
-    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    # relative, so that microscopy in tiny voxels passes
-    if not (np.isfinite(affine).all() and sizes.all() and abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6):
-        raise InputError(f"{name}: its affine cannot be inverted, so directions are unknown; repair the header")
-    io_orientation: Any = nibabel.io_orientation
-    orientation = io_orientation(affine)
-    if not np.isfinite(orientation).all():
-        raise InputError(f"{name}: its affine does not say which axis is which; repair the header")
-    return NiftiVolume(os.fspath(path), header, affine, orientation, (ni, nj, nk), offset, gzipped)
+    try:
+        grid = Grid((ni, nj, nk), tuple(tuple(row) for row in affine.tolist()))
+    except ValueError:
+        raise InputError(
+            f"{name}: its affine cannot be inverted, so directions are unknown; repair the header"
+        ) from None
+    return NiftiVolume(os.fspath(path), header, grid, offset, gzipped)
 
 
 def slice_geometry(volume: NiftiVolume, plane: str, index: int | None = None) -> Geometry:
-    """Geometry of one displayed slice.
+    """Geometry of one displayed slice, a pixel a voxel.
 
     Parameters
     ----------
@@ -221,55 +216,10 @@ def slice_geometry(volume: NiftiVolume, plane: str, index: int | None = None) ->
     InputError
         If the index is outside the volume.
     """
-    orientation = volume.orientation
-    axis_of_world = {int(world): axis for axis, (world, _) in enumerate(orientation)}
-    normal, across, down = (axis_of_world[world] for world in _WORLD_AXES[plane])
-    size = volume.shape[normal]
-    if index is None:
-        index = size // 2
-    if not 0 <= index < size:
-        raise InputError(
-            f"{display_name(volume.path)}: slice {plane}:{index} is outside; use {plane}:0 to {plane}:{size - 1}"
-        )
-    rows = np.zeros((3, 3))
-    rows[normal, 2] = index
-    # on the screen, x runs to the patient's left (or back) and y runs down: always against the RAS axes
-    for column, axis in ((0, across), (1, down)):
-        along_ras = orientation[axis, 1] > 0
-        rows[axis, column] = -1.0 if along_ras else 1.0
-        rows[axis, 2] = volume.shape[axis] - 1.0 if along_ras else 0.0
-    spacing = np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))
-    return Geometry(
-        spacing_mm=(float(spacing[down]), float(spacing[across])),
-        index_from_pixel=tuple(tuple(float(v) for v in row) for row in rows),
-        affine=tuple(tuple(float(v) for v in row) for row in volume.affine),
-        volume_shape=volume.shape,
-        plane=plane,
-        slice_index=int(index),
-    )
-
-
-def slice_axes(geometry: Geometry) -> tuple[int, int, int]:
-    """Source axes of (normal, columns, rows) of a slice."""
-    rows = np.asarray(geometry.index_from_pixel)
-    across, down = int(np.abs(rows[:, 0]).argmax()), int(np.abs(rows[:, 1]).argmax())
-    return 3 - across - down, across, down
-
-
-def to_display(plane: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
-    """Turn a slice (its two source axes in order) into display rows and columns; :func:`to_source` undoes it."""
-    _, across, down = slice_axes(geometry)
-    rows = np.asarray(geometry.index_from_pixel)
-    shown = plane.T if across < down else plane  # (down, across)
-    return shown[:: int(rows[down, 1]), :: int(rows[across, 0])]
-
-
-def to_source(shown: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
-    """Inverse of :func:`to_display`."""
-    _, across, down = slice_axes(geometry)
-    rows = np.asarray(geometry.index_from_pixel)
-    unflipped = shown[:: int(rows[down, 1]), :: int(rows[across, 0])]
-    return unflipped.T if across < down else unflipped
+    try:
+        return volume.grid.view(plane, index, square=False)
+    except ValueError as error:
+        raise InputError(f"{display_name(volume.path)}: {error}") from None
 
 
 def read_plane(volume: NiftiVolume, geometry: Geometry) -> NDArray[np.float64]:

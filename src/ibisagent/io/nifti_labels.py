@@ -15,9 +15,9 @@ from ibisagent.io.nifti import (
     _decompressed,
     _exactly,
     _skip,
-    slice_axes,
     slice_geometry,
 )
+from ibisagent.slices import slice_axes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -25,9 +25,10 @@ from ibisagent.engine.sources.sample import Fault, FaultCode, LabelledImage, Sam
 from ibisagent.engine.sources.slices import choose_slices
 from ibisagent.engine.sources.volume_pairs import VolumePair, find_pairs
 from ibisagent.errors import InputError
+from ibisagent.grid import PLANES
 from ibisagent.io.files import display_name, one_line
 from ibisagent.io.masks import check_same_grid, read_label_plane
-from ibisagent.io.nifti import PLANES, NiftiVolume, open_nifti, read_nifti, slice_geometry
+from ibisagent.io.nifti import NiftiVolume, open_nifti, read_nifti, slice_geometry
 from ibisagent.io.nifti_labels import count_labels
 from ibisagent.io.windows import canonical_modality, parse_window
 
