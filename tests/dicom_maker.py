@@ -320,6 +320,7 @@ def _enhanced(
     if modality == "CT":
         ds.MultienergyCTAcquisition = "NO"
         shared.CTImageFrameTypeSequence = _item(**kind)
+        shared.IrradiationEventIdentificationSequence = _item(IrradiationEventUID=uid("irradiation"))
     else:
         kind |= {"ComplexImageComponent": "MAGNITUDE", "AcquisitionContrast": "T1"}
         shared.MRImageFrameTypeSequence = _item(**kind)
