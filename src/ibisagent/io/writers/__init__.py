@@ -1,7 +1,7 @@
 """Writers of masks: one registry, one door for volumes and one for 2-D images.
 
-A volume's mask is ``bool`` (ni, nj, nk) on ``volume.grid``; an image's is ``bool`` (H, W) on the image's pixels. Nothing
-is resampled on the way out: every format gets the voxels of the source's own grid. Files appear whole or not at all.
+A volume's mask is ``bool`` (ni, nj, nk) on ``volume.grid``; an image's is ``bool`` (H, W) on the image's pixels.
+Nothing is resampled on the way out: every format gets the voxels of the grid. Files appear whole or not at all.
 """
 
 from __future__ import annotations
