@@ -96,6 +96,9 @@ class Geometry:
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "index_from_pixel", as_matrix(self.index_from_pixel, 3, "index_from_pixel"))
+        xx, xy, yy = self._products()
+        if not xx * yy - xy * xy > 1e-9 * xx * yy:
+            raise ValueError("index_from_pixel maps the display onto a line")
         if self.affine is not None:
             set_(self, "affine", as_matrix(self.affine, 4, "affine"))
         if self.spacing_mm is not None:
@@ -136,10 +139,16 @@ class Geometry:
         a = self.index_from_pixel
         offset = [v - row[2] for v, row in zip((i, j, k), a, strict=True)]
         # least squares through the two columns: exact for the points of the slice itself
-        xx, xy, yy = (sum(r[p] * r[q] for r in a) for p, q in ((0, 0), (0, 1), (1, 1)))
+        xx, xy, yy = self._products()
         bx, by = (sum(r[c] * v for r, v in zip(a, offset, strict=True)) for c in (0, 1))
         determinant = xx * yy - xy * xy
         return (bx * yy - by * xy) / determinant, (by * xx - bx * xy) / determinant
+
+    def _products(self) -> tuple[float, float, float]:
+        """Dot products of a pixel's two steps through the source, x·x, x·y and y·y, in voxels squared."""
+        rows = self.index_from_pixel
+        xx, xy, yy = (sum(r[p] * r[q] for r in rows) for p, q in ((0, 0), (0, 1), (1, 1)))
+        return xx, xy, yy
 
     def _index(self, x: float, y: float) -> tuple[float, ...]:
         return tuple(row[0] * x + row[1] * y + row[2] for row in self.index_from_pixel)

@@ -69,9 +69,10 @@ class Grid:
             raise ValueError(f"the last row of an affine is (0, 0, 0, 1), not {affine[3]}")
         object.__setattr__(self, "affine", affine)
         axes = np.asarray(affine)[:3, :3]
-        sizes = np.sqrt((axes**2).sum(axis=0))
+        with np.errstate(over="ignore", under="ignore"):
+            sizes = np.sqrt((axes**2).sum(axis=0))
         # relative, so that microscopy in tiny voxels passes
-        if not (sizes.all() and abs(np.linalg.det(axes / sizes)) > 1e-6):
+        if not (sizes.all() and np.isfinite(sizes).all() and abs(np.linalg.det(axes / sizes)) > 1e-6):
             raise ValueError("the affine cannot be inverted")
 
     # -- the lattice ---------------------------------------------------------------------------
