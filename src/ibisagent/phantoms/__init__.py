@@ -17,5 +17,16 @@ Shapes without names, for click training, are in :mod:`ibisagent.phantoms.shapes
 from ibisagent.phantoms.catalog import KINDS, MIN_PIXELS, MODALITIES, generate
 from ibisagent.phantoms.contact import contact_sheet
 from ibisagent.phantoms.phantom import Phantom
+from ibisagent.phantoms.volume import VOLUME_KINDS, PhantomVolume, generate_volume
 
-__all__ = ["KINDS", "MIN_PIXELS", "MODALITIES", "Phantom", "contact_sheet", "generate"]
+__all__ = [
+    "KINDS",
+    "MIN_PIXELS",
+    "MODALITIES",
+    "VOLUME_KINDS",
+    "Phantom",
+    "PhantomVolume",
+    "contact_sheet",
+    "generate",
+    "generate_volume",
+]
