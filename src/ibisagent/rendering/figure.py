@@ -10,18 +10,10 @@ import PIL.Image
 from PIL import ImageDraw
 
 from ibisagent.rendering.guides import edge_letters, image_facts, pixel_aspect, scale_bar
-from ibisagent.rendering.marks import (
-    BOX,
-    GIVEN,
-    MASK,
-    REFERENCE,
-    click_sprite,
-    draw_box,
-    draw_clicks,
-    draw_mask,
-)
+from ibisagent.rendering.marks import GIVEN, MASK, REFERENCE, draw_box, draw_clicks, draw_mask
 from ibisagent.rendering.prompts import NumberedClick, final_prompts
-from ibisagent.rendering.text import load_font, wrap_text
+from ibisagent.rendering.strips import GROUND, OUTCOME_WORDS, STAGE, TEXT, facts_strip, header_strip, legend_strip
+from ibisagent.rendering.text import load_font
 from ibisagent.rle import decode_mask
 
 if TYPE_CHECKING:
@@ -32,22 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTCOME_WORDS", "area_text", "episode_figure", "figure_overlay"]
 
-OUTCOME_WORDS = {
-    "done": "Done",
-    "absent": "Target absent",
-    "uncertain": "Uncertain",
-    "out_of_steps": "Out of steps",
-    "error": "Failed",
-    "stopped": "Stopped",
-}
-"""Outcomes for a reader."""
-
-_BADGES = {"done": (38, 132, 96), "error": (176, 62, 48), "absent": (84, 98, 160)}
-_OTHER_BADGE = (150, 104, 24)
-_BROKEN = {"given": GIVEN, "box": BOX, "reference": REFERENCE}
-_GROUND, _STAGE, _TEXT, _QUIET, _WARN = (17, 20, 24), (0, 0, 0), (236, 240, 244), (160, 171, 182), (240, 196, 70)
 _MARGIN = 34
-_PAD = 18
 _MIN_SIDE, _MAX_SIDE, _MIN_WIDTH = 768, 1536, 600
 
 
@@ -119,12 +96,12 @@ def figure_overlay(
     numbered = [NumberedClick(int(x), int(y), bool(positive), int(step)) for x, y, positive, step in clicks]
     picture = _marked_image(image, mask, numbered, box, initial_mask, reference, side)
     width = max(picture.width + 2 * _MARGIN, _MIN_WIDTH if side is None else side + 2 * _MARGIN)
-    header = _header(width, title, instruction, answer, outcome)
-    legend = _legend(width, _legend_items(image, mask, numbered, box, initial_mask, reference))
+    header = header_strip(width, title, instruction, answer, outcome)
+    legend = legend_strip(width, _legend_items(image, mask, numbered, box, initial_mask, reference))
     stage = _stage(width, picture, image)
-    facts = _facts(width, image)
+    facts = facts_strip(width, image_facts(image))
     parts = [header, stage, legend, facts]
-    canvas = PIL.Image.new("RGB", (width, sum(part.height for part in parts)), _GROUND)
+    canvas = PIL.Image.new("RGB", (width, sum(part.height for part in parts)), GROUND)
     top = 0
     for part in parts:
         canvas.paste(part, (0, top))
@@ -206,7 +183,7 @@ def _marked_image(
 
 def _stage(width: int, picture: PIL.Image.Image, image: Image) -> PIL.Image.Image:
     """The image on black with letters at its edges and the scale bar below it."""
-    stage = PIL.Image.new("RGB", (width, picture.height + 2 * _MARGIN), _STAGE)
+    stage = PIL.Image.new("RGB", (width, picture.height + 2 * _MARGIN), STAGE)
     left = (width - picture.width) // 2
     stage.paste(picture, (left, _MARGIN))
     draw = ImageDraw.Draw(stage)
@@ -221,39 +198,19 @@ def _stage(width: int, picture: PIL.Image.Image, image: Image) -> PIL.Image.Imag
             (letters.bottom, (centre_x, _MARGIN + picture.height + gap)),
         ):
             font = load_font(20 if len(text) == 1 else 16)[0]
-            draw.text(where, text, font=font, fill=_TEXT, anchor="mm")
+            draw.text(where, text, font=font, fill=TEXT, anchor="mm")
             if text == "I":  # this font's I is a bare stroke, which reads as a tick of the scale
                 for y in (where[1] - 7, where[1] + 7):
-                    draw.line([(where[0] - 4, y), (where[0] + 4, y)], fill=_TEXT, width=2)
+                    draw.line([(where[0] - 4, y), (where[0] + 4, y)], fill=TEXT, width=2)
     bar = scale_bar(image)
     if bar is not None:
         y = _MARGIN + picture.height + _MARGIN // 2
         x1 = left + round(bar.fraction * picture.width)
-        draw.line([(left, y), (x1, y)], fill=_TEXT, width=2)
+        draw.line([(left, y), (x1, y)], fill=TEXT, width=2)
         for x in (left, x1):
-            draw.line([(x, y - 5), (x, y + 5)], fill=_TEXT, width=2)
-        draw.text((x1 + 10, y), bar.label, font=load_font(15)[0], fill=_TEXT, anchor="lm")
+            draw.line([(x, y - 5), (x, y + 5)], fill=TEXT, width=2)
+        draw.text((x1 + 10, y), bar.label, font=load_font(15)[0], fill=TEXT, anchor="lm")
     return stage
-
-
-def _header(width: int, title: str, instruction: str, answer: str, outcome: str | None) -> PIL.Image.Image:
-    badge_width = 0
-    strip = PIL.Image.new("RGB", (width, 400), _GROUND)
-    draw = ImageDraw.Draw(strip)
-    if outcome:
-        font, words = load_font(15, OUTCOME_WORDS.get(outcome, outcome))
-        badge_width = round(font.getlength(words)) + 24
-        right = width - _PAD
-        draw.rounded_rectangle((right - badge_width, 13, right, 41), radius=14, fill=_BADGES.get(outcome, _OTHER_BADGE))
-        draw.text((right - badge_width / 2, 27), words, font=font, fill=(255, 255, 255), anchor="mm")
-    y, room = 14, width - 2 * _PAD
-    for text, size, color, lines in ((title, 20, _TEXT, 1), (instruction, 16, _TEXT, 2), (answer, 15, _QUIET, 2)):
-        font, text = load_font(size, text)
-        for line in wrap_text(text, font, room - (badge_width + 16 if y < 45 else 0), lines):
-            draw.text((_PAD, y), line, font=font, fill=color)
-            y += round(size * 1.42)
-    height = max(y + 8, 56 if outcome else 16 if y == 14 else y + 8)
-    return strip.crop((0, 0, width, height))
 
 
 def _legend_items(
@@ -282,52 +239,3 @@ def _legend_items(
     if box is not None:
         items.append(("box", "box"))
     return items
-
-
-def _legend(width: int, items: list[tuple[str, str]]) -> PIL.Image.Image:
-    rows: list[list[tuple[str, str, float]]] = [[]]
-    x = float(_PAD)
-    for kind, label in items:
-        font, label = load_font(15, label)
-        need = (30 if kind else 0) + font.getlength(label) + 24
-        if x + need > width and rows[-1]:
-            rows.append([])
-            x = float(_PAD)
-        rows[-1].append((kind, label, x))
-        x += need
-    strip = PIL.Image.new("RGB", (width, 12 + 26 * len(rows)), _GROUND)
-    draw = ImageDraw.Draw(strip)
-    for number, row in enumerate(rows):
-        y = 12 + 26 * number + 12
-        for kind, label, left in row:
-            x0 = round(left)
-            _swatch(strip, draw, kind, x0, y)
-            draw.text((x0 + (30 if kind else 0), y), label, font=load_font(15, label)[0], fill=_TEXT, anchor="lm")
-    return strip
-
-
-def _swatch(strip: PIL.Image.Image, draw: ImageDraw.ImageDraw, kind: str, x: int, y: int) -> None:
-    if kind == "mask":
-        fill = (MASK[0] // 3, MASK[1] // 3, MASK[2] // 3)
-        draw.rounded_rectangle((x, y - 8, x + 21, y + 8), radius=4, fill=fill, outline=MASK, width=2)
-    elif kind in _BROKEN:
-        for k in range(3):
-            draw.line([(x + 8 * k, y), (x + 8 * k + 4, y)], fill=_BROKEN[kind], width=2)
-    elif kind == "reference-alone":
-        draw.line([(x, y), (x + 20, y)], fill=REFERENCE, width=2)
-    elif kind in ("positive", "negative"):
-        sprite = click_sprite(kind == "positive", 7)
-        strip.paste(sprite, (x + 11 - sprite.width // 2, y - sprite.height // 2), sprite)
-
-
-def _facts(width: int, image: Image) -> PIL.Image.Image:
-    font, text = load_font(14, " · ".join(image_facts(image)))
-    warning = "Not for clinical use"
-    room = width - 2 * _PAD - font.getlength(warning) - 24
-    lines = wrap_text(text, font, room, 3)
-    strip = PIL.Image.new("RGB", (width, 14 + 20 * max(1, len(lines))), _GROUND)
-    draw = ImageDraw.Draw(strip)
-    for number, line in enumerate(lines):
-        draw.text((_PAD, 2 + 20 * number), line, font=font, fill=_QUIET)
-    draw.text((width - _PAD, 2), warning, font=font, fill=_WARN, anchor="ra")
-    return strip

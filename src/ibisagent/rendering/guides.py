@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ibisagent.geometry import Geometry
     from ibisagent.types import Image
 
-__all__ = ["EdgeLetters", "ScaleBar", "edge_letters", "image_facts", "pixel_aspect", "scale_bar"]
+__all__ = ["EdgeLetters", "ScaleBar", "edge_letters", "image_facts", "level_text", "pixel_aspect", "scale_bar"]
 
 _POSITIVE = "RAS"
 _NEGATIVE = "LPI"
@@ -125,10 +125,10 @@ def image_facts(image: Image) -> list[str]:
         same = math.isclose(row, col, rel_tol=1e-3)
         facts.append(f"{col:.3g} mm/px" if same else f"{col:.3g} x {row:.3g} mm/px")
     if image.window is not None:
-        facts.append(f"window {_level(image.window.low)} to {_level(image.window.high)} ({image.window.name})")
+        facts.append(f"window {level_text(image.window.low)} to {level_text(image.window.high)} ({image.window.name})")
     return facts
 
 
-def _level(value: float) -> str:
+def level_text(value: float) -> str:
     """A stored value for a reader: no decimals where they say nothing."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
