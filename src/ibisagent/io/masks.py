@@ -5,7 +5,6 @@ Reading: any nonzero value is foreground. Writing is atomic, and what is written
 
 from __future__ import annotations
 
-import gzip
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ import numpy as np
 
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
-from ibisagent.io.files import atomic_write, display_name, sniff
-from ibisagent.io.nifti import CHUNK_BYTES, NiftiVolume, open_nifti, read_plane
+from ibisagent.io.files import display_name, sniff
+from ibisagent.io.nifti import NiftiVolume, open_nifti, read_plane
 from ibisagent.io.raster import decode_raster
-from ibisagent.slices import mask_to_source, slice_axes
+from ibisagent.io.writers.nifti import write_slice
+from ibisagent.io.writers.png import write_png
 from ibisagent.types import Image
 
 if TYPE_CHECKING:
@@ -57,75 +57,11 @@ def write_mask(mask: NDArray[np.bool_], image: Image, path: str | os.PathLike[st
         raise ValueError(f"mask must be bool {shape}, not {mask.dtype} {mask.shape}")
     name = os.fspath(path).lower()
     if name.endswith(".png"):
-        _write_png(mask, path)
+        write_png(mask, path)
     elif name.endswith((".nii", ".nii.gz")):
-        _write_nifti(mask, image, path)
+        write_slice(mask, image, path)
     else:
         raise InputError(f"{display_name(path)}: a mask is written as .png, .nii or .nii.gz; rename it")
-
-
-def _write_png(mask: NDArray[np.bool_], path: str | os.PathLike[str]) -> None:
-    import PIL.Image
-
-    with atomic_write(path) as f:
-        PIL.Image.fromarray(mask.astype(np.uint8) * 255).save(f, format="PNG")
-
-
-def _write_nifti(mask: NDArray[np.bool_], image: Image, path: str | os.PathLike[str]) -> None:
-    geometry = image.geometry
-    if geometry.volume_shape is None or geometry.affine is None or geometry.slice_index is None:
-        raise InputError(f"{display_name(path)}: the image is not a slice of a volume; write its mask as .png")
-    header = _mask_header(image)
-    ni, nj, nk = geometry.volume_shape
-    axis, index = slice_axes(geometry)[0], geometry.slice_index
-    source = mask_to_source(mask, geometry).astype(np.uint8)
-    step = max(1, CHUNK_BYTES // (ni * nj))
-    with atomic_write(path) as raw:
-        compress = os.fspath(path).lower().endswith(".gz")
-        # no name and no time in the gzip header: equal masks are equal files
-        f: Any = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0, compresslevel=6) if compress else raw
-        f.write(header.binaryblock)
-        f.write(bytes(header.single_vox_offset - header.sizeof_hdr))  # "no extensions"
-        for k in range(0, nk, step):
-            n = min(step, nk - k)
-            block = np.zeros((ni, nj, n), np.uint8, order="F")
-            if axis == 0:
-                block[index] = source[:, k : k + n]
-            elif axis == 1:
-                block[:, index] = source[:, k : k + n]
-            elif k <= index < k + n:
-                block[:, :, index - k] = source
-            f.write(block.tobytes(order="F"))
-        if compress:
-            f.close()
-
-
-def _mask_header(image: Image) -> Any:
-    """Header of the source volume, made a mask's; rebuilt from the geometry where the source is gone."""
-    import nibabel
-
-    geometry = image.geometry
-    try:
-        volume = open_nifti(image.source)
-        same = volume.shape == geometry.volume_shape and np.array_equal(volume.affine, np.asarray(geometry.affine))
-    except InputError:
-        same = False
-    if same:
-        header = volume.header.copy()
-    else:
-        make: Any = nibabel.Nifti1Header if max(geometry.volume_shape or (0,)) < 2**15 else nibabel.Nifti2Header
-        header = make()
-        header.set_data_shape(geometry.volume_shape)
-        header.set_sform(np.asarray(geometry.affine), code=2)
-        header.set_xyzt_units("mm")
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    header["magic"] = header.single_magic
-    header["vox_offset"] = header.single_vox_offset
-    header["cal_min"], header["cal_max"] = 0, 1
-    header["intent_code"], header["intent_name"], header["aux_file"] = 0, b"", b""
-    header["descrip"] = b"ibisagent mask"
-    return header
 
 
 def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
@@ -161,7 +97,7 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
         if raster.alpha is not None:
             mask &= raster.alpha != 0
     else:
-        why = "JPEG blurs masks" if kind == "JPEG" else "DICOM masks are not supported"
+        why = "JPEG blurs masks" if kind == "JPEG" else f"{kind} masks are not supported here"
         raise InputError(f"{name}: {why}; save the mask as PNG, TIFF or NIfTI")
     if not np.isfinite(values).all():
         raise InputError(f"{name}: the mask holds values that are not finite; save it with 0 and 1 only")

@@ -131,14 +131,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 
 
 def test_large_volumes_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ibisagent.io import masks, nifti
+    from ibisagent.io import nifti
+    from ibisagent.io.writers import blocks
 
     data = np.arange(7 * 8 * 9, dtype=np.int16).reshape(7, 8, 9)
     path = make_nifti(tmp_path / "a.nii.gz", data)
     for plane in ("axial", "coronal", "sagittal"):
         whole = read_image(path, slice_spec=plane, window="0,504")
         monkeypatch.setattr(nifti, "CHUNK_BYTES", 250)
-        monkeypatch.setattr(masks, "CHUNK_BYTES", 130)
+        monkeypatch.setattr(blocks, "CHUNK_BYTES", 130)
         assert read_image(path, slice_spec=plane, window="0,504").sha256 == whole.sha256
         mask = whole.pixels[..., 0] % 3 == 0
         write_mask(mask, whole, tmp_path / "m.nii.gz")

@@ -1,0 +1,35 @@
+"""A volume's mask slice by slice, as the slices are shown: for formats of 2-D images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ibisagent.geometry import Geometry
+from ibisagent.io.volume import Volume
+from ibisagent.slices import mask_to_display, slice_axes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["shown_slices"]
+
+
+def shown_slices(
+    mask: NDArray[np.bool_], volume: Volume, plane: str = "axial"
+) -> Iterator[tuple[Geometry, NDArray[np.bool_]]]:
+    """Every slice of a plane by its index, one pixel a voxel, in radiological convention.
+
+    Nothing is stretched to square pixels here, so that a format of pixels holds the grid's own voxels; a stack of TIFF
+    pages comes out as it is stored.
+
+    Yields
+    ------
+    tuple
+        Where the slice lies, and its mask, ``bool`` (H, W).
+    """
+    for index in range(volume.grid.num_slices(plane)):
+        geometry = volume.grid.view(plane, index, square=False)
+        yield geometry, mask_to_display(np.take(mask, index, axis=slice_axes(geometry)[0]), geometry)
