@@ -47,9 +47,9 @@ MAX_FILE_BYTES = 2**30
 """Largest file that is read into memory whole (rasters and single DICOM files)."""
 
 MAX_VOLUME_BYTES = 2**32
-"""Largest NIfTI volume by its header (it is streamed, never held whole); bounds what a gzip bomb costs."""
+"""Largest volume by its header; bounds what a compression bomb costs."""
 
-_SUPPORTED = "PNG, JPEG, TIFF, DICOM or NIfTI"
+_SUPPORTED = "PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MetaImage"
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -58,13 +58,16 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"MM\x00*", "TIFF"),
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
+    (b"NRRD000", "NRRD"),
+)
+# lines "Key = Value"; the number of axes stands before all that depends on it
+_METAIMAGE = re.compile(
+    rb"(?:(?:ObjectType|ObjectSubType|Comment|TransformType|Name|ID|ParentID)\s*=[^\n]*\n)*NDims\s*="
 )
 _UNSUPPORTED_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"GIF8", "a GIF image"),
     (b"BM", "a BMP image"),
     (b"RIFF", "a WebP image or another RIFF file"),
-    (b"NRRD", "an NRRD volume"),
-    (b"ObjectType", "a MetaImage volume"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x89HDF", "an HDF5 file"),
@@ -210,7 +213,7 @@ def sniff(path: PathLike) -> str:
     Returns
     -------
     str
-        ``"PNG"``, ``"JPEG"``, ``"TIFF"``, ``"DICOM"`` or ``"NIfTI"`` (plain or gzipped).
+        ``"PNG"``, ``"JPEG"``, ``"TIFF"``, ``"DICOM"``, ``"NIfTI"`` (plain or gzipped), ``"NRRD"`` or ``"MetaImage"``.
 
     Raises
     ------
@@ -245,6 +248,8 @@ def _kind(head: bytes) -> str | None:
         return "DICOM"
     if head[344:348] in (b"n+1\x00", b"ni1\x00") or head[4:8] in (b"n+2\x00", b"ni2\x00"):
         return "NIfTI"
+    if _METAIMAGE.match(head):
+        return "MetaImage"
     # old DICOM files lack the preamble and start with an element of group 2 or 8 (little-endian)
     if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and len(head) > 16:
         return "DICOM"

@@ -6,6 +6,8 @@ import os
 
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, sniff
+from ibisagent.io.nifti import parse_slice_spec
+from ibisagent.io.studies import open_volume
 from ibisagent.types import Image
 
 __all__ = ["read_image"]
@@ -18,7 +20,7 @@ def read_image(
     window: str | None = None,
     modality: str | None = None,
 ) -> Image:
-    """Read an image: PNG, JPEG, TIFF, one DICOM file, or one slice of a NIfTI volume.
+    """Read an image: PNG, JPEG, TIFF, one DICOM file, or one slice of a NIfTI, NRRD or MetaImage volume.
 
     The content decides, not the name's ending.
 
@@ -33,7 +35,7 @@ def read_image(
         Display window: ``"lung"``, ``"soft-tissue"``, ``"brain"``, ``"bone"``, ``"percentile"``, ``"header"`` (DICOM)
         or ``"LOW,HIGH"``; None chooses by modality. The choice is recorded in ``Image.window``.
     modality
-        What it is, where the file does not say (PNG, NIfTI …) or says it wrongly.
+        What it is, where the file does not say (PNG, NIfTI, NRRD …) or says it wrongly.
 
     Returns
     -------
@@ -50,6 +52,12 @@ def read_image(
         from ibisagent.io.nifti import read_nifti
 
         return read_nifti(path, slice_spec=slice_spec, window=window, modality=modality)
+    if kind in ("NRRD", "MetaImage") or (kind == "TIFF" and slice_spec is not None):
+        volume = open_volume(path, modality=modality)
+        if volume is not None:
+            plane, index = parse_slice_spec(slice_spec)
+            # a pixel a voxel, as for NIfTI
+            return volume.image(plane, volume.check_slice(plane, index), volume.window(window), square=False)
     if slice_spec is not None:
         raise InputError(f"{display_name(path)}: {kind} has no slices to choose from (NIfTI has); leave --slice out")
     if kind == "DICOM":

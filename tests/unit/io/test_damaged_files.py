@@ -259,9 +259,10 @@ def test_damage_behind_the_slice_in_a_gzip_is_noticed(tmp_path: Path) -> None:
     "content, words",
     [
         (b"", "empty"),
-        (b"hello", "not a PNG, JPEG, TIFF, DICOM or NIfTI file"),
+        (b"hello", "not a PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MetaImage file"),
         (b"GIF89a" + bytes(100), "GIF"),
         (b"NRRD0004\n", "NRRD"),
+        (b"ObjectType = Image\nNDims = 3\n", "MetaImage"),
         (b"%PDF-1.7", "PDF"),
         (bytes(2000), "not a PNG"),
         (gzip.compress(b"hello"), "gunzip"),
