@@ -397,7 +397,7 @@ def _image_record(image: Image) -> ImageRecord:
         width=image.width,
         height=image.height,
         modality=image.modality,
-        window=WindowRecord(low=window.low, high=window.high, name=window.name) if window is not None else None,
+        window=WindowRecord.of(window) if window is not None else None,
         geometry=image.geometry.to_json(),
     )
 

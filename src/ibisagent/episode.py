@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ibisagent.actions import Action
 from ibisagent.errors import InputError
 from ibisagent.rle import Rle, decode_mask, encode_mask
+from ibisagent.types import Window
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -114,11 +115,38 @@ class Step(_Record):
 
 
 class WindowRecord(_Record):
-    """Display window that made the pixels."""
+    """Display window that made the pixels (:class:`ibisagent.types.Window`)."""
 
     low: float
     high: float
     name: str
+    channels: list[WindowRecord] = Field(default_factory=list)
+    """Of a picture whose red, green and blue show three windows; `low` and `high` are then their span."""
+
+    @classmethod
+    def of(cls, window: Window) -> WindowRecord:
+        """The record of a window."""
+        channels = [cls.of(channel) for channel in window.channels]
+        return cls(low=window.low, high=window.high, name=window.name, channels=channels)
+
+    def window(self) -> Window:
+        """The window that was recorded.
+
+        Raises
+        ------
+        ValueError
+            If the record is damaged: the channels are not three.
+        """
+        return Window(self.low, self.high, self.name, tuple(channel.window() for channel in self.channels))
+
+    def option(self) -> str:
+        """The ``--window`` that shows the same again; a reader inverts what is to be inverted by itself."""
+        ends = (sorted((shown.low, shown.high)) for shown in self.channels or [self])
+        return "+".join(f"{low!r},{high!r}" for low, high in ends)
+
+    def __str__(self) -> str:
+        """For people: ``-160 … 240 (soft tissue)``, channels one after the other."""
+        return "; ".join(f"{shown.low:g} … {shown.high:g} ({shown.name})" for shown in self.channels or [self])
 
 
 class ImageRecord(_Record):

@@ -6,7 +6,7 @@ Arrays are C-contiguous; images are ``uint8`` of shape (H, W, 3); masks are ``bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,11 +29,31 @@ class Window:
         Stored values (HU for CT) shown as 0 and 255.
     name
         How it was chosen: ``"soft tissue"``, ``"percentile 0.5-99.5"``, ``"header"``, ``"none"`` …
+    channels
+        Empty, or three windows that were shown in one picture as its red, green and blue; `low` and `high` are then
+        the span of all three.
     """
 
     low: float
     high: float
     name: str
+    channels: tuple[Window, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.channels) not in (0, 3) or any(c.channels for c in self.channels):
+            raise ValueError(f"a window has no channels or three plain ones, not {len(self.channels)}")
+
+    @classmethod
+    def of_channels(cls, red: Window, green: Window, blue: Window) -> Window:
+        """Three windows as the channels of one picture."""
+        channels = (red, green, blue)
+        low, high = min(c.low for c in channels), max(c.high for c in channels)
+        return cls(low, high, " + ".join(c.name for c in channels), channels)
+
+    def inverted(self) -> Window:
+        """The same with low values shown bright, and named so."""
+        channels = tuple(replace(c, low=c.high, high=c.low) for c in self.channels)
+        return Window(self.high, self.low, f"{self.name}, inverted", channels)
 
 
 @dataclass(frozen=True, eq=False)

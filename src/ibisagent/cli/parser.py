@@ -212,5 +212,9 @@ def _players(p: argparse.ArgumentParser) -> None:
 def _reading(p: argparse.ArgumentParser) -> None:
     g = p.add_argument_group("how to read the image")
     g.add_argument("--slice", metavar="SPEC", help="slice of a volume: axial:57, coronal (default: middle axial)")
-    g.add_argument("--window", metavar="W", help="lung, soft-tissue, brain, bone, percentile, header or LOW,HIGH")
+    g.add_argument(
+        "--window",
+        metavar="W",
+        help="lung, soft-tissue, brain, bone, percentile, header or LOW,HIGH; three as A+B+C: red, green, blue",
+    )
     g.add_argument("--modality", metavar="NAME", help="CT, MRI ..., where the file does not say")

@@ -62,9 +62,7 @@ def _image(episode: Episode, path: Path, given: str | None) -> Image:
     slice_spec = f"{plane}:{index}" if plane is not None and geometry.get("volume_shape") is not None else None
     windows: list[str | None] = [None]
     if record.window is not None:
-        # An inverted picture (MONOCHROME1) is recorded with low above high; its reader inverts it again.
-        low, high = sorted((record.window.low, record.window.high))
-        windows.append(f"{low!r},{high!r}")
+        windows.append(record.window.option())
 
     from ibisagent.io import read_image
 

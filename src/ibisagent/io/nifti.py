@@ -301,6 +301,8 @@ def read_nifti(
     window: str | None = None,
     modality: str | None = None,
     channel: int | None = None,
+    target: str | None = None,
+    preferred_window: str | None = None,
 ) -> Image:
     """Read one slice of a volume as an image.
 
@@ -311,12 +313,14 @@ def read_nifti(
     slice_spec
         See :func:`parse_slice_spec`.
     window
-        ``--window`` option, or None for the rule: soft tissue if the modality is CT, or is unknown and the values look
+        ``--window`` option, or None for the rule: the target's if the modality is CT, or is unknown and the values look
         like Hounsfield units (the record then says "guessed CT"); else the 0.5 to 99.5 percentile of the slice.
     modality
         What the user says it is; NIfTI does not say.
     channel
         As :func:`open_nifti` takes it.
+    target, preferred_window
+        For the rule on CT: what is asked for, and what a policy wants instead.
 
     Raises
     ------
@@ -330,6 +334,15 @@ def read_nifti(
     name = canonical_modality(modality)
     where = display_name(path)
     with reading(path, _NOUN):
-        chosen = choose_window(values, window, name, hounsfield=True, guess_ct=True, where=where)
+        chosen = choose_window(
+            values,
+            window,
+            name,
+            hounsfield=True,
+            guess_ct=True,
+            target=target,
+            preferred=preferred_window,
+            where=where,
+        )
         pixels = gray_to_rgb(apply_window(values, chosen))
     return Image(pixels=pixels, geometry=geometry, modality=name, window=chosen, source=os.fspath(path))

@@ -21,7 +21,7 @@ from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
 from ibisagent.io.files import check_pixels, display_name, muted_decoders, read_bytes, reading
 from ibisagent.io.windows import apply_window, canonical_modality, choose_window, parse_window
-from ibisagent.types import Image, Window
+from ibisagent.types import Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,17 +78,20 @@ def read_raster(
         If the file is damaged, too large, has several pages, or the window cannot serve it.
     """
     where = display_name(path)
-    choice = None if window is None else parse_window(window)
+    choices = () if window is None else parse_window(window)
     raster = decode_raster(path, kind)
     name = canonical_modality(modality)
     values, record = raster.values, None
     if values.dtype != np.uint8 or window is not None:
-        if values.dtype == np.uint8 and isinstance(choice, str) and choice != "percentile":
-            raise InputError(f"{where}: window '{choice}' means nothing for an 8-bit picture; leave --window out")
+        for choice in choices:
+            if values.dtype == np.uint8 and isinstance(choice, str) and choice != "percentile":
+                raise InputError(f"{where}: window '{choice}' means nothing for an 8-bit picture; leave --window out")
+        if len(choices) > 1 and values.ndim == 3:
+            raise InputError(f"{where}: a colour picture takes one window for its three channels, not several")
         with reading(path, _ARTICLE[kind]):
             record = choose_window(values, window, name, where=where)
             if raster.inverted:
-                record = Window(record.high, record.low, f"{record.name}, inverted")
+                record = record.inverted()
             values = apply_window(values, record)
     pixels = gray_to_rgb(values)
     if raster.alpha is not None:

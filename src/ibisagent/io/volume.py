@@ -175,15 +175,19 @@ class Volume:
             values = self.voxels.plane(slice_axes(geometry)[0], int(geometry.slice_index or 0))
             return np.ascontiguousarray(to_display(values, geometry, size))
 
-    def window(self, option: str | None = None, *, target: str | None = None) -> Window:
+    def window(self, option: str | None = None, *, target: str | None = None, preferred: str | None = None) -> Window:
         """The window for all slices, by the rule of :mod:`ibisagent.io.windows` on a sample of slices.
+
+        Pictures that are stored with 8 bits (TIFF, DICOM) are shown as they are, unless they hold a CT.
 
         Parameters
         ----------
         option
             ``--window``, or None for the rule.
         target
-            The instruction or the target's name, which the rule may use.
+            The instruction or the target's name, for the rule on CT.
+        preferred
+            What a policy wants for CT where there is no option (its ``windows``).
 
         Raises
         ------
@@ -195,17 +199,23 @@ class Volume:
         picked = np.unique(np.linspace(0, size - 1, min(size, _SAMPLED_SLICES)).round().astype(int))
         with reading(self.source, f"a {self.kind} volume"):
             sample = np.concatenate([np.ravel(self.voxels.plane(axis, int(i)))[::7] for i in picked])
-        counted = sample if self.padding is None else sample[sample != self.padding]
-        chosen = choose_window(
-            counted if counted.size else sample,
-            option,
-            self.modality,
-            header=self.header_window,
-            hounsfield=self.hounsfield or self.kind != "DICOM",
-            guess_ct=self.kind != "DICOM",
-            where=display_name(self.source),
-        )
-        return Window(chosen.high, chosen.low, f"{chosen.name}, inverted") if self.is_inverted else chosen
+        if option is None and sample.dtype == np.uint8 and self.kind in ("TIFF", "DICOM") and self.modality != "CT":
+            chosen = Window(0.0, 255.0, "none")
+        else:
+            counted = sample if self.padding is None else sample[sample != self.padding]
+            chosen = choose_window(
+                counted if counted.size else sample,
+                option,
+                self.modality,
+                header=self.header_window,
+                hounsfield=self.hounsfield or self.kind != "DICOM",
+                guess_ct=self.kind != "DICOM",
+                target=target,
+                body_part=self.body_part,
+                preferred=preferred,
+                where=display_name(self.source),
+            )
+        return chosen.inverted() if self.is_inverted else chosen
 
     def check_slice(self, plane: str, index: int | None) -> int:
         """`index`, or the middle for None.

@@ -60,7 +60,8 @@ class Policy(Protocol):
         Hash of its weights, or None.
 
     A policy may have more: ``system_prompt``; ``act_each``; ``can_skip_thoughts``, True where its replies can be begun
-    for it with an empty thought (:attr:`ibisagent.config.RolloutConfig.thoughts`).
+    for it with an empty thought (:attr:`ibisagent.config.RolloutConfig.thoughts`); ``windows``, the ``--window`` option
+    that CT is shown in to it where the user names none, for example ``"lung+soft-tissue+bone"`` as red, green and blue.
     """
 
     name: str

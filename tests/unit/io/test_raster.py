@@ -165,3 +165,19 @@ def test_modality_is_what_the_user_says(tmp_path: Path) -> None:
     path = save_png(tmp_path / "a.png", gray_ramp())
     assert read_image(path, modality="mr").modality == "MRI"
     assert read_image(path, modality="Histology").modality == "Histology"
+
+
+def test_sixteen_bits_take_three_windows_and_colours_do_not(tmp_path: Path) -> None:
+    deep = np.linspace(0, 60_000, 600).reshape(20, 30).astype(np.uint16)
+    image = read_image(save_png(tmp_path / "deep.png", deep), window="0,30000+percentile+30000,60000")
+    assert image.window is not None and [c.name for c in image.window.channels] == [
+        "user",
+        "percentile 0.5-99.5",
+        "user",
+    ]
+    assert image.pixels[0, 0].tolist() == [0, 0, 0] and image.pixels[10, 0, 0] == 255 > image.pixels[10, 0, 2]
+    colour = save_png(tmp_path / "colour.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="takes one window"):
+        read_image(colour, window="0,1+2,3+4,5")
+    with pytest.raises(InputError, match="window 'bone' means nothing"):
+        read_image(colour, window="0,1+bone+4,5")

@@ -12,7 +12,7 @@ from ibisagent.evaluate.report.model import Picture
 from ibisagent.geometry import Geometry
 from ibisagent.rendering.guides import edge_letters, pixel_aspect, scale_bar
 from ibisagent.rendering.prompts import final_prompts
-from ibisagent.types import Image, Window
+from ibisagent.types import Image
 from ibisagent.web.parts import data_uri
 
 if TYPE_CHECKING:
@@ -48,14 +48,11 @@ def recorded_image(episode: Episode, pixels: NDArray[np.uint8]) -> Image:
         geometry = Geometry.from_json(record.geometry) if record.geometry else Geometry.plane_2d()
     except (KeyError, TypeError, ValueError):  # of a record from elsewhere; the picture is none the worse
         geometry = Geometry.plane_2d()
-    window = record.window
-    return Image(
-        pixels,
-        geometry,
-        record.modality,
-        None if window is None else Window(window.low, window.high, window.name),
-        record.source,
-    )
+    try:
+        window = record.window.window() if record.window is not None else None
+    except ValueError:
+        window = None
+    return Image(pixels, geometry, record.modality, window, record.source)
 
 
 def result_image(run: Run, result: CaseResult) -> Image | None:
