@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ibisagent.episode import Episode
     from ibisagent.types import Image, PixelBox
 
-__all__ = ["OUTCOME_WORDS", "area_text", "episode_figure", "figure_overlay"]
+__all__ = ["OUTCOME_WORDS", "area_text", "area_words", "episode_figure", "figure_overlay"]
 
 _MARGIN = 34
 _MIN_SIDE, _MAX_SIDE, _MIN_WIDTH = 768, 1536, 600
@@ -31,12 +31,16 @@ _MIN_SIDE, _MAX_SIDE, _MIN_WIDTH = 768, 1536, 600
 def area_text(mask: NDArray[np.bool_], image: Image) -> str:
     """Size of a mask in pixels, and in mm² or cm² where the spacing is known."""
     pixels = int(np.count_nonzero(mask))
-    text = f"{pixels:,} px"
-    if image.geometry.spacing_mm is None:
-        return text
-    row, col = image.geometry.spacing_mm
-    area = pixels * row * col
-    return f"{area / 100:.1f} cm², {text}" if area >= 1000 else f"{area:.1f} mm², {text}"
+    size = area_words(pixels, image.geometry.spacing_mm)
+    return f"{size}, {pixels:,} px" if size else f"{pixels:,} px"
+
+
+def area_words(pixels: int, spacing_mm: tuple[float, float] | None) -> str:
+    """That many pixels in mm² or cm²; empty where the (row, column) spacing is unknown."""
+    if spacing_mm is None:
+        return ""
+    area = pixels * spacing_mm[0] * spacing_mm[1]
+    return f"{area / 100:.1f} cm²" if area >= 1000 else f"{area:.1f} mm²"
 
 
 def figure_overlay(
