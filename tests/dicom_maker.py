@@ -59,8 +59,8 @@ def write_series(
     slope, intercept
         The rescale elements; one slope a slice is allowed. The intercept is -1024 for CT and 0 for others by default.
     instance_numbers
-        Numbers of the slices, k = 0 first; files are named by them. Default is backwards, so that neither a name nor a
-        number tells the place of a slice.
+        Numbers of the slices, k = 0 first; files are named by them, and SOP Instance UIDs made from them. Default is
+        backwards, so that neither a name nor a number tells the place of a slice.
     only
         The k that are written; None is all.
     syntax
@@ -83,7 +83,7 @@ def write_series(
     paths = []
     for k in range(count) if only is None else only:
         number = count - k if instance_numbers is None else instance_numbers[k]
-        ds = _patient(_CLASSES[modality], modality, study, series, uid(study, series, "slice", k), lps, body_part)
+        ds = _patient(_CLASSES[modality], modality, study, series, uid(study, series, "image", number), lps, body_part)
         ds.InstanceNumber = number
         _write_place(ds, lps, k)
         _write_pixels(ds, stored[k], signed, photometric)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
+from ibisagent.io.dicom_elements import header_window, is_deflated, number, vector
 from ibisagent.io.files import check_pixels, display_name, one_line, read_bytes, reading
 from ibisagent.io.raster import gray_to_rgb
 from ibisagent.io.windows import apply_window, canonical_modality, choose_window
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["read_dicom"]
 
 _NOUN = "a DICOM file"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -70,16 +70,10 @@ def read_dicom(path: str | os.PathLike[str], *, window: str | None = None, modal
 
 def _parse(data: bytes, where: str) -> Any:
     import pydicom
-    from pydicom.filereader import read_dataset
 
     has_preamble = data[128:132] == b"DICM"
-    if has_preamble:
-        # look at the transfer syntax first: pydicom inflates a deflated file whole, however large it gets
-        start = io.BytesIO(data)
-        start.seek(132)
-        meta = read_dataset(start, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-        if str(meta.get("TransferSyntaxUID") or "") == _DEFLATED:
-            raise InputError(f"{where}: a deflated DICOM file, which is not supported; unpack it with dcmconv +te")
+    if has_preamble and is_deflated(io.BytesIO(data)):
+        raise InputError(f"{where}: a deflated DICOM file, which is not supported; unpack it with dcmconv +te")
     return pydicom.dcmread(io.BytesIO(data), force=not has_preamble)
 
 
@@ -117,7 +111,7 @@ def _decode(ds: Any, where: str) -> NDArray[Any]:
         if syntax is not None and getattr(syntax, "is_compressed", False):
             raise InputError(
                 f"{where}: its pixels are compressed ({one_line(syntax.name, 80)}), and are damaged or no decoder for "
-                "that is installed; decompress the file (gdcmconv --raw) or pip install pylibjpeg[all]"
+                "that is installed; decompress the file (gdcmconv --raw)"
             ) from exc
         raise
     if values.shape[:2] != (int(ds.Rows), int(ds.Columns)) or values.ndim > 3:
@@ -132,15 +126,15 @@ def _gray(
 
     inverted = photometric == "MONOCHROME1"
     has_lut = bool(ds.get("ModalityLUTSequence"))
-    slope, intercept = _number(ds, "RescaleSlope", 1.0), _number(ds, "RescaleIntercept", 0.0)
+    slope, intercept = number(ds, "RescaleSlope", 1.0), number(ds, "RescaleIntercept", 0.0)
     if stored.dtype == np.uint8 and not has_lut and (slope, intercept) == (1.0, 0.0) and window is None:
         gray = 255 - stored if inverted else stored
         return gray, Window(255.0, 0.0, "none, inverted") if inverted else None
     values = np.asarray(apply_modality_lut(stored, ds)) if has_lut else stored * slope + intercept
-    padding = _number(ds, "PixelPaddingValue", None)
+    padding = number(ds, "PixelPaddingValue")
     counted = values if padding is None else values[stored != padding]
     chosen = choose_window(
-        counted if counted.size else values, window, modality, header=_header_window(ds), hounsfield=True, where=where
+        counted if counted.size else values, window, modality, header=header_window(ds), hounsfield=True, where=where
     )
     if inverted:
         chosen = Window(chosen.high, chosen.low, f"{chosen.name}, inverted")
@@ -164,38 +158,20 @@ def _colour(
     return apply_window(stored, chosen), chosen
 
 
-def _number(ds: Any, keyword: str, default: Any) -> Any:
-    """A numeric element's (first) value as float; `default` where it is absent or empty."""
-    value = ds.get(keyword)
-    if isinstance(value, (list, tuple)) or (hasattr(value, "__getitem__") and not isinstance(value, str)):
-        value = value[0] if len(value) else None
-    return default if value is None or value == "" else float(value)
-
-
-def _header_window(ds: Any) -> tuple[float, float] | None:
-    """(low, high) of the first WindowCenter and WindowWidth, by the standard's linear functions (PS3.3 C.11.2.1)."""
-    center, width = _number(ds, "WindowCenter", None), _number(ds, "WindowWidth", None)
-    if center is None or width is None or not np.isfinite([center, width]).all():
-        return None
-    exact = str(ds.get("VOILUTFunction") or "LINEAR").upper() != "LINEAR"  # a sigmoid is shown by its linear span
-    low, high = (center - width / 2, center + width / 2) if exact else (center - width / 2, center + width / 2 - 1)
-    return (float(low), float(high)) if low < high else None
-
-
 def _geometry(ds: Any) -> Geometry:
     """Stored grid, with its place in the patient where position, orientation and spacing are all given."""
-    spacing = _vector(ds, "PixelSpacing", 2)
+    spacing = vector(ds, "PixelSpacing", 2)
     if spacing is not None and min(spacing) <= 0:
         spacing = None
     flat = Geometry.plane_2d(None if spacing is None else (spacing[0], spacing[1]))
-    origin, cosines = _vector(ds, "ImagePositionPatient", 3), _vector(ds, "ImageOrientationPatient", 6)
+    origin, cosines = vector(ds, "ImagePositionPatient", 3), vector(ds, "ImageOrientationPatient", 6)
     if spacing is None or origin is None or cosines is None:
         return flat
     along_row, along_column = np.array(cosines[:3]), np.array(cosines[3:])
     normal = np.cross(along_row, along_column)
     if np.linalg.norm(normal) < 0.5:
         return flat
-    thickness = _number(ds, "SliceThickness", None) or 1.0
+    thickness = number(ds, "SliceThickness") or 1.0
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1] = along_row * spacing[1], along_column * spacing[0]
     lps[:3, 2], lps[:3, 3] = normal * thickness, origin
@@ -207,11 +183,3 @@ def _geometry(ds: Any) -> Geometry:
         affine=tuple(tuple(float(v) for v in row) for row in ras),
         plane=plane,
     )
-
-
-def _vector(ds: Any, keyword: str, size: int) -> list[float] | None:
-    value = ds.get(keyword)
-    if value is None or isinstance(value, str) or not hasattr(value, "__len__") or len(value) != size:
-        return None
-    numbers = [float(v) for v in value]
-    return numbers if np.isfinite(numbers).all() else None
