@@ -50,8 +50,9 @@ def test_understood(name, expected):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "left liver", "tumor margin", "left lung without tumor", "no tumor", "stratum corneum", "tissue around the liver",
-     "kidney transplant", "bed of the pancreas", "liver in the lung", "ventricles", "пухлина"],
+    ["", "left liver", "tumor margin", "left lung without tumor", "no tumor", "stratum corneum",
+     "tissue around the liver", "kidney transplant", "bed of the pancreas",
+     "liver in the lung", "ventricles", "пухлина"],
 )  # fmt: skip
 def test_anything_else_is_tissue(name):
     concept = find_concept(name)
