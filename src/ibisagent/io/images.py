@@ -7,6 +7,7 @@ import os
 from ibisagent.errors import InputError
 from ibisagent.io.files import display_name, sniff
 from ibisagent.io.nifti import parse_slice_spec
+from ibisagent.io.slide import is_slide, read_slide_region
 from ibisagent.io.studies import open_volume
 from ibisagent.types import Image
 
@@ -19,8 +20,10 @@ def read_image(
     slice_spec: str | None = None,
     window: str | None = None,
     modality: str | None = None,
+    region: str | None = None,
+    mpp: float | None = None,
 ) -> Image:
-    """Read an image: PNG, JPEG, TIFF, one DICOM file, or one slice of a NIfTI, NRRD or MetaImage volume.
+    """Read an image: PNG, JPEG, TIFF, one DICOM file, one slice of a volume, or a region of a whole slide.
 
     The content decides, not the name's ending.
 
@@ -36,6 +39,9 @@ def read_image(
         or ``"LOW,HIGH"``; None chooses by modality. The choice is recorded in ``Image.window``.
     modality
         What it is, where the file does not say (PNG, NIfTI, NRRD …) or says it wrongly.
+    region, mpp
+        For whole slides: as :func:`ibisagent.io.slide.read_slide_region` takes them. With either the file is opened as
+        a slide, whatever it looks like; without both, a slide that is a TIFF is shown whole.
 
     Returns
     -------
@@ -47,6 +53,10 @@ def read_image(
     InputError
         Whatever is wrong with the file or the options, in one line.
     """
+    if region is not None or mpp is not None:
+        if slice_spec is not None or window is not None:
+            raise InputError(f"{display_name(path)}: a region of a slide takes neither --slice nor --window")
+        return read_slide_region(path, region, mpp=mpp, modality=modality)
     kind = sniff(path)
     if kind == "NIfTI":
         from ibisagent.io.nifti import read_nifti
@@ -64,6 +74,8 @@ def read_image(
         from ibisagent.io.dicom import read_dicom
 
         return read_dicom(path, window=window, modality=modality)
+    if kind == "TIFF" and window is None and is_slide(path):
+        return read_slide_region(path, modality=modality)
     from ibisagent.io.raster import read_raster
 
     return read_raster(path, kind, window=window, modality=modality)

@@ -22,7 +22,7 @@ from ibisagent.types import Image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MAX_SIDE", "SlideRegion", "parse_region", "read_slide_region"]
+__all__ = ["MAX_SIDE", "SlideRegion", "is_slide", "parse_region", "read_slide_region"]
 
 MAX_SIDE = 2048
 """Longest side of a region's image, in pixels, when the user asks for no resolution."""
@@ -68,6 +68,28 @@ def parse_region(text: str) -> SlideRegion:
     )
 
 
+def is_slide(path: str | os.PathLike[str]) -> bool:
+    """Whether a TIFF is a whole slide: it has several pages, and they are one picture at several sizes.
+
+    Scanners mark theirs, which OpenSlide knows (if it is installed); else the sizes of the pages decide.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be opened, or its pages cannot be counted or told apart.
+    """
+    from ibisagent.io.tiff_stack import count_pages, read_tiff_stack
+
+    if count_pages(path) < 2:
+        return False
+    try:
+        with muted_decoders():
+            vendor = _library().OpenSlide.detect_format(os.fspath(path))
+    except MissingExtraError:
+        vendor = None
+    return vendor not in (None, "generic-tiff") or read_tiff_stack(path) is None
+
+
 def read_slide_region(
     path: str | os.PathLike[str],
     region: str | None = None,
@@ -90,7 +112,7 @@ def read_slide_region(
         Level to read as it is stored, 0 the finest. With neither `mpp` nor `level`, the finest level on which the
         region is at most :data:`MAX_SIDE` pixels long; if there is none, the coarsest, averaged down to that.
     modality
-        What it is; ``"Histopathology"`` if not given.
+        What it is; ``"Histology"`` if not given.
 
     Returns
     -------
@@ -126,7 +148,7 @@ def read_slide_region(
         # the centre of the first pixel lies half a pixel, less half a pixel of level 0, from the corner
         index_from_pixel=((dx, 0.0, x + dx / 2 - 0.5), (0.0, dy, y + dy / 2 - 0.5), (0.0, 0.0, 0.0)),
     )
-    name = canonical_modality(modality) or "Histopathology"
+    name = canonical_modality(modality) or "Histology"
     return Image(pixels=pixels, geometry=geometry, modality=name, source=os.fspath(path))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ibisagent.errors import InputError, MissingExtraError
+from ibisagent.io import read_image
 from ibisagent.io.slide import SlideRegion, parse_region, read_slide_region
 from ibisagent.io.writers import SegmentLabel, write_image_mask
 
@@ -52,7 +53,7 @@ def test_level_0_is_the_picture(slide: Path, picture: np.ndarray) -> None:
     image = read_slide_region(slide, "100, 50,70,30")
     assert np.array_equal(image.pixels, picture[50:80, 100:170])
     assert image.geometry.source_index(3, 4) == (103, 54, 0) and image.geometry.spacing_mm == (0.0005, 0.0005)
-    assert image.modality == "Histopathology" and image.geometry.volume_shape is None
+    assert image.modality == "Histology" and image.geometry.volume_shape is None
 
 
 @pytest.mark.parametrize("x, y", [(240, 120), (241, 123)])
@@ -135,3 +136,17 @@ def test_without_openslide_the_extra_is_named(slide: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "openslide", None)
     with pytest.raises(MissingExtraError, match=r"ibisagent\[slides\]"):
         read_slide_region(slide, "0,0,9,9")
+
+
+def test_read_image_takes_regions_and_shows_pyramids_whole(slide: Path, picture: np.ndarray, tmp_path: Path) -> None:
+    assert np.array_equal(read_image(slide, region="10,20,30,40").pixels, picture[20:60, 10:40])
+    assert read_image(slide, mpp=2.0).width == 150
+    assert np.array_equal(read_image(slide, modality="Fundus").pixels, picture)
+    with pytest.raises(InputError, match="neither --slice nor --window"):
+        read_image(slide, region="0,0,9,9", window="0,9")
+    # one page is a picture, and pages of one size are no slide
+    flat = write_slide(tmp_path / "flat.tif", picture, ())
+    assert read_image(flat).modality is None
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack")
+    with pytest.raises(InputError, match="3 pages"):
+        read_image(tmp_path / "stack.tif")

@@ -9,12 +9,14 @@ import numpy as np
 
 from ibisagent.geometry import Geometry
 from ibisagent.io.volume import Volume
-from ibisagent.slices import mask_to_display, slice_axes
+from ibisagent.slices import mask_to_display
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["shown_slices"]
+
+_AT_ONCE = 32
 
 
 def shown_slices(
@@ -30,6 +32,10 @@ def shown_slices(
     tuple
         Where the slice lies, and its mask, ``bool`` (H, W).
     """
-    for index in range(volume.grid.num_slices(plane)):
-        geometry = volume.grid.view(plane, index, square=False)
-        yield geometry, mask_to_display(np.take(mask, index, axis=slice_axes(geometry)[0]), geometry)
+    axis = volume.grid.view_axes(plane)[0]
+    turned = np.moveaxis(mask, axis, 0)
+    for first in range(0, len(turned), _AT_ONCE):
+        # neighbours in memory are neighbours along one axis only: reading several slices in one go is much faster
+        for offset, shown in enumerate(np.ascontiguousarray(turned[first : first + _AT_ONCE])):
+            geometry = volume.grid.view(plane, first + offset, square=False)
+            yield geometry, mask_to_display(shown, geometry)
