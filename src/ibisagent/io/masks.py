@@ -12,7 +12,9 @@ import numpy as np
 
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
+from ibisagent.grid import Grid
 from ibisagent.io.files import display_name, sniff
+from ibisagent.io.labels import read_labels_on
 from ibisagent.io.nifti import NiftiVolume, open_nifti, read_plane
 from ibisagent.io.raster import decode_raster
 from ibisagent.io.writers.nifti import write_slice
@@ -71,7 +73,7 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
     ----------
     path
         PNG or TIFF of the image's size (colour: any channel nonzero; transparent pixels are background), or, for
-        a slice of a volume, a NIfTI mask of the volume's shape and affine, of which the same slice is taken.
+        a slice of a volume, a NIfTI, NRRD or MetaImage mask on the volume's grid, of which the same slice is taken.
     image
         The image it belongs to.
 
@@ -90,6 +92,8 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
     if kind == "NIfTI":
         values: NDArray[Any] = read_label_plane(path, image)
         mask = values != 0
+    elif kind in ("NRRD", "MetaImage"):
+        values = mask = _label_slice(path, image)
     elif kind in ("PNG", "TIFF"):
         raster = decode_raster(path, kind)
         values = raster.values
@@ -97,7 +101,7 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
         if raster.alpha is not None:
             mask &= raster.alpha != 0
     else:
-        why = "JPEG blurs masks" if kind == "JPEG" else f"{kind} masks are not supported here"
+        why = "JPEG blurs masks" if kind == "JPEG" else f"{kind} masks are read for whole volumes"
         raise InputError(f"{name}: {why}; save the mask as PNG, TIFF or NIfTI")
     if not np.isfinite(values).all():
         raise InputError(f"{name}: the mask holds values that are not finite; save it with 0 and 1 only")
@@ -107,6 +111,16 @@ def read_mask(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
             f"{image.width} x {image.height}; give a mask of the image's size"
         )
     return np.ascontiguousarray(mask)
+
+
+def _label_slice(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_]:
+    geometry = image.geometry
+    if geometry.volume_shape is None or geometry.affine is None:
+        raise InputError(f"{display_name(path)}: a volume cannot be the mask of a 2-D image; give the mask as PNG")
+    ni, nj, nk = geometry.volume_shape
+    volume = read_labels_on(path, Grid((ni, nj, nk), geometry.affine))
+    plane = volume.take(int(geometry.slice_index or 0), axis=slice_axes(geometry)[0])
+    return mask_to_display(plane, geometry, (image.height, image.width))
 
 
 def read_label_plane(path: str | os.PathLike[str], image: Image) -> NDArray[np.float64]:

@@ -52,6 +52,7 @@ _SPACES = {
     "left-posterior-superior": (-1, -1, 1),
     "lps": (-1, -1, 1),
 }
+_EXTENT = "Segmentation_ReferenceImageExtentOffset"  # a segmentation that may be cropped to a part of its image
 _LINE = re.compile(r"([^:]*[^:\s])\s*:\s(.*)")
 
 
@@ -77,7 +78,8 @@ def read_nrrd_volume(path: str | os.PathLike[str], *, modality: str | None = Non
     Returns
     -------
     Volume
-        `header` is the header's fields (lower case) as a ``dict`` of ``str``, without its free key-value pairs.
+        `header` is the header's fields (lower case) as a ``dict`` of ``str``; of its free key-value pairs, which may
+        hold anything, only Slicer's ``Segmentation_ReferenceImageExtentOffset`` is kept (its name in lower case).
 
     Raises
     ------
@@ -119,12 +121,15 @@ def read_nrrd_volume(path: str | os.PathLike[str], *, modality: str | None = Non
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    """``field: value`` lines by lower-case name; comments and ``key:=value`` pairs are left out."""
+    """``field: value`` lines by lower-case name, and the one ``key:=value`` pair that is of use."""
     if not lines or not re.fullmatch(r"NRRD000[1-6]", lines[0].strip()):
         raise ValueError("its first line names no known version")
     fields: dict[str, str] = {}
     for line in lines[1:]:
         found = None if line.startswith("#") else _LINE.fullmatch(line)
+        if line.startswith(f"{_EXTENT}:="):
+            fields[_EXTENT.lower()] = line.partition(":=")[2].strip()
+            continue
         if found is not None:
             fields[found[1].lower()] = found[2].strip()
     for name in ("type", "dimension", "sizes", "encoding"):
