@@ -19,6 +19,7 @@ from ibisagent.io.nifti import NiftiVolume, open_nifti, read_plane
 from ibisagent.io.raster import decode_raster
 from ibisagent.io.writers.nifti import write_slice
 from ibisagent.io.writers.png import write_png
+from ibisagent.slices import mask_to_display, slice_axes
 from ibisagent.types import Image
 
 if TYPE_CHECKING:

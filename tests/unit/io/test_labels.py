@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from io_samples import make_nifti
+from io_samples import gray_ramp, make_nifti, save_png
 
 from dicom_maker import write_series
 from ibisagent.errors import InputError
+from ibisagent.io import read_image, read_mask
 from ibisagent.io.labels import read_label_volume, read_labels_on
 from ibisagent.io.lattice import LatticeMap
 from ibisagent.io.studies import open_volume
@@ -230,3 +231,15 @@ def test_a_lattice_of_one_slice_needs_no_spacing() -> None:
     assert np.array_equal(target[:, :, 2], np.arange(20).reshape(4, 5).T[::-1])
     assert not target[:, :, :2].any()
     assert LatticeMap.between((4, 5, 2), steps, np.zeros(3))[0] is None
+
+
+@pytest.mark.parametrize("name", ["m.nrrd", "m.mha"])
+def test_masks_of_a_slice_in_other_formats(tmp_path: Path, volume: Volume, name: str) -> None:
+    truth = labels()
+    sitk.WriteImage(sitk.ReadImage(str(make_nifti(tmp_path / "m.nii", truth, oblique_affine()))), str(tmp_path / name))
+    image = read_image(volume.source, slice_spec="coronal:2")
+    mask = read_mask(tmp_path / name, image)
+    for x, y in ((0, 0), (6, 4), (3, 2)):
+        assert mask[y, x] == (truth[image.geometry.source_index(x, y)] > 0)
+    with pytest.raises(InputError, match="2-D image"):
+        read_mask(tmp_path / name, read_image(save_png(tmp_path / "a.png", gray_ramp())))
