@@ -68,6 +68,8 @@ def segment(
     slice_spec: str | None = None,
     window: str | None = None,
     modality: str | None = None,
+    region: str | None = None,
+    mpp: float | None = None,
     system_prompt: str | None = None,
     base_url: str | None = None,
     config: RolloutConfig | None = None,
@@ -95,8 +97,8 @@ def segment(
         Where models run.
     target
         Reference mask; only ``policy="oracle"`` may see one.
-    slice_spec, window, modality
-        How to read a volume; see :func:`ibisagent.io.read_image`.
+    slice_spec, window, modality, region, mpp
+        How to read a volume or a slide; see :func:`ibisagent.io.read_image`.
     system_prompt, base_url
         For policies that take them.
     on_step
@@ -117,7 +119,7 @@ def segment(
         instruction.encode("utf-8")
     except UnicodeEncodeError:  # an argument in another encoding; no record could hold it
         raise InputError("the instruction is not valid Unicode text: write it in UTF-8") from None
-    picture = as_image(image, slice_spec=slice_spec, window=window, modality=modality)
+    picture = as_image(image, slice_spec=slice_spec, window=window, modality=modality, region=region, mpp=mpp)
     if target is not None and policy != "oracle":
         raise InputError("a target mask serves the policy 'oracle' alone")
     targets = {case_id: as_mask(target, picture)} if target is not None else None
@@ -146,9 +148,15 @@ def _config(max_steps: int, seed: int) -> RolloutConfig:
 
 
 def as_image(
-    image: ImageLike, *, slice_spec: str | None = None, window: str | None = None, modality: str | None = None
+    image: ImageLike,
+    *,
+    slice_spec: str | None = None,
+    window: str | None = None,
+    modality: str | None = None,
+    region: str | None = None,
+    mpp: float | None = None,
 ) -> Image:
-    """An Image from a path, a ``uint8`` array or an Image.
+    """An Image from a path (read as :func:`ibisagent.io.read_image` does), a ``uint8`` array or an Image.
 
     Raises
     ------
@@ -160,7 +168,7 @@ def as_image(
     if isinstance(image, (str, os.PathLike)):
         from ibisagent.io import read_image
 
-        return read_image(image, slice_spec=slice_spec, window=window, modality=modality)
+        return read_image(image, slice_spec=slice_spec, window=window, modality=modality, region=region, mpp=mpp)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise InputError(
