@@ -9,6 +9,7 @@ from ibisagent import __version__
 from ibisagent.cli.compare import add_compare
 from ibisagent.cli.data_parser import add_data
 from ibisagent.cli.values import amount, at_least, device, seconds
+from ibisagent.cli.volume_options import add_volume_options
 
 __all__ = ["UsageError", "build_parser"]
 
@@ -36,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ibisagent {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _segment(commands.add_parser("segment", help="segment one image from a sentence", allow_abbrev=False))
+    _segment(commands.add_parser("segment", help="segment an image or a volume from a sentence", allow_abbrev=False))
     _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
     _report(commands.add_parser("report", help="a page, tables and plots of what was played", allow_abbrev=False))
     add_compare(commands.add_parser("compare", help="hold runs against one another", allow_abbrev=False))
@@ -51,15 +52,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _segment(p: argparse.ArgumentParser) -> None:
-    p.description = "Segment one image from a sentence; writes mask, overlay.png, episode.json and episode.html."
-    p.add_argument("image", metavar="IMAGE", help="PNG, JPEG, TIFF, one DICOM file, or a NIfTI volume")
+    p.description = (
+        "Segment one image or volume from a sentence. A volume gives a mask on its own grid, overlay.png, volume.json, "
+        "volume.html and measurements.json; an image, or one slice with --slice, a mask, overlay.png, episode.json and "
+        "episode.html."
+    )
+    p.add_argument(
+        "image",
+        metavar="STUDY",
+        help="a DICOM folder or file, NIfTI, NRRD, MetaImage, TIFF, PNG or JPEG; with --region a whole slide",
+    )
     p.add_argument("instruction", metavar="INSTRUCTION", help='what to segment, for example "Outline the left lung."')
     p.add_argument("--mask", metavar="M", help="a mask to refine")
     p.add_argument("--target", metavar="MASK", help="the reference mask; serves --policy oracle alone")
     _players(p)
-    p.add_argument("--out", metavar="DIR", help="folder for the results (default: IMAGE's name + _ibisagent)")
+    p.add_argument("--out", metavar="DIR", help="folder for the results (default: STUDY's name + _ibisagent)")
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    _reading(p)
+    _writing(p)
+    p.add_argument("--label", metavar="NAME", help="the mask's name in DICOM and NRRD (default: from the instruction)")
+    g = _reading(p)
+    g.add_argument("--slice", metavar="SPEC", help="one slice of a volume: axial:57, coronal (default: all of it)")
+    g.add_argument("--series", metavar="N", help="which series of a DICOM folder, as the message numbers them")
+    g.add_argument("--region", metavar="X,Y,W,H", help="part of a whole slide, in pixels of its finest level")
+    g.add_argument("--mpp", metavar="X", type=amount, help="micrometres per pixel at which a slide is read")
+    add_volume_options(p)
 
 
 def _evaluate(p: argparse.ArgumentParser) -> None:
@@ -209,12 +225,21 @@ def _players(p: argparse.ArgumentParser) -> None:
     )
 
 
-def _reading(p: argparse.ArgumentParser) -> None:
-    g = p.add_argument_group("how to read the image")
-    g.add_argument("--slice", metavar="SPEC", help="slice of a volume: axial:57, coronal (default: middle axial)")
+def _writing(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--format",
+        metavar="F",
+        help="nifti, nrrd, metaimage, tiff, dicom-seg, rtstruct, coco, geojson or png, several as F,F (default: the "
+        "source's own; for DICOM dicom-seg,nifti)",
+    )
+
+
+def _reading(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    g = p.add_argument_group("how to read the study")
     g.add_argument(
         "--window",
         metavar="W",
         help="lung, soft-tissue, brain, bone, percentile, header or LOW,HIGH; three as A+B+C: red, green, blue",
     )
     g.add_argument("--modality", metavar="NAME", help="CT, MRI ..., where the file does not say")
+    return g
