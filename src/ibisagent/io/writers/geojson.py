@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.geometry import Geometry
-from ibisagent.io.files import atomic_write
+from ibisagent.io.files import atomic_write, one_line
 from ibisagent.io.outlines import pixel_outlines
 from ibisagent.io.volume import Volume
 from ibisagent.io.writers.label import SegmentLabel
@@ -70,10 +70,12 @@ def _feature(mask: NDArray[np.bool_], geometry: Geometry, label: SegmentLabel) -
     if geometry.slice_index is not None:
         shape["plane"] = {"c": -1, "z": geometry.slice_index, "t": 0}  # QuPath's: all channels, this slice
         facts["slice"] = f"{geometry.plane}:{geometry.slice_index}"
+    name = one_line(label.name)
     properties = {
         "objectType": "annotation",
-        "name": label.name,
-        "classification": {"name": label.name, "color": list(label.colour)},
+        "name": name,
+        # a colon would make QuPath see a class and its subclass
+        "classification": {"name": name.replace(":", ","), "color": list(label.colour)},
         "metadata": facts,
     }
     return {"type": "Feature", "geometry": shape, "properties": properties}
