@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ibisagent.errors import ToolError
 from ibisagent.geometry import Geometry
+from ibisagent.segmenters.conformance_video import check_tracking
 from ibisagent.segmenters.protocol import Capabilities, Segmenter
 from ibisagent.types import Image, PixelBox, PixelClick, Prediction, Prompt
 
@@ -76,14 +77,15 @@ def check_segmenter(segmenter: Segmenter, images: Sequence[Image] | None = None)
         Any backend.
     images
         Images to try; None for :func:`default_images`. Images with at most 64 border pixels get a
-        click on each of them, larger ones on the corners and sixteen others.
+        click on each of them, larger ones on the corners and sixteen others. A segmenter that declares
+        ``video`` is also tried on a small stack of images.
 
     Returns
     -------
     list of Violation
         Empty if it conforms.
     """
-    kit = _Kit(segmenter)
+    kit = Kit(segmenter)
     kit.attributes()
     if kit.violations:
         return kit.violations  # without these nothing else can be asked
@@ -92,16 +94,22 @@ def check_segmenter(segmenter: Segmenter, images: Sequence[Image] | None = None)
         kit.image(image)
     if len(chosen) > 1:
         kit.independence(chosen[-1], chosen[0])
+    if segmenter.capabilities.video:
+        check_tracking(kit)
     return kit.violations
 
 
-class _Kit:
+class Kit:
     """One run over one segmenter; collects what it finds."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self.violations: list[Violation] = []
-        self._where = ""
+        self.here("", (0, 0))
+
+    def here(self, where: str, shape: tuple[int, int]) -> None:
+        """Say what is looked at now: words for the findings, and the shape (height, width) that masks must have."""
+        self._where, self._shape = where, shape
 
     # -- reporting ------------------------------------------------------------------------------
 
@@ -129,8 +137,12 @@ class _Kit:
 
     def refuses(self, check: str, embedding: Any, prompt: Prompt, what: str) -> None:
         """Check that a prompt raises ToolError and nothing else."""
+        self.must_refuse(check, lambda: self.segmenter.predict(embedding, [prompt]), what)
+
+    def must_refuse(self, check: str, call: Callable[[], Any], what: str) -> None:
+        """Check that a call raises ToolError and nothing else."""
         try:
-            self.segmenter.predict(embedding, [prompt])
+            call()
         except ToolError:
             return
         except Exception as error:  # any other kind would end the run as a crash, not as an outcome
@@ -162,8 +174,8 @@ class _Kit:
             self.fail("attributes", "weights_sha256 is neither None nor 64 lower-case hex digits")
 
     def image(self, image: Image) -> None:
-        self._where = f" ({image.width}x{image.height} {'gray' if image.is_gray else 'RGB'})"
-        self._shape = (image.height, image.width)
+        gray = "gray" if image.is_gray else "RGB"
+        self.here(f" ({image.width}x{image.height} {gray})", (image.height, image.width))
         before = image.pixels.copy()
         count = len(self.violations)
         embedding = self.attempt("encode", lambda: self.segmenter.encode(image))
@@ -185,7 +197,7 @@ class _Kit:
 
     def independence(self, first: Image, second: Image) -> None:
         """An embedding must not depend on what was encoded after it."""
-        self._where, self._shape = " (two images)", (first.height, first.width)
+        self.here(" (two images)", (first.height, first.width))
         prompt = self._prompts(first)[0]
         embedding = self.attempt("encode", lambda: self.segmenter.encode(first))
         if embedding is None:

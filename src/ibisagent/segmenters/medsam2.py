@@ -1,8 +1,8 @@
-"""MedSAM2's published ``.pt`` (SAM2.1-tiny at 512 pixels) in transformers' ``Sam2Model``.
+"""MedSAM2's published ``.pt`` (SAM2.1-tiny at 512 pixels) in transformers' ``Sam2VideoModel``.
 
-The file holds ``{"model": state_dict}`` with the names of the original sam2 code. The image part of
-it maps one to one onto ``Sam2Model``; the memory for video is left out on purpose, everything else
-that is left over or missing is an error.
+The file holds ``{"model": state_dict}`` with the names of the original sam2 code, which map one to one
+onto ``Sam2VideoModel``, or onto ``Sam2Model`` if the file has nothing of the memory for video.
+Anything that is left over or missing is an error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ibisagent.segmenters.preprocess import IMAGENET
 from ibisagent.segmenters.pretrained import is_hub_id, pick_device, require
 from ibisagent.segmenters.sam2 import Sam2Segmenter, check_backbone
 from ibisagent.segmenters.sam2 import make as make_sam2
+from ibisagent.segmenters.sam2_memory import image_config, image_model
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +30,17 @@ DEFAULT_FILE = "MedSAM2_latest.pt"
 
 IMAGE_SIZE = 512
 
-# The video memory, which single images do not use.
-_VIDEO = re.compile(
+# The memory for video, which single images do not use.
+_MEMORY = re.compile(
     r"(memory_attention|memory_encoder|mask_downsample|obj_ptr_proj|obj_ptr_tpos_proj)\.|"
     r"(maskmem_tpos_enc|no_mem_pos_enc|no_obj_ptr|no_obj_embed_spatial)$"
 )
 _POINT = re.compile(r"sam_prompt_encoder\.point_embeddings\.(\d+)\.weight")
 _MLP = re.compile(
-    r"(.*\.(?:mlp|output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head))\.layers\.(\d+)\."
+    r"((?:.*\.)?(?:mlp|output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|obj_ptr_proj))"
+    r"\.layers\.(\d+)\."
 )
+_DOWNSAMPLER = re.compile(r"(memory_encoder\.mask_downsampler)\.encoder\.(0|1|3|4|6|7|9|10)\.")
 _PE = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 _RENAMES = tuple(
@@ -64,29 +67,48 @@ _RENAMES = tuple(
         (r"^(mask_decoder\.transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
         (r"^(mask_decoder\.transformer)\.norm_final_attn\.", r"\1.layer_norm_final_attn."),
         (r"^no_mem_embed$", "no_memory_embedding"),
+        # memory: attention to it, its encoder (four steps of convolution, norm, activation, then 12), pointers
+        (r"^(memory_attention\.layers\.\d+\.\w+)\.out_proj\.", r"\1.o_proj."),
+        (r"^(memory_attention\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
+        (r"^memory_attention\.norm\.", "memory_attention.layer_norm."),
+        (r"^(memory_encoder\.mask_downsampler)\.encoder\.12\.", r"\1.final_conv."),
+        (r"^memory_encoder\.pix_feat_proj\.", "memory_encoder.feature_projection."),
+        (r"^memory_encoder\.out_proj\.", "memory_encoder.projection."),
+        (r"^memory_encoder\.fuser\.", "memory_encoder.memory_fuser."),
+        (r"^(memory_encoder\.memory_fuser\.layers\.\d+)\.dwconv\.", r"\1.depthwise_conv."),
+        (r"^(memory_encoder\.memory_fuser\.layers\.\d+)\.pwconv(\d)\.", r"\1.pointwise_conv\2."),
+        (r"^(memory_encoder\.memory_fuser\.layers\.\d+)\.norm\.", r"\1.layer_norm."),
+        (r"^(memory_encoder\.memory_fuser\.layers\.\d+)\.gamma$", r"\1.scale"),
+        (r"^obj_ptr_proj\.", "object_pointer_proj."),
+        (r"^obj_ptr_tpos_proj\.", "temporal_positional_encoding_projection_layer."),
+        (r"^maskmem_tpos_enc$", "memory_temporal_positional_encoding"),
+        (r"^no_mem_pos_enc$", "no_memory_positional_encoding"),
+        (r"^no_obj_ptr$", "no_object_pointer"),
+        (r"^no_obj_embed_spatial$", "occlusion_spatial_embedding_parameter"),
     )
 )
 
 
 def medsam2_config() -> Any:
-    """Return the ``Sam2Config`` of the published MedSAM2: Hiera tiny, 512 pixels."""
-    from transformers import Sam2Config
+    """Return the ``Sam2VideoConfig`` of the published MedSAM2: Hiera tiny, 512 pixels."""
+    from transformers import Sam2VideoConfig
 
     quarter = IMAGE_SIZE // 4
-    return Sam2Config(
+    return Sam2VideoConfig(
         vision_config={
             "backbone_config": {"model_type": "sam2_hiera_det_model", "image_size": [IMAGE_SIZE, IMAGE_SIZE]},
             "backbone_feature_sizes": [[quarter >> level, quarter >> level] for level in range(3)],
         },
         prompt_encoder_config={"image_size": IMAGE_SIZE},
+        image_size=IMAGE_SIZE,
+        memory_attention_rope_feat_sizes=[quarter >> 2, quarter >> 2],
     )
 
 
 def map_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a state dict of the original sam2 code for ``Sam2Model``.
+    """Rename a state dict of the original sam2 code for ``Sam2VideoModel``.
 
-    Weights of the video memory are dropped. Names without a rule pass unchanged, so that the
-    caller's comparison with the model reports them.
+    Names without a rule pass unchanged, so that the caller's comparison with the model reports them.
     """
     import torch
 
@@ -98,8 +120,6 @@ def map_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     mapped: dict[str, torch.Tensor] = {}
     points: dict[int, torch.Tensor] = {}
     for key, value in state.items():
-        if _VIDEO.match(key):
-            continue
         if found := _POINT.fullmatch(key):
             points[int(found[1])] = value
             continue
@@ -113,6 +133,9 @@ def map_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             layer, last = int(found[2]), last_layer[found[1]]
             part = "proj_in" if layer == 0 else "proj_out" if layer == last else f"layers.{layer - 1}"
             name = f"{found[1]}.{part}.{key[found.end() :]}"
+        elif found := _DOWNSAMPLER.match(key):
+            layer, is_norm = divmod(int(found[2]), 3)
+            name = f"{found[1]}.layers.{layer}.{'layer_norm' if is_norm else 'conv'}.{key[found.end() :]}"
         for pattern, replacement in _RENAMES:
             name = pattern.sub(replacement, name)
         mapped[name] = value
@@ -123,14 +146,14 @@ def map_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_checkpoint(path: Path, config: Any = None) -> Any:
-    """Build a ``Sam2Model`` from a file with the original names.
+    """Build a ``Sam2VideoModel`` from a file with the original names, or a ``Sam2Model`` if it has no memory.
 
     Parameters
     ----------
     path
         ``.pt`` file: ``{"model": state_dict}``, or the state dict itself.
     config
-        ``Sam2Config`` of the architecture; None for the published MedSAM2.
+        ``Sam2VideoConfig`` of the architecture; None for the published MedSAM2.
 
     Raises
     ------
@@ -138,7 +161,7 @@ def load_checkpoint(path: Path, config: Any = None) -> Any:
         If the file cannot be read safely, or a weight is missing, unknown or of another shape.
     """
     import torch
-    from transformers import Sam2Model
+    from transformers import Sam2Model, Sam2VideoModel
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -150,7 +173,8 @@ def load_checkpoint(path: Path, config: Any = None) -> Any:
 
     config = config if config is not None else medsam2_config()
     check_backbone(config, str(path))
-    model: Any = Sam2Model(config)
+    has_memory = any(_MEMORY.match(key) for key in state)
+    model: Any = Sam2VideoModel(config) if has_memory else Sam2Model(image_config(config))
     mapped, wanted = map_state(state), model.state_dict()
     for title, names in (
         ("weights are missing", sorted(wanted.keys() - mapped.keys())),
@@ -177,7 +201,7 @@ def make(arg: str | None, device: str = "cpu", config: Any = None, batch_size: i
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
     config
-        ``Sam2Config`` of a ``.pt`` with another architecture; None for the published one.
+        ``Sam2VideoConfig`` of a ``.pt`` with another architecture; None for the published one.
     batch_size
         Most prompts decoded at once.
 
@@ -196,8 +220,11 @@ def make(arg: str | None, device: str = "cpu", config: Any = None, batch_size: i
         segmenter = make_sam2(str(path), device=device, batch_size=batch_size)
         segmenter.name = f"medsam2:{arg}"
         return segmenter
+    model = load_checkpoint(path, config)
+    has_memory = hasattr(model, "memory_encoder")
     return Sam2Segmenter(
-        load_checkpoint(path, config),
+        image_model(model) if has_memory else model,
+        video_model=model if has_memory else None,
         name=f"medsam2:{arg}",
         weights_sha256=file_hash(path),
         layout="stretch",

@@ -7,6 +7,7 @@ before, a given mask that is dropped to its beginning. One image is kept at a ti
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ibisagent.hashing import pixel_hash
@@ -33,7 +34,7 @@ class MemoSegmenter:
     def __init__(self, segmenter: Segmenter) -> None:
         self._inner = segmenter
         self.name = segmenter.name
-        self.capabilities = segmenter.capabilities
+        self.capabilities = replace(segmenter.capabilities, video=False)  # one image is kept, no stack
         self.weights_sha256 = segmenter.weights_sha256
         self.num_encoded = self.num_predicted = self.num_remembered = 0
         self._sha256: str | None = None

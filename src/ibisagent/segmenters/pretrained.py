@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from ibisagent.segmenters.preprocess import Normalisation
 
-__all__ = ["is_hub_id", "load_model", "model_folder", "pick_device", "read_normalisation", "require", "weights_hash"]
+__all__ = [
+    "is_hub_id",
+    "load_model",
+    "model_folder",
+    "model_type",
+    "pick_device",
+    "read_normalisation",
+    "require",
+    "weights_hash",
+]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -138,17 +147,46 @@ def weights_hash(folder: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def load_model(class_name: str, folder: Path, model_types: frozenset[str]) -> Any:
+def model_type(folder: Path) -> str | None:
+    """The ``model_type`` that a model folder's ``config.json`` names, or None.
+
+    Raises
+    ------
+    ibisagent.errors.InputError
+        If the file cannot be read.
+    """
+    found = _read_config(folder).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: config.json cannot be read") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{folder}: config.json cannot be read")
+    return content
+
+
+def load_model(
+    class_name: str,
+    folder: Path,
+    model_types: frozenset[str],
+    configure: Callable[[dict[str, Any]], Any] | None = None,
+) -> Any:
     """Load a transformers model in float32, complete or not at all.
 
     Parameters
     ----------
     class_name
-        ``"SamModel"`` or ``"Sam2Model"``.
+        ``"SamModel"``, ``"Sam2Model"`` or ``"Sam2VideoModel"``.
     folder
         Local model folder.
     model_types
         Values of ``model_type`` in ``config.json`` that the class can load.
+    configure
+        Makes the configuration from what ``config.json`` says; None leaves that to the class.
 
     Raises
     ------
@@ -159,17 +197,15 @@ def load_model(class_name: str, folder: Path, model_types: frozenset[str]) -> An
     import torch
     import transformers
 
-    try:
-        model_type = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder}: config.json cannot be read") from error
-    if model_type not in model_types:
+    found = model_type(folder)
+    if found not in model_types:
         wanted = " or ".join(sorted(model_types))
-        raise InputError(f"{folder}: config.json says model_type {model_type!r}, not {wanted}")
+        raise InputError(f"{folder}: config.json says model_type {found!r}, not {wanted}")
     try:
         with _quiet():
+            options = {} if configure is None else {"config": configure(_read_config(folder))}
             model, info = getattr(transformers, class_name).from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+                folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, **options
             )
     except Exception as error:  # damaged safetensors, wrong shapes, missing files: all are the folder's fault
         first = (str(error).strip().splitlines() or [""])[0]

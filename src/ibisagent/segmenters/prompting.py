@@ -17,7 +17,7 @@ from ibisagent.types import Image, Prediction, Prompt
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Embedding", "PromptedSegmenter", "check_prompt"]
+__all__ = ["Embedding", "PromptedSegmenter", "check_prompt", "one_line", "to_prediction"]
 
 
 def check_prompt(prompt: Prompt, capabilities: Capabilities, height: int, width: int) -> None:
@@ -56,6 +56,30 @@ def check_prompt(prompt: Prompt, capabilities: Capabilities, height: int, width:
             raise ToolError(
                 f"the prior mask is {prompt.prior_mask.dtype} {prompt.prior_mask.shape}, not bool {(height, width)}"
             )
+
+
+def to_prediction(low: torch.Tensor, frame: Frame, score: float | None, limit: float | None) -> Prediction:
+    """Bring one mask of the decoder to the image's grid.
+
+    Parameters
+    ----------
+    low
+        ``float32`` (h, w) logits on the decoder's grid.
+    frame
+        How the image lies in the input.
+    score
+        The decoder's estimate of the mask's IoU, or None.
+    limit
+        Largest absolute logit of the returned state; None for no limit.
+    """
+    full = frame.to_image(low[None])[0]
+    state = low if limit is None else low.clamp(-limit, limit)
+    return Prediction(
+        mask=np.ascontiguousarray((full > 0).cpu().numpy()),
+        score=score,
+        state=np.array(state.cpu().numpy(), dtype=np.float32, order="C"),
+        probability=np.ascontiguousarray(full.sigmoid().cpu().numpy(), dtype=np.float32),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +151,21 @@ class PromptedSegmenter:
         """
         import torch
 
-        frame = Frame.fit(image.height, image.width, self._size, self._layout)
+        frame = self.frame(image.height, image.width)
         try:
             with torch.inference_mode():
-                values = frame.pixel_values(image.pixels, self._normalisation).to(self._device)
-                return Embedding(self._encode(values), frame)
+                return Embedding(self._encode(self.pixel_values(image)), frame)
         except Exception as error:
-            raise ToolError(f"{self.name}: encoding failed: {_one_line(error)}") from error
+            raise ToolError(f"{self.name}: encoding failed: {one_line(error)}") from error
+
+    def frame(self, height: int, width: int) -> Frame:
+        """How an image of ``height`` x ``width`` pixels lies in the model's input."""
+        return Frame.fit(height, width, self._size, self._layout)
+
+    def pixel_values(self, image: Image) -> torch.Tensor:
+        """The model's input for an image: ``float32`` (1, 3, size, size) on the model's device."""
+        frame = self.frame(image.height, image.width)
+        return frame.pixel_values(image.pixels, self._normalisation).to(self._device)
 
     def predict(self, embedding: Any, prompts: Sequence[Prompt]) -> list[Prediction]:
         """Decode a batch of prompts on one embedding, in order.
@@ -147,7 +179,7 @@ class PromptedSegmenter:
             raise ToolError(f"{self.name}: not an embedding of this segmenter: {type(embedding).__name__}")
         groups: dict[tuple[int, bool, bool], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            self._check(prompt, embedding.frame)
+            self.check(prompt, embedding.frame)
             has_prior = prompt.prior_logits is not None or prompt.prior_mask is not None
             groups[len(prompt.clicks), prompt.box is not None, has_prior].append(index)
         found: dict[int, Prediction] = {}
@@ -159,11 +191,18 @@ class PromptedSegmenter:
                 except ToolError:
                     raise
                 except Exception as error:
-                    raise ToolError(f"{self.name}: decoding failed: {_one_line(error)}") from error
+                    raise ToolError(f"{self.name}: decoding failed: {one_line(error)}") from error
                 found.update(zip(chunk, answers, strict=True))
         return [found[index] for index in range(len(prompts))]
 
-    def _check(self, prompt: Prompt, frame: Frame) -> None:
+    def check(self, prompt: Prompt, frame: Frame) -> None:
+        """Refuse a prompt that is not legal on an image that lies so in the input.
+
+        Raises
+        ------
+        ibisagent.errors.ToolError
+            As :func:`check_prompt`, and if prior logits have another form than this segmenter's states.
+        """
         try:
             check_prompt(prompt, self.capabilities, frame.height, frame.width)
         except ToolError as error:
@@ -212,21 +251,7 @@ class PromptedSegmenter:
             best = scores.argmax(dim=1)
             rows = torch.arange(count, device=logits.device)
             low, score = logits[rows, best], scores[rows, best].clamp(0.0, 1.0)
-            full = frame.to_image(low)
-            if self.max_state_logit is not None:
-                low = low.clamp(-self.max_state_logit, self.max_state_logit)
-            masks = (full > 0).cpu().numpy()
-            probabilities = full.sigmoid().cpu().numpy()
-            states = low.cpu().numpy()
-        return [
-            Prediction(
-                mask=np.ascontiguousarray(masks[i]),
-                score=float(score[i]),
-                state=np.ascontiguousarray(states[i], dtype=np.float32),
-                probability=np.ascontiguousarray(probabilities[i], dtype=np.float32),
-            )
-            for i in range(count)
-        ]
+            return [to_prediction(low[i], frame, float(score[i]), self.max_state_logit) for i in range(count)]
 
     def _prior(self, prompt: Prompt, frame: Frame) -> torch.Tensor:
         import torch
@@ -245,6 +270,7 @@ class PromptedSegmenter:
         raise NotImplementedError
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The kind of an error and the first line of its message."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -98,6 +98,80 @@ def tiny_sam2_folder(tmp_path_factory: pytest.TempPathFactory, tiny_sam2_model: 
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_sam2_video_config() -> Callable[..., Any]:
+    """Builder of a tiny ``Sam2VideoConfig`` with a short memory; keywords override its own settings."""
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
+
+    hidden = 128  # the memory's 64 channels are fixed in transformers; pointers are cut into two pieces of it
+
+    def build(**settings: Any) -> Any:
+        hiera = {
+            "model_type": "sam2_hiera_det_model",
+            "hidden_size": 8,
+            "image_size": [SIDE, SIDE],
+            "blocks_per_stage": [1, 2, 2, 1],
+            "embed_dim_per_stage": [8, 16, 24, 32],
+            "num_attention_heads_per_stage": [1, 2, 2, 4],
+            "window_size_per_stage": [8, 4, 4, 2],
+            "global_attention_blocks": [4],
+            "window_positional_embedding_background_size": [3, 3],
+        }
+        vision = {
+            "backbone_config": hiera,
+            "backbone_channel_list": [32, 24, 16, 8],
+            "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+            "fpn_hidden_size": hidden,
+        }
+        memory = {
+            "image_size": SIDE,
+            "num_maskmem": 3,
+            "max_object_pointers_in_encoder": 4,
+            "memory_attention_hidden_size": hidden,
+            "memory_attention_num_layers": 2,
+            "memory_attention_feed_forward_hidden_size": 16,
+            "memory_attention_rope_feat_sizes": [4, 4],
+            "memory_encoder_hidden_size": hidden,
+            "mask_downsampler_embed_dim": hidden,
+            "memory_fuser_num_layers": 2,
+            "memory_fuser_embed_dim": hidden,
+            "memory_fuser_intermediate_dim": 16,
+        }
+        return transformers.Sam2VideoConfig(
+            vision_config=vision,
+            prompt_encoder_config={**_PROMPTS, "hidden_size": hidden},
+            mask_decoder_config=Sam2VideoMaskDecoderConfig(**{**_DECODER, "hidden_size": hidden}),
+            **{**memory, **settings},
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_sam2_video_model(tiny_sam2_video_config: Callable[..., Any]) -> Any:
+    import torch
+    from transformers import Sam2VideoModel
+
+    torch.manual_seed(1)
+    model = Sam2VideoModel(tiny_sam2_video_config())
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.15)
+        model.shared_image_embedding.positional_embedding.copy_(
+            model.prompt_encoder.shared_embedding.positional_embedding
+        )
+        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(9.0)  # the target is there
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_sam2_video_folder(tmp_path_factory: pytest.TempPathFactory, tiny_sam2_video_model: Any) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "sam2_video"
+    tiny_sam2_video_model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def noise_image() -> Image:
     """Smooth RGB noise, 48 wide and 80 high."""

@@ -18,19 +18,6 @@ from ibisagent.types import Image, PixelBox, PixelClick, Prompt
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-VIDEO = {
-    "maskmem_tpos_enc": (7, 1, 1, 4),
-    "no_mem_pos_enc": (1, 1, 32),
-    "no_obj_ptr": (1, 32),
-    "no_obj_embed_spatial": (1, 4),
-    "mask_downsample.weight": (1, 1, 4, 4),
-    "memory_attention.layers.0.self_attn.q_proj.weight": (32, 32),
-    "memory_attention.norm.bias": (32,),
-    "memory_encoder.mask_downsampler.encoder.0.weight": (4, 1, 3, 3),
-    "obj_ptr_proj.layers.0.weight": (32, 32),
-    "obj_ptr_tpos_proj.weight": (4, 32),
-}
-
 
 def pairs(names: dict[str, str]) -> list[tuple[str, str]]:
     return [(f"{old}.{kind}", f"{new}.{kind}") for old, new in names.items() for kind in ("weight", "bias")]
@@ -91,23 +78,73 @@ def original_names(stage_blocks: list[int]) -> dict[str, str]:
     return names
 
 
+def original_memory_names(attention_layers: int) -> dict[str, str]:
+    """The same for the memory for video."""
+    names = {
+        "maskmem_tpos_enc": "memory_temporal_positional_encoding",
+        "no_mem_pos_enc": "no_memory_positional_encoding",
+        "no_obj_ptr": "no_object_pointer",
+        "no_obj_embed_spatial": "occlusion_spatial_embedding_parameter",
+    }
+    inner = {f"norm{i}": f"layer_norm{i}" for i in (1, 2, 3)} | {"linear1": "linear1", "linear2": "linear2"}
+    for block in ("self_attn", "cross_attn_image"):
+        inner |= {f"{block}.{n}_proj": f"{block}.{n}_proj" for n in "qkv"}
+        inner[f"{block}.out_proj"] = f"{block}.o_proj"
+    for layer in (f"memory_attention.layers.{i}" for i in range(attention_layers)):
+        names |= pairs({f"{layer}.{a}": f"{layer}.{b}" for a, b in inner.items()})
+    encoder = "memory_encoder"
+    down = {str(3 * i): f"layers.{i}.conv" for i in range(4)} | {
+        str(3 * i + 1): f"layers.{i}.layer_norm" for i in range(4)
+    }
+    down["12"] = "final_conv"
+    names |= pairs(
+        {f"{encoder}.mask_downsampler.encoder.{a}": f"{encoder}.mask_downsampler.{b}" for a, b in down.items()}
+    )
+    block = {
+        "dwconv": "depthwise_conv",
+        "norm": "layer_norm",
+        "pwconv1": "pointwise_conv1",
+        "pwconv2": "pointwise_conv2",
+    }
+    for i in range(2):
+        old, new = f"{encoder}.fuser.layers.{i}", f"{encoder}.memory_fuser.layers.{i}"
+        names |= pairs({f"{old}.{a}": f"{new}.{b}" for a, b in block.items()})
+        names[f"{old}.gamma"] = f"{new}.scale"
+    names |= pairs(
+        {
+            "memory_attention.norm": "memory_attention.layer_norm",
+            f"{encoder}.pix_feat_proj": f"{encoder}.feature_projection",
+            f"{encoder}.out_proj": f"{encoder}.projection",
+            "mask_downsample": "mask_downsample",
+            "obj_ptr_proj.layers.0": "object_pointer_proj.proj_in",
+            "obj_ptr_proj.layers.1": "object_pointer_proj.layers.0",
+            "obj_ptr_proj.layers.2": "object_pointer_proj.proj_out",
+            "obj_ptr_tpos_proj": "temporal_positional_encoding_projection_layer",
+        }
+    )
+    return names
+
+
 def original_state(model: Any) -> dict[str, Any]:
-    """The model's weights as the original code would have saved them, video memory included."""
+    """The model's weights as the original code would have saved them, with those of the memory if it has one."""
     state = model.state_dict()
-    result = {old: state[new].clone() for old, new in original_names([1, 2, 2, 1]).items()}
+    names = original_names([1, 2, 2, 1])
+    if "no_object_pointer" in state:
+        names |= original_memory_names(2)
+    result = {old: state[new].clone() for old, new in names.items()}
     for i in range(4):
         result[f"sam_prompt_encoder.point_embeddings.{i}.weight"] = state["prompt_encoder.point_embed.weight"][
             i : i + 1
         ]
     matrix = state["prompt_encoder.shared_embedding.positional_embedding"]
     result["sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"] = matrix
-    return result | {name: torch.zeros(shape) for name, shape in VIDEO.items()}
+    return result
 
 
 @pytest.fixture
-def checkpoint(tiny_sam2_model: Any, tmp_path: Path) -> Path:
+def checkpoint(tiny_sam2_video_model: Any, tmp_path: Path) -> Path:
     path = tmp_path / "MedSAM2_latest.pt"
-    torch.save({"model": original_state(tiny_sam2_model)}, path)
+    torch.save({"model": original_state(tiny_sam2_video_model)}, path)
     return path
 
 
@@ -118,19 +155,21 @@ def changed(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     return path
 
 
-def test_every_weight_arrives_where_it_belongs(tiny_sam2_model: Any) -> None:
-    mapped = medsam2.map_state(original_state(tiny_sam2_model))
-    wanted = tiny_sam2_model.state_dict()
+@pytest.mark.parametrize("kind", ["images", "video"])
+def test_every_weight_arrives_where_it_belongs(tiny_sam2_model: Any, tiny_sam2_video_model: Any, kind: str) -> None:
+    model = tiny_sam2_model if kind == "images" else tiny_sam2_video_model
+    mapped = medsam2.map_state(original_state(model))
+    wanted = model.state_dict()
     assert mapped.keys() == wanted.keys()
     for name, value in wanted.items():
         assert torch.equal(mapped[name], value), name
 
 
 def test_outputs_equal_the_same_weights_under_transformers_names(
-    checkpoint: Path, tiny_sam2_folder: Path, tiny_sam2_config: Callable[..., Any], noise_image: Image
+    checkpoint: Path, tiny_sam2_video_folder: Path, tiny_sam2_video_config: Callable[..., Any], noise_image: Image
 ) -> None:
-    loaded = medsam2.make(str(checkpoint), config=tiny_sam2_config())
-    reference = make_sam2(str(tiny_sam2_folder))
+    loaded = medsam2.make(str(checkpoint), config=tiny_sam2_video_config())
+    reference = make_sam2(str(tiny_sam2_video_folder))
     prompts = [Prompt(clicks=(PixelClick(9, 9, True),)), Prompt(box=PixelBox(2, 3, 30, 40))]
     for found, wanted in zip(
         loaded.predict(loaded.encode(noise_image), prompts),
@@ -143,19 +182,26 @@ def test_outputs_equal_the_same_weights_under_transformers_names(
         assert found.score == pytest.approx(wanted.score, abs=1e-4)
     assert loaded.name == f"medsam2:{checkpoint}"
     assert loaded.weights_sha256 == file_hash(checkpoint)
+    assert loaded.capabilities.video
+    ends = []
+    for segmenter in (loaded, reference):
+        track = segmenter.track([noise_image] * 4)
+        track.prompt(0, prompts[0])
+        ends.append(dict(track.carry(0))[3].state)
+    np.testing.assert_allclose(ends[0], ends[1], atol=2e-3)
 
 
-def test_conforms(checkpoint: Path, tiny_sam2_config: Callable[..., Any]) -> None:
-    assert check_segmenter(medsam2.make(str(checkpoint), config=tiny_sam2_config())) == []
+def test_conforms(checkpoint: Path, tiny_sam2_video_config: Callable[..., Any], noise_image: Image) -> None:
+    assert check_segmenter(medsam2.make(str(checkpoint), config=tiny_sam2_video_config()), [noise_image]) == []
 
 
 def test_the_published_architecture() -> None:
-    from transformers import Sam2Model
+    from transformers import Sam2VideoModel
 
     with torch.device("meta"):
-        model = Sam2Model(medsam2.medsam2_config())
+        model = Sam2VideoModel(medsam2.medsam2_config())
     state = model.state_dict()
-    names = original_names([1, 2, 7, 2])
+    names = original_names([1, 2, 7, 2]) | original_memory_names(4)
     extra = {name for name in state if name not in names.values()}
     assert extra == {
         "prompt_encoder.point_embed.weight",
@@ -166,15 +212,20 @@ def test_the_published_architecture() -> None:
     assert state["vision_encoder.backbone.pos_embed"].shape == (1, 96, 7, 7)
     assert model.prompt_encoder.mask_input_size == (128, 128)
     assert model.backbone_feature_sizes == [[128, 128], [64, 64], [32, 32]]
+    assert model.image_size == 512 and state["memory_temporal_positional_encoding"].shape == (7, 1, 1, 64)
+    assert model.memory_attention.position_ids.shape == (32 * 32, 2)
 
 
-def test_a_bare_state_dict_and_half_precision_load(
-    tiny_sam2_model: Any, tiny_sam2_config: Callable[..., Any], tmp_path: Path
+def test_a_bare_state_dict_in_half_precision_and_without_memory(
+    tiny_sam2_video_model: Any, tiny_sam2_video_config: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "bare.pt"
-    torch.save({k: v.half() for k, v in original_state(tiny_sam2_model).items()}, path)
-    model = medsam2.load_checkpoint(path, tiny_sam2_config())
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    memory = original_memory_names(2)
+    state = {k: v.half() for k, v in original_state(tiny_sam2_video_model).items() if k not in memory}
+    torch.save(state, path)
+    segmenter = medsam2.make(str(path), config=tiny_sam2_video_config())
+    assert not segmenter.capabilities.video
+    assert {p.dtype for p in segmenter._model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(
@@ -184,17 +235,18 @@ def test_a_bare_state_dict_and_half_precision_load(
             lambda s: s.pop("sam_mask_decoder.conv_s0.bias"),
             "1 weights are missing, the first is mask_decoder.conv_s0.bias",
         ),
+        (lambda s: s.pop("no_obj_ptr"), "1 weights are missing, the first is no_object_pointer"),
         (lambda s: s.update(surprise=torch.zeros(1)), "1 weights are not known to SAM2, the first is surprise"),
         (lambda s: s.update(no_mem_embed=torch.zeros(1, 1, 31)), "another shape .* no_memory_embedding"),
         (lambda s: s.clear(), "weights are missing"),
     ],
-    ids=["missing", "unexpected", "shape", "empty"],
+    ids=["missing", "part of the memory", "unexpected", "shape", "empty"],
 )
 def test_what_does_not_fit_is_reported(
-    checkpoint: Path, tiny_sam2_config: Callable[..., Any], change: Any, message: str
+    checkpoint: Path, tiny_sam2_video_config: Callable[..., Any], change: Any, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as error:
-        medsam2.make(str(changed(checkpoint, change)), config=tiny_sam2_config())
+        medsam2.make(str(changed(checkpoint, change)), config=tiny_sam2_video_config())
     assert "\n" not in str(error.value) and str(checkpoint) in str(error.value)
 
 
@@ -232,11 +284,14 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
 
 
 def test_where_the_file_is_looked_for(
-    checkpoint: Path, tiny_sam2_folder: Path, tiny_sam2_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    tiny_sam2_folder: Path,
+    tiny_sam2_video_config: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import huggingface_hub
 
-    config = tiny_sam2_config()
+    config = tiny_sam2_video_config()
     assert medsam2.make(str(checkpoint.parent), config=config).name == f"medsam2:{checkpoint.parent}"
     folder = medsam2.make(str(tiny_sam2_folder))
     assert isinstance(folder, Sam2Segmenter) and folder.name == f"medsam2:{tiny_sam2_folder}"
