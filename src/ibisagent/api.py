@@ -19,6 +19,7 @@ from ibisagent.rle import decode_mask
 from ibisagent.rollout import OnStep, run_episode
 from ibisagent.segmenters.protocol import Segmenter
 from ibisagent.types import Case, Image
+from ibisagent.volume.segment import VolumeSegmentation, segment_volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     ImageLike = str | os.PathLike[str] | NDArray[np.uint8] | Image
     MaskLike = str | os.PathLike[str] | NDArray[Any]
 
-__all__ = ["Segmentation", "as_image", "as_mask", "resolve_policy", "segment"]
+__all__ = [
+    "Segmentation", "VolumeSegmentation", "as_image", "as_mask", "resolve_policy", "segment", "segment_volume",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

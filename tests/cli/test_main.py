@@ -39,7 +39,7 @@ def test_version(cli: Cli) -> None:
 def test_usage_errors_are_one_line(cli: Cli) -> None:
     cli().assert_refused("COMMAND")
     cli("dance").assert_refused("dance")
-    cli("segment").assert_refused("IMAGE")
+    cli("segment").assert_refused("STUDY")
     cli("train").assert_refused("recipe")
     cli("train", "everything").assert_refused("everything")
 

@@ -273,7 +273,7 @@ def test_writing_that_fails_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ibisagent.io.write_mask", full)
+    monkeypatch.setattr("ibisagent.batch.results.write_image_mask", full)
     policy = script(CLICK, stop("Found."))
     ran = refuse(cli, folder, "image.png", "x", "--policy", policy, *RULES, "--out", "deep/o")
     assert ran.code == 2 and "No space left" in ran.err and not (folder / "deep/o").exists()

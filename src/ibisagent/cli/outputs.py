@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ibisagent.errors import InputError
 
-__all__ = ["check_out", "fill_folder"]
+__all__ = ["check_out", "fill_folder", "hold_folder"]
 
 
 def check_out(out: Path) -> None:
@@ -78,6 +78,27 @@ def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
         raise InputError(f"--out {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        _remove_empty(made)
+
+
+@contextlib.contextmanager
+def hold_folder(out: Path) -> Iterator[None]:
+    """Make a folder for what a long run keeps while it goes on; if nothing came into it, it goes again.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    made = [place for place in (out, *out.parents) if not place.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise InputError(f"--out {out}: {error.strerror or error}") from None
+    finally:
         _remove_empty(made)
 
 

@@ -1,27 +1,30 @@
-"""``ibisagent segment``: one image, one sentence, one mask."""
+"""``ibisagent segment``: one image or volume, one sentence, one mask."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ibisagent.cli.outputs import check_out, fill_folder
 from ibisagent.cli.players import policy_options, rollout_config
+from ibisagent.cli.volume_options import refuse_volume_options
 from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
     from ibisagent.api import Segmentation
+    from ibisagent.io.volume import Volume
     from ibisagent.scoring import Scores
+    from ibisagent.types import Image
 
-__all__ = ["EXIT_CODES", "run"]
+__all__ = ["EXIT_CODES", "owned", "report", "run"]
 
 EXIT_CODES = {"done": 0, "uncertain": 0, "absent": 3, "out_of_steps": 4, "error": 5, "stopped": 130}
 """Exit code of every outcome."""
-
-_OWNED = ("mask.png", "mask.nii.gz", "overlay.png", "episode.json", "episode.html")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,14 +40,43 @@ def run(options: argparse.Namespace) -> int:
     if options.target is not None and options.policy != "oracle":
         raise InputError("--target serves --policy oracle alone")
     _spare_inputs(options, out)
+    volume = _volume(options)
+    if volume is not None:
+        for note in volume.notes:
+            print(f"ibisagent: note: {note}", file=sys.stderr, flush=True)
+        if options.slice is None and volume.grid.num_slices((options.planes or ("axial",))[0]) > 1:
+            from ibisagent.cli.segment_volume import run as run_volume
+
+            return run_volume(options, volume, out)
+    return _run(options, volume, out)
+
+
+def _volume(options: argparse.Namespace) -> Volume | None:
+    """The volume to work on; None for a picture, a part of a slide, or what has no place in a volume."""
+    if options.region is not None or options.mpp is not None:
+        for flag in ("slice", "series"):
+            if getattr(options, flag) is not None:
+                raise InputError(f"--{flag} is for volumes and --region for slides; leave one of them out")
+        return None
+    from ibisagent.io.studies import open_volume
+
+    return open_volume(options.image, series=options.series, modality=options.modality)
+
+
+def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
+    """One picture, or one slice of a volume; returns and raises as :func:`run`."""
+    refuse_volume_options(options, "one slice" if volume is not None else "a 2-D image")
     config = rollout_config(options)
     more = policy_options(options)
 
     from tqdm import tqdm
 
-    from ibisagent.api import as_image, segment
+    from ibisagent.api import segment
+    from ibisagent.batch.results import segment_label, write_image_results
+    from ibisagent.io.writers import chosen_formats
 
-    image = as_image(options.image, slice_spec=options.slice, window=options.window, modality=options.modality)
+    formats = chosen_formats(options.format, volume)
+    image = _image(options, volume)
     # Loading the models is the first wait; the bar starts with the first reply.
     with tqdm(total=config.max_steps, unit="step", desc="loading", file=sys.stderr, disable=None, leave=False) as bar:
 
@@ -55,45 +87,98 @@ def run(options: argparse.Namespace) -> int:
         result = segment(
             image,
             options.instruction,
-            mask=options.mask,
+            mask=_mask(options.mask, image, volume),
             policy=options.policy,
             segmenter=options.segmenter,
             device=options.device,
-            target=options.target,
+            target=_mask(options.target, image, volume),
             config=config,
             on_step=on_step,
             **more,
         )
-    scores = _scores(result, options.target)
-    files = _write(result, scores, out, options.mask)
-    _report(result, files)
-    if options.json:
-        answer = {
-            "outcome": str(result.outcome),
-            "answer": result.answer,
-            "num_steps": result.episode.num_steps,
-            "files": files,
-        }
-        if result.episode.error:
-            answer["error"] = result.episode.error
-        print(json.dumps(answer), flush=True)
-    return EXIT_CODES[str(result.outcome)]
+    episode = result.episode
+    label = segment_label(options.instruction, options.label, episode.policy.name, episode.segmenter.name)
+    scores = _scores(result, options.target, volume)
+    with fill_folder(out, owned(out, options.mask)) as scratch:
+        files = write_image_results(
+            episode, image, result.mask, scratch, formats, label, volume=volume, scores=scores
+        )  # fmt: skip
+    found = {kind: str(out / name) for kind, name in files.items()}
+    steps = f"{episode.num_steps} step{'' if episode.num_steps == 1 else 's'}, {episode.seconds_total:.1f} s"
+    outcome = str(result.outcome)
+    report(options, outcome, steps, result.answer, episode.error, found, {"num_steps": episode.num_steps})
+    return EXIT_CODES[outcome]
+
+
+def _image(options: argparse.Namespace, volume: Volume | None) -> Image:
+    if volume is None:
+        from ibisagent.api import as_image
+
+        return as_image(
+            options.image,
+            slice_spec=options.slice,
+            window=options.window,
+            modality=options.modality,
+            region=options.region,
+            mpp=options.mpp,
+        )
+    from ibisagent.io.nifti import parse_slice_spec
+
+    plane, index = parse_slice_spec(options.slice)
+    window = volume.window(options.window, target=options.instruction)
+    return volume.image(plane, volume.check_slice(plane, index), window)
+
+
+def _mask(name: str | None, image: Image, volume: Volume | None) -> Any:
+    """A mask for a slice: the slice itself as a picture, or a label volume. Paths of other images stay paths."""
+    if name is None or volume is None:
+        return name
+    from ibisagent.io.files import sniff
+    from ibisagent.io.labels import read_label_volume
+    from ibisagent.volume.shown import shown_mask
+
+    if not os.path.isdir(name) and sniff(name) == "PNG":
+        return name
+    geometry = image.geometry
+    assert geometry.plane is not None and geometry.slice_index is not None
+    return shown_mask(read_label_volume(name, volume), volume.grid, geometry.plane, geometry.slice_index)
+
+
+def _scores(result: Segmentation, target: str | None, volume: Volume | None) -> Scores | None:
+    """Scores against the oracle's target, for the page; None for every other policy."""
+    if target is None:
+        return None
+    from ibisagent.api import as_mask
+    from ibisagent.scoring import score_episode
+
+    return score_episode(result.episode, as_mask(_mask(target, result.image, volume), result.image))
 
 
 def _default_out(image: str) -> Path:
-    name = Path(image).name
+    name = Path(os.path.abspath(image)).name if os.path.isdir(image) else Path(image).name
     for ending in (".nii.gz", Path(name).suffix):
-        if ending and name.lower().endswith(ending.lower()):
+        if ending and name.lower().endswith(ending.lower()) and not os.path.isdir(image):
             name = name[: -len(ending)]
             break
     return Path(f"{name or 'image'}_ibisagent")
 
 
+def owned(out: Path, given: str | None) -> Sequence[str]:
+    """Old results that go, but never the user's own mask where the run gives none in its place."""
+    from ibisagent.batch.results import OWNED
+
+    return [name for name in OWNED if given is None or not _is_same(given, out / name)]
+
+
 def _spare_inputs(options: argparse.Namespace, out: Path) -> None:
     """Refuse to write over the image or the reference mask; a mask to refine may give way to the refined one."""
+    from ibisagent.batch.results import OWNED
+
     for name in (options.image, options.target):
-        if name is not None and any(_is_same(name, out / owned) for owned in _OWNED):
+        if name is not None and any(_is_same(name, out / owned) for owned in OWNED):
             raise InputError(f"--out {out}: {name} would be overwritten; choose another folder")
+    if _is_same(options.image, out):
+        raise InputError(f"--out {out}: this is the study's own folder; choose another")
 
 
 def _is_same(name: str, output: Path) -> bool:
@@ -103,44 +188,23 @@ def _is_same(name: str, output: Path) -> bool:
         return False
 
 
-def _scores(result: Segmentation, target: str | None) -> Scores | None:
-    """Scores against the oracle's target, for the page; None for every other policy."""
-    if target is None:
-        return None
-    from ibisagent.api import as_mask
-    from ibisagent.scoring import score_episode
-
-    return score_episode(result.episode, as_mask(target, result.image))
-
-
-def _write(result: Segmentation, scores: Scores | None, out: Path, given: str | None) -> dict[str, str]:
-    """Write all files and return their paths by kind."""
-    from ibisagent.io import mask_filename, write_mask
-    from ibisagent.rendering import episode_figure, save_png
-    from ibisagent.replay import with_image
-    from ibisagent.web.episode_page import write_episode_page
-
-    files = {"episode": "episode.json", "html": "episode.html"}
-    # Old results go, but never the user's own mask where the run gives none in its place.
-    owned = [name for name in _OWNED if given is None or not _is_same(given, out / name)]
-    with fill_folder(out, owned) as scratch:
-        if result.mask is not None:
-            files = {"mask": mask_filename(result.image), "overlay": "overlay.png", **files}
-            write_mask(result.mask, result.image, scratch / files["mask"])
-            save_png(episode_figure(result.episode, result.image), scratch / files["overlay"])
-        with_image(result.episode, result.image).save(scratch / files["episode"])
-        write_episode_page(result.episode, result.image, scratch / files["html"], scores)
-    return {kind: str(out / name) for kind, name in files.items()}
-
-
-def _report(result: Segmentation, files: dict[str, str]) -> None:
-    """Say in a few lines what came out."""
-    episode = result.episode
-    steps = f"{episode.num_steps} step{'' if episode.num_steps == 1 else 's'}, {episode.seconds_total:.1f} s"
-    lines = [f"{str(result.outcome).replace('_', ' ')} ({steps})"]
-    if result.answer:
-        lines.append(f"answer: {result.answer}")
-    if episode.error:
-        lines.append(f"ibisagent: error: {' '.join(episode.error.split())}")
+def report(
+    options: argparse.Namespace,
+    outcome: str,
+    effort: str,
+    answer: str,
+    error: str | None,
+    files: dict[str, str],
+    more: dict[str, Any],
+) -> None:
+    """Say in a few lines what came out, and as JSON where it is wanted."""
+    lines = [f"{outcome.replace('_', ' ')} ({effort})"]
+    if answer:
+        lines.append(f"answer: {answer}")
+    if error:
+        lines.append(f"ibisagent: error: {' '.join(error.split())}")
     lines += [f"{kind}: {path}" for kind, path in files.items()]
     print("\n".join(lines), file=sys.stderr, flush=True)
+    if options.json:
+        found = {"outcome": outcome, "answer": answer, **more, "files": files, **({"error": error} if error else {})}
+        print(json.dumps(found), flush=True)

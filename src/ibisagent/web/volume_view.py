@@ -122,7 +122,7 @@ def _plane(
     if known.affine is not None:
         affine = np.asarray(geometry.affine)
         rows = affine @ np.vstack([np.asarray(geometry.index_from_pixel), [0.0, 0.0, 1.0]])
-        world = [[round(float(v), 6) for v in (*row, step)] for row, step in zip(rows[:3], affine[:3, normal], strict=True)]
+        world = [[round(float(v), 6) for v in row] for row in np.column_stack([rows, affine[:, normal]])[:3]]
     letters = edge_letters(known)
     axis, sign = grid.axes[normal]
     letter = ("LR", "PA", "IS")[axis] if known.affine is not None else ""
