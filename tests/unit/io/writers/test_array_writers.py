@@ -157,6 +157,20 @@ def test_a_new_nifti_header_says_the_same_twice_unless_it_is_sheared(tmp_path: P
             assert np.allclose(header.get_qform(), affine_of(kind), atol=1e-3)
 
 
+def test_a_qform_that_would_be_off_is_not_offered(tmp_path: Path) -> None:
+    """A quaternion of float32 is coarse near half turns: slightly oblique scans in DICOM's order."""
+    lps = np.eye(4)
+    lps[:3, :3] = rotation(0.05) * 0.7
+    grid = Grid((500, 500, 2), tuple(map(tuple, (LPS_FROM_RAS @ lps).tolist())))
+    volume = Volume(grid, ArrayVoxels(np.zeros((1, 1, 1))), "", "DICOM")
+    write_volume_mask(np.zeros(grid.shape, bool), volume, tmp_path / "m.nii.gz", "nifti", LABEL)
+    header = nib.load(tmp_path / "m.nii.gz").header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 1)
+    far = np.array([499, 499, 1, 1])
+    assert np.abs((header.get_qform() - grid.matrix) @ far).max() > 0.05  # what a reader of it would have got
+    assert np.abs((read_itk(tmp_path / "m.nii.gz")[1] - grid.matrix) @ far).max() < 1e-4
+
+
 def test_tiff_pages_are_the_axial_slices_as_shown(tmp_path: Path) -> None:
     import tifffile
 
