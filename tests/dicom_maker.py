@@ -154,11 +154,17 @@ def save(ds: Any, path: Path, syntax: str | None = None) -> Path:
         again.compress(RLELossless, generate_instance_uid=False)
         again.save_as(path)
     elif syntax not in (None, plain):
-        _transcode(path, str(syntax))
+        part = path.with_name(f".{path.name}.part")
+        _transcode(path, part, str(syntax))
+        coded = pydicom.dcmread(part)  # only its pixels: GDCM writes the geometry of frames anew, in its own way
+        ds.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
+        ds["PixelData"] = coded["PixelData"]
+        ds.save_as(path, enforce_file_format=True)
+        part.unlink()
     return path
 
 
-def _transcode(path: Path, syntax: str) -> None:
+def _transcode(path: Path, part: Path, syntax: str) -> None:
     import gdcm
 
     reader = gdcm.ImageReader()
@@ -169,7 +175,7 @@ def _transcode(path: Path, syntax: str) -> None:
     change.SetInput(reader.GetImage())
     assert change.Change()
     writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
+    writer.SetFileName(str(part))
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
