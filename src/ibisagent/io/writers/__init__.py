@@ -94,7 +94,6 @@ _DEFAULTS = {
     "NRRD": ("nrrd",),
     "MetaImage": ("metaimage",),
     "TIFF": ("tiff",),
-    "DICOM": ("dicom-seg", "nifti"),
 }
 
 
@@ -105,11 +104,15 @@ def default_formats(volume: Volume | None) -> tuple[str, ...]:
     ----------
     volume
         The source, or None for a 2-D image: the source's own format, DICOM-SEG and NIfTI for DICOM, PNG for images.
+        A tilted gantry gets NRRD for NIfTI, whose sheared affines ITK's readers (3D Slicer, ITK-SNAP) refuse.
     """
     if volume is None:
         return ("png",)
-    names = tuple(n for n in _DEFAULTS.get(volume.kind, ("nifti",)) if FORMATS[n].obstacle(volume) is None)
-    return names or ("nifti",)
+    array = "nifti" if volume.grid.is_orthogonal else "nrrd"
+    wanted = _DEFAULTS.get(volume.kind, (array,))
+    if volume.kind == "DICOM":
+        wanted = ("dicom-seg", array)
+    return tuple(n for n in wanted if FORMATS[n].obstacle(volume) is None) or (array,)
 
 
 def chosen_formats(option: str | None, volume: Volume | None) -> tuple[str, ...]:

@@ -204,6 +204,7 @@ def test_formats_follow_the_source() -> None:
     dicom = volume_of(upright, "DICOM", frames=tuple(Frame(f"{k}") for k in range(7)))
     assert default_formats(dicom) == ("dicom-seg", "nifti")
     assert default_formats(volume_of(upright, "DICOM")) == ("nifti",)
+    assert default_formats(volume_of(affine_of("sheared"), "DICOM", frames=dicom.frames)) == ("dicom-seg", "nrrd")
     assert chosen_formats(" NRRD, coco,nrrd", dicom) == ("nrrd", "coco")
     assert chosen_formats(None, None) == ("png",)
 
