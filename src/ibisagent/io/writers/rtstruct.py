@@ -71,15 +71,15 @@ def _structure_set(mask: NDArray[np.bool_], volume: Volume, source: DicomSource,
     date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     ds = Dataset()
     ds.update(source.header)
-    ds.file_meta = FileMetaDataset()
+    meta: Any = FileMetaDataset()
     # explicit VR has no room for a contour of more than 64 KiB
-    ds.file_meta.TransferSyntaxUID = _IMPLICIT_LITTLE
-    ds.file_meta.MediaStorageSOPClassUID = _RTSTRUCT
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = _IMPLICIT_LITTLE, _RTSTRUCT
     # elements are shared with the header: those that differ are made anew, those of pictures are left out
     for element in [e for e in ds if e.keyword.startswith(("Modality", "Series", "LossyImage"))]:
         del ds[element.tag]
     ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = _RTSTRUCT, new_uid(), new_uid()
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta = meta
     ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "RTSTRUCT", 2000 + source.header.SeriesNumber % 1000, 1
     ds.SeriesDescription = one_line(f"Structures: {label.name}", 64)
     ds.OperatorsName, ds.Manufacturer, ds.ManufacturerModelName = "", "ibisagent", "ibisagent"
