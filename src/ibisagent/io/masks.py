@@ -120,7 +120,7 @@ def _label_slice(path: str | os.PathLike[str], image: Image) -> NDArray[np.bool_
         raise InputError(f"{display_name(path)}: a volume cannot be the mask of a 2-D image; give the mask as PNG")
     ni, nj, nk = geometry.volume_shape
     volume = read_labels_on(path, Grid((ni, nj, nk), geometry.affine))
-    plane = volume.take(int(geometry.slice_index or 0), axis=slice_axes(geometry)[0])
+    plane = np.take(volume, int(geometry.slice_index or 0), axis=slice_axes(geometry)[0])
     return mask_to_display(plane, geometry, (image.height, image.width))
 
 

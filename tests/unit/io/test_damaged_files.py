@@ -55,6 +55,14 @@ def _nifti2(path: Path) -> Path:
     return path
 
 
+def _itk(path: Path) -> Path:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.arange(6 * 7 * 8, dtype=np.int16).reshape(8, 7, 6))
+    sitk.WriteImage(image, str(path), useCompression=path.name.startswith("packed"))
+    return path
+
+
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "gray.png": lambda p: save_png(p, gray_ramp()),
     "deep.png": lambda p: save_png(p, gray_ramp().astype(np.uint16) * 200),
@@ -70,6 +78,10 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     "a.nii": _volume,
     "a.nii.gz": _volume,
     "2.nii": _nifti2,
+    "raw.nrrd": _itk,
+    "packed.nrrd": _itk,
+    "raw.mha": _itk,
+    "packed.mha": _itk,
 }
 
 
