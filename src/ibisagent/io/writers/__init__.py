@@ -89,12 +89,7 @@ FORMATS: dict[str, Format] = {
 }
 """Every format by its name."""
 
-_DEFAULTS = {
-    "NIfTI": ("nifti",),
-    "NRRD": ("nrrd",),
-    "MetaImage": ("metaimage",),
-    "TIFF": ("tiff",),
-}
+_OWN = {"NIfTI": "nifti", "NRRD": "nrrd", "MetaImage": "metaimage", "TIFF": "tiff"}
 
 
 def default_formats(volume: Volume | None) -> tuple[str, ...]:
@@ -109,9 +104,7 @@ def default_formats(volume: Volume | None) -> tuple[str, ...]:
     if volume is None:
         return ("png",)
     array = "nifti" if volume.grid.is_orthogonal else "nrrd"
-    wanted = _DEFAULTS.get(volume.kind, (array,))
-    if volume.kind == "DICOM":
-        wanted = ("dicom-seg", array)
+    wanted = ("dicom-seg", array) if volume.kind == "DICOM" else (_OWN.get(volume.kind, array),)
     return tuple(n for n in wanted if FORMATS[n].obstacle(volume) is None) or (array,)
 
 
