@@ -31,7 +31,14 @@ _NOUN = "a DICOM file"
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def read_dicom(path: str | os.PathLike[str], *, window: str | None = None, modality: str | None = None) -> Image:
+def read_dicom(
+    path: str | os.PathLike[str],
+    *,
+    window: str | None = None,
+    modality: str | None = None,
+    target: str | None = None,
+    preferred_window: str | None = None,
+) -> Image:
     """Read one DICOM file with one frame.
 
     Parameters
@@ -40,9 +47,12 @@ def read_dicom(path: str | os.PathLike[str], *, window: str | None = None, modal
         The file, with or without the 128-byte preamble.
     window
         ``--window`` option (``header``: the file's first WindowCenter and WindowWidth), or None for the rule:
-        soft tissue for CT, none for plain 8-bit values, else the 0.5 to 99.5 percentile.
+        for CT the target's, the body part's or soft tissue, none for plain 8-bit values, else the 0.5 to 99.5
+        percentile.
     modality
         Overrides the file's Modality.
+    target, preferred_window
+        For the rule on CT: what is asked for, and what a policy wants instead.
 
     Raises
     ------
@@ -63,7 +73,7 @@ def read_dicom(path: str | os.PathLike[str], *, window: str | None = None, modal
         if stored.ndim == 3 or photometric == "PALETTE COLOR":
             pixels, record = _colour(ds, stored, photometric, window, name, where)
         else:
-            gray, record = _gray(ds, stored, photometric, window, name, where)
+            gray, record = _gray(ds, stored, photometric, window, name, where, target, preferred_window)
             pixels = gray_to_rgb(gray)
         return Image(pixels=pixels, geometry=geometry, modality=name, window=record, source=os.fspath(path))
 
@@ -120,7 +130,14 @@ def _decode(ds: Any, where: str) -> NDArray[Any]:
 
 
 def _gray(
-    ds: Any, stored: NDArray[Any], photometric: str, window: str | None, modality: str | None, where: str
+    ds: Any,
+    stored: NDArray[Any],
+    photometric: str,
+    window: str | None,
+    modality: str | None,
+    where: str,
+    target: str | None,
+    preferred_window: str | None,
 ) -> tuple[NDArray[np.uint8], Window | None]:
     from pydicom.pixels.processing import apply_modality_lut
 
@@ -134,10 +151,18 @@ def _gray(
     padding = number(ds, "PixelPaddingValue")
     counted = values if padding is None else values[stored != padding]
     chosen = choose_window(
-        counted if counted.size else values, window, modality, header=header_window(ds), hounsfield=True, where=where
+        counted if counted.size else values,
+        window,
+        modality,
+        header=header_window(ds),
+        hounsfield=True,
+        target=target,
+        body_part=str(ds.get("BodyPartExamined") or ""),
+        preferred=preferred_window,
+        where=where,
     )
     if inverted:
-        chosen = Window(chosen.high, chosen.low, f"{chosen.name}, inverted")
+        chosen = chosen.inverted()
     return apply_window(values, chosen), chosen
 
 

@@ -19,7 +19,7 @@ from ibisagent.io.files import muted_decoders, one_line, open_binary, reading
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DicomFrame", "PixelFormat", "Truncated", "find_pixels", "read_stored"]
+__all__ = ["DicomFrame", "PixelFormat", "Truncated", "decoder_name", "find_pixels", "read_stored"]
 
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -327,4 +327,4 @@ def decoder_name(syntax: str) -> str | None:
             return None
     except NotImplementedError:
         pass
-    return one_line(uid.name, 80)
+    return "an unknown transfer syntax" if uid.name == uid else one_line(uid.name, 80)

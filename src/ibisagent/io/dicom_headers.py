@@ -165,11 +165,11 @@ def _read_open(f: IO[bytes], path: str, label: str, has_preamble: bool, found: C
     sop_class = ds.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta is not None else None)
     if sop_class is None:
         if has_preamble:
-            raise Truncated("truncated: its header ends early")
+            raise Truncated("truncated or damaged: its header ends early")
         raise ValueError("no class")
     if str(sop_class) in _NO_PICTURES or str(sop_class) == _DIRECTORY or ds.get("Rows") is None:
         if str(sop_class) not in _NO_PICTURES and "Image Storage" in getattr(sop_class, "name", ""):
-            raise Truncated("truncated: its header ends early")
+            raise Truncated("truncated or damaged: its header ends early")
         kind = "segmentation" if str(sop_class) in _NO_PICTURES[:2] else "other DICOM object"
         found.others[kind] += 1
         return

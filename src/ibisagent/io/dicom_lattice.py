@@ -101,9 +101,12 @@ def _check_gaps(frames: Sequence[DicomFrame], gaps: NDArray[np.float64], where: 
         f"{int(times[i] - 1)} between {_place(frames[i])} and {_place(frames[i + 1])} mm" for i in holes[:5].tolist()
     ]
     more = f" and {holes.size - 5} more gaps" if holes.size > 5 else ""
+    advice = "export the whole series again"
+    if 3 * missing > len(frames):  # so many that it may be meant
+        advice += ", or resample it if its distances change on purpose"
     raise InputError(
         f"{where}: {missing} slice{'s are' if missing > 1 else ' is'} missing of {missing + len(frames)}, "
-        f"{step:.4g} mm apart ({', '.join(named)}{more}); export the whole series again"
+        f"{step:.4g} mm apart ({', '.join(named)}{more}); {advice}"
     )
 
 

@@ -53,7 +53,7 @@ def test_transfer_syntaxes(tmp_path: Path, syntax: str, intercept: int) -> None:
     assert [frame.number for frame in volume.frames] == [2, 4, 1, 3]
 
 
-@pytest.mark.parametrize("cut", [1, 100, 700, 1200])
+@pytest.mark.parametrize("cut", [1, 700])
 @pytest.mark.parametrize("syntax", [None, IMPLICIT, *COMPRESSED.values()])
 def test_truncated_files(tmp_path: Path, syntax: str | None, cut: int) -> None:
     values = np.random.default_rng(0).integers(-1000, 3000, (40, 30, 3))
@@ -117,13 +117,14 @@ def test_a_frame_in_several_fragments(tmp_path: Path) -> None:
     [
         ("1.2.840.10008.1.2.4.201", "(High-Throughput JPEG 2000 Image Compression (Lossless Only)), and no decoder"),
         ("1.2.840.10008.1.2.4.100", "(MPEG2 Main Profile / Main Level), and no decoder"),
+        ("1.2.840.99.5.6.7.89", "(an unknown transfer syntax), and no decoder"),
         ("1.2.840.10008.1.2.1.99", "a deflated DICOM file, which is not supported"),
     ],
 )
 def test_syntaxes_that_nothing_reads_are_named(tmp_path: Path, syntax: str, words: str) -> None:
     import pydicom
 
-    deflated = syntax.endswith(".99")
+    deflated = syntax.endswith(".1.99")
     path = write_series(tmp_path, VALUES, AFFINE, syntax=None if deflated else COMPRESSED["JPEG 2000"])[0]
     ds = pydicom.dcmread(path)
     ds.file_meta.TransferSyntaxUID = syntax
