@@ -14,7 +14,7 @@ from ibisagent.episode import Episode, Outcome
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
 from ibisagent.policies.protocol import Policy
-from ibisagent.registry import make_segmenter, resolve_policy
+from ibisagent.registry import make_segmenter, resolve_policy, wanted_windows
 from ibisagent.rle import decode_mask
 from ibisagent.rollout import OnStep, run_episode
 from ibisagent.segmenters.protocol import Segmenter
@@ -122,7 +122,16 @@ def segment(
         instruction.encode("utf-8")
     except UnicodeEncodeError:  # an argument in another encoding; no record could hold it
         raise InputError("the instruction is not valid Unicode text: write it in UTF-8") from None
-    picture = as_image(image, slice_spec=slice_spec, window=window, modality=modality, region=region, mpp=mpp)
+    picture = as_image(
+        image,
+        slice_spec=slice_spec,
+        window=window,
+        modality=modality,
+        region=region,
+        mpp=mpp,
+        target=instruction,
+        preferred_window=wanted_windows(policy),
+    )
     if target is not None and policy != "oracle":
         raise InputError("a target mask serves the policy 'oracle' alone")
     targets = {case_id: as_mask(target, picture)} if target is not None else None
@@ -158,6 +167,8 @@ def as_image(
     modality: str | None = None,
     region: str | None = None,
     mpp: float | None = None,
+    target: str | None = None,
+    preferred_window: str | None = None,
 ) -> Image:
     """An Image from a path (read as :func:`ibisagent.io.read_image` does), a ``uint8`` array or an Image.
 
@@ -171,7 +182,16 @@ def as_image(
     if isinstance(image, (str, os.PathLike)):
         from ibisagent.io import read_image
 
-        return read_image(image, slice_spec=slice_spec, window=window, modality=modality, region=region, mpp=mpp)
+        return read_image(
+            image,
+            slice_spec=slice_spec,
+            window=window,
+            modality=modality,
+            region=region,
+            mpp=mpp,
+            target=target,
+            preferred_window=preferred_window,
+        )
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise InputError(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "SIDES",
     "RunSoFar",
     "build_messages",
     "default_system_prompt",
@@ -44,6 +45,13 @@ __all__ = [
 ]
 
 Message = dict[str, Any]
+
+SIDES = (
+    "In slices and radiographs of the body, left and right in the instruction are the patient's: "
+    "the patient's left is on the right of the image in axial and coronal views, as radiologists look at them."
+)
+"""What models are told of left and right. It holds for every slice of a volume, however its file stores it
+(:meth:`ibisagent.grid.Grid.view`); models whose prompt came with their weights are told what they were trained with."""
 
 _THOUGHT = re.compile(r"<think>(?:.*?</think>|.*?(?=<action>)|.*)", re.DOTALL)
 """A thought; one that was never closed goes on to the action, or to the end."""
@@ -67,12 +75,13 @@ class RunSoFar(Protocol):
 
 
 def default_system_prompt(dialect: Dialect) -> str:
-    """The system prompt of a dialect: the role, the loop, and the grammar that the dialect itself states."""
+    """The system prompt of a dialect: the role, the loop, whose left is meant, and the dialect's own grammar."""
     lines = [
         "You segment medical images by steering an interactive segmentation tool.",
         "First you see the image and the instruction, with the given mask in green if there is one. "
         "After every action you see the image again with the new mask in green. "
         "Look at where the mask is wrong and correct it, one action at a time.",
+        SIDES,
     ]
     if "terminate" in dialect.kinds:
         lines.append("Stop when the mask fits the target, or when the target is not in the image.")

@@ -12,7 +12,16 @@ from typing import Any
 
 from ibisagent.errors import InputError
 
-__all__ = ["POLICIES", "SEES_TARGETS", "SEGMENTERS", "make_policy", "make_segmenter", "parse_spec", "resolve_policy"]
+__all__ = [
+    "POLICIES",
+    "SEES_TARGETS",
+    "SEGMENTERS",
+    "make_policy",
+    "make_segmenter",
+    "parse_spec",
+    "resolve_policy",
+    "wanted_windows",
+]
 
 POLICIES: dict[str, str] = {
     "nano": "ibisagent.policies.nano:make",
@@ -99,6 +108,28 @@ def resolve_policy(spec: str, **options: Any) -> Any:
     known = _POLICY_OPTIONS.get(parse_spec(spec)[0], _COMMON_OPTIONS)
     kept = {name: value for name, value in options.items() if name in known or name not in _COMMON_OPTIONS}
     return make_policy(spec, **kept)
+
+
+def wanted_windows(policy: Any) -> str | None:
+    """The ``--window`` option that a policy wants CT in where the user names none, or None if it does not mind.
+
+    Parameters
+    ----------
+    policy
+        A spec, for which nothing is loaded but what says so, or a policy (its ``windows``).
+
+    Raises
+    ------
+    InputError
+        If the spec is empty.
+    """
+    if not isinstance(policy, str):
+        return getattr(policy, "windows", None)
+    kind, argument = parse_spec(policy)
+    if kind not in POLICIES:
+        return None
+    declared = getattr(import_module(POLICIES[kind].partition(":")[0]), "windows", None)
+    return None if declared is None else declared(argument)
 
 
 def make_segmenter(spec: str, device: str = "cpu", **options: Any) -> Any:

@@ -12,12 +12,14 @@ from ibisagent.actions import DIALECTS, Dialect, DiscardAction, Turn, UndoAction
 from ibisagent.environment import SegmentationEnv
 from ibisagent.hashing import pixel_hash
 from ibisagent.messages import (
+    SIDES,
     build_messages,
     default_system_prompt,
     messages_for_record,
     new_messages,
     system_prompt_for_weights,
 )
+from ibisagent.policies.nano import WEIGHTS_DIR
 from ibisagent.rendering import agent_overlay
 from ibisagent.rle import decode_mask
 from ibisagent.segmenters.rules import RulesSegmenter
@@ -134,6 +136,18 @@ def test_empty_and_unchanged_masks_are_said(disc_case: Case) -> None:
 def test_prompts_quote_the_grammar(dialect: Dialect) -> None:
     assert dialect.describe() in default_system_prompt(dialect)
     assert DIALECTS["ibis-paper"].describe() in system_prompt_for_weights()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_prompts_say_whose_left_is_meant(dialect: Dialect) -> None:
+    assert SIDES in default_system_prompt(dialect) and "the patient's left is on the right" in SIDES
+    # published weights are told what they were trained with
+    assert SIDES not in system_prompt_for_weights()
+
+
+def test_nano_is_told_what_it_was_trained_with() -> None:
+    prompt = (WEIGHTS_DIR / "system_prompt.txt").read_text(encoding="utf-8").strip()
+    assert prompt == "Segment the target by clicks. Look, think, act, and stop when the mask fits."
 
 
 def test_undo_turns_need_no_text(disc_case: Case) -> None:

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ibisagent.errors import InputError
-from ibisagent.registry import NEEDS_ARGUMENT, POLICIES, SEGMENTERS, make_policy, make_segmenter, parse_spec
+from ibisagent.registry import (
+    NEEDS_ARGUMENT,
+    POLICIES,
+    SEGMENTERS,
+    make_policy,
+    make_segmenter,
+    parse_spec,
+    wanted_windows,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +67,18 @@ def test_registry_loads_nothing() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["vlm", "nano"])
+def test_a_model_folder_says_which_windows_it_wants(kind: str, tmp_path: Path) -> None:
+    assert wanted_windows(f"{kind}:{tmp_path}") is None
+    (tmp_path / "windows.txt").write_text(" lung+soft-tissue+bone\n", encoding="utf-8")
+    assert wanted_windows(f"{kind}:{tmp_path}") == "lung+soft-tissue+bone"
+    (tmp_path / "windows.txt").write_bytes(b"\xff\xfe")
+    assert wanted_windows(f"{kind}:{tmp_path}") is None
+
+
+def test_most_policies_do_not_mind_their_windows() -> None:
+    for policy in ("nano", "oracle", "vlm:some-org/some-model", "api:model", "no-such-kind", object()):
+        assert wanted_windows(policy) is None
+    assert wanted_windows(SimpleNamespace(windows="bone")) == "bone"

@@ -129,3 +129,31 @@ def test_module_attributes() -> None:
     assert ibisagent.__version__ and set(dir(ibisagent)) >= {"segment", "Segmentation"}
     with pytest.raises(AttributeError):
         _ = ibisagent.nothing
+
+
+@pytest.fixture
+def ct_slice(tmp_path: Path) -> Path:
+    import nibabel
+
+    values = np.linspace(-1000, 1500, 16 * 16).reshape(16, 16, 1).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "ct.nii.gz")
+    return tmp_path / "ct.nii.gz"
+
+
+def test_ct_is_shown_in_the_window_of_what_is_asked_for_or_that_the_policy_wants(ct_slice: Path) -> None:
+    def shown(instruction: str, **options: object) -> str:
+        policy = ScriptedPolicy([CLICK, FOUND])
+        policy.windows = options.pop("windows", None)  # type: ignore[attr-defined]
+        result = ibisagent.segment(ct_slice, instruction, policy=policy, segmenter=RulesSegmenter(), **options)
+        record = result.episode.image.window
+        assert record is not None and record.window() == result.image.window
+        return record.name
+
+    assert shown("Segment the left lung.") == "guessed CT: lung (target)"
+    assert shown("Segment the lesion.", modality="CT") == "soft tissue"
+    assert shown("Segment the left lung.", modality="CT", window="bone", windows="brain") == "bone"
+    three = "lung+soft-tissue+bone"
+    assert shown("Segment the left lung.", modality="CT", windows=three) == "lung + soft tissue + bone"
+    assert shown("Segment the left lung.", modality="MRI", windows=three) == "percentile 0.5-99.5"
+    with pytest.raises(InputError, match="the policy wants CT otherwise than there is: window 'liver' is unknown"):
+        shown("Segment the left lung.", modality="CT", windows="liver")

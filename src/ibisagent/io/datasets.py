@@ -225,7 +225,7 @@ def load_case(
         If a file cannot be read, a mask has another size than the image, or the target's mask has no pixel.
     """
     folder = Path(root)
-    image = read_image(folder / row.image, modality=row.modality)
+    image = read_image(folder / row.image, modality=row.modality, target=row.target)
     spacing = row.spacing_mm
     if spacing is not None and image.geometry.spacing_mm is None and all(math.isfinite(v) for v in spacing):
         geometry = dataclasses.replace(image.geometry, spacing_mm=spacing)

@@ -22,6 +22,8 @@ def read_image(
     modality: str | None = None,
     region: str | None = None,
     mpp: float | None = None,
+    target: str | None = None,
+    preferred_window: str | None = None,
 ) -> Image:
     """Read an image: PNG, JPEG, TIFF, one DICOM file, one slice of a volume, or a region of a whole slide.
 
@@ -36,12 +38,16 @@ def read_image(
         slice. The number counts voxels from 0 along the source axis nearest to the plane's normal.
     window
         Display window: ``"lung"``, ``"soft-tissue"``, ``"brain"``, ``"bone"``, ``"percentile"``, ``"header"`` (DICOM)
-        or ``"LOW,HIGH"``; None chooses by modality. The choice is recorded in ``Image.window``.
+        or ``"LOW,HIGH"``; three joined by ``+`` are shown as red, green and blue. None chooses by modality, target and
+        body part (:mod:`ibisagent.io.windows`). The choice is recorded in ``Image.window``.
     modality
         What it is, where the file does not say (PNG, NIfTI, NRRD …) or says it wrongly.
     region, mpp
         For whole slides: as :func:`ibisagent.io.slide.read_slide_region` takes them. With either the file is opened as
         a slide, whatever it looks like; without both, a slide that is a TIFF is shown whole.
+    target, preferred_window
+        For CT where `window` is None: what is asked for (an instruction or a name), and the windows that a policy wants
+        whatever that is (:func:`ibisagent.registry.wanted_windows`).
 
     Returns
     -------
@@ -61,19 +67,27 @@ def read_image(
     if kind == "NIfTI":
         from ibisagent.io.nifti import read_nifti
 
-        return read_nifti(path, slice_spec=slice_spec, window=window, modality=modality)
+        return read_nifti(
+            path,
+            slice_spec=slice_spec,
+            window=window,
+            modality=modality,
+            target=target,
+            preferred_window=preferred_window,
+        )
     if kind in ("NRRD", "MetaImage") or (kind == "TIFF" and slice_spec is not None):
         volume = open_volume(path, modality=modality)
         if volume is not None:
             plane, index = parse_slice_spec(slice_spec)
             # a pixel a voxel, as for NIfTI
-            return volume.image(plane, volume.check_slice(plane, index), volume.window(window), square=False)
+            shown = volume.window(window, target=target, preferred=preferred_window)
+            return volume.image(plane, volume.check_slice(plane, index), shown, square=False)
     if slice_spec is not None:
         raise InputError(f"{display_name(path)}: {kind} has no slices to choose from (NIfTI has); leave --slice out")
     if kind == "DICOM":
         from ibisagent.io.dicom import read_dicom
 
-        return read_dicom(path, window=window, modality=modality)
+        return read_dicom(path, window=window, modality=modality, target=target, preferred_window=preferred_window)
     if kind == "TIFF" and window is None and is_slide(path):
         return read_slide_region(path, modality=modality)
     from ibisagent.io.raster import read_raster

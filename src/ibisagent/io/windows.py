@@ -183,6 +183,10 @@ def choose_window(
         if not (guessed or (modality == "CT" and hounsfield)):
             return _percentile(finite)
         option = preferred
+        try:
+            parse_window(option or "percentile")
+        except InputError as error:
+            raise InputError(f"the policy wants CT otherwise than there is: {error}") from None
     if option is not None:
         chosen = [_chosen(choice, finite, modality, header, where) for choice in parse_window(option)]
         window = chosen[0] if len(chosen) == 1 else Window.of_channels(*chosen)

@@ -7,13 +7,19 @@ from typing import Any
 
 from ibisagent.errors import InputError
 from ibisagent.policies.vlm import VlmPolicy
+from ibisagent.policies.vlm import windows as windows_of_folder
 
-__all__ = ["WEIGHTS_DIR", "make"]
+__all__ = ["WEIGHTS_DIR", "make", "windows"]
 
 WEIGHTS_DIR = Path(__file__).parents[1] / "weights" / "nano"
 """Folder of the embedded weights, their processor, system prompt and model card."""
 
 _MAX_NEW_TOKENS = 96
+
+
+def windows(arg: str | None = None) -> str | None:
+    """As :func:`ibisagent.policies.vlm.windows`, of the embedded weights if no folder is named."""
+    return windows_of_folder(arg or str(WEIGHTS_DIR))
 
 
 def make(arg: str | None = None, **options: Any) -> VlmPolicy:
@@ -33,6 +39,8 @@ def make(arg: str | None = None, **options: Any) -> VlmPolicy:
             options["system_prompt"] = (folder / "system_prompt.txt").read_text(encoding="utf-8").strip()
         except OSError:
             raise InputError(f"{folder} holds no nano model: system_prompt.txt is missing") from None
+    if options.get("windows") is None:
+        options["windows"] = windows(arg)
     options = {k: v for k, v in options.items() if v is not None}
     options.setdefault("max_new_tokens", _MAX_NEW_TOKENS)
     options.setdefault("name", f"nano:{arg}" if arg else "nano")

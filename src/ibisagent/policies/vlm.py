@@ -23,7 +23,7 @@ from ibisagent.policies.conversation import (
 )
 from ibisagent.policies.protocol import Reply, View
 
-__all__ = ["VlmPolicy", "make"]
+__all__ = ["VlmPolicy", "make", "windows"]
 
 
 class VlmPolicy:
@@ -60,6 +60,8 @@ class VlmPolicy:
         Take hub models from the local cache only, as ``HF_HUB_OFFLINE=1`` also does.
     name
         Name in records; ``"vlm:…"`` by default.
+    windows
+        The ``--window`` option that CT is shown in to it where the user names none; None is the rule.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class VlmPolicy:
         max_pixels: int | None = None,
         local_files_only: bool = False,
         name: str | None = None,
+        windows: str | None = None,
     ) -> None:
         if max_new_tokens < 1 or batch_size < 1 or temperature < 0:
             raise InputError("max_new_tokens and batch_size must be at least 1, and temperature not negative")
@@ -97,6 +100,7 @@ class VlmPolicy:
         self.temperature = temperature
         self.batch_size = batch_size
         self.max_pixels = max_pixels
+        self.windows = windows
         checkpoint = load_checkpoint(path_or_id, device, dtype, adapter, local_files_only)
         self.device = checkpoint.device
         self.model = checkpoint.model
@@ -282,14 +286,24 @@ def make(arg: str | None, **options: Any) -> VlmPolicy:
     """``--policy vlm:PATH_OR_ID``; `options` are those of :class:`VlmPolicy`, None meaning the default.
 
     A folder that our training wrote says in ``system_prompt.txt`` which prompt it was trained with; it holds unless
-    another one is given.
+    another one is given. ``windows.txt`` says in the same way which windows CT was shown in (:func:`windows`).
     """
     if not arg:
         raise InputError("the policy vlm needs a folder or a hub id: vlm:PATH_OR_ID")
     prompt = Path(arg).expanduser() / "system_prompt.txt"
     if options.get("system_prompt") is None and prompt.is_file():
         options["system_prompt"] = prompt.read_text(encoding="utf-8").strip()
+    if options.get("windows") is None:
+        options["windows"] = windows(arg)
     return VlmPolicy(arg, **known_options("vlm", VlmPolicy, options))
+
+
+def windows(arg: str | None) -> str | None:
+    """The ``--window`` option in a model folder's ``windows.txt``, or None if there is none (or it is no text)."""
+    try:
+        return (Path(arg or "").expanduser() / "windows.txt").read_text(encoding="utf-8").strip() if arg else None
+    except (OSError, RuntimeError, ValueError):  # a hub id, no such file, no such home
+        return None
 
 
 def _sampler(temperature: float, seeds: list[int]) -> Any:

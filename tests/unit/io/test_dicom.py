@@ -188,3 +188,14 @@ def test_masks_of_dicom_images_are_png_on_the_stored_grid(tmp_path: Path) -> Non
     assert np.array_equal(read_mask(tmp_path / "m.png", image), mask)
     with pytest.raises(InputError, match="DICOM masks"):
         read_mask(tmp_path / "a.dcm", image)
+
+
+def test_a_ct_is_shown_by_target_and_body_part(tmp_path: Path) -> None:
+    stored = np.arange(600, dtype=np.uint16).reshape(20, 30)
+    path = make_dicom(tmp_path / "ct.dcm", stored, BodyPartExamined="HEAD", RescaleSlope=1, RescaleIntercept=-100)
+    assert read_image(path).window == Window(0, 80, "brain (body part)")
+    assert read_image(path, target="the left rib").window == Window(-500, 1300, "bone (target)")
+    inverted = make_dicom(tmp_path / "inverted.dcm", stored, PhotometricInterpretation="MONOCHROME1")
+    window = read_image(inverted, window="lung+brain+0,100").window
+    assert window is not None and window.name == "lung + brain + user, inverted"
+    assert [(c.low, c.high) for c in window.channels] == [(590, -910), (80, 0), (100, 0)]
