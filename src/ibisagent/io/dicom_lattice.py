@@ -59,7 +59,7 @@ def fit_lattice(frames: Sequence[DicomFrame], where: str) -> tuple[NDArray[np.fl
     places = np.array([f.position for f in frames], np.float64)
     if len(frames) == 1:
         size = abs(first.between or 0) or first.thickness
-        if size is None:
+        if size is None and first.orientation is not None:
             notes.append("the header has no slice thickness; 1 mm is assumed, so volumes are not to be trusted")
         step = normal * (size or 1.0)
     else:

@@ -207,11 +207,34 @@ def _split(frames: list[DicomFrame]) -> list[Stack]:
         if len(groups) == count and all(_most_at_a_place(group) == 1 for group in groups):
             label = "/".join(chosen)
             return [Stack(tuple(g), part=f"{label} {i} of {count}") for i, g in enumerate(groups, 1)]
+    passes = _passes(frames, count)
+    if passes:
+        return [Stack(tuple(g), part=f"pass {i} of {count}") for i, g in enumerate(passes, 1)]
     unique = _without_equal_pixels(frames)
     dropped = len(frames) - len(unique)
     if _most_at_a_place(unique) == 1:
         return [Stack(tuple(unique), dropped=dropped)]
     return [Stack(tuple(unique), dropped=dropped, repeated=tuple(_repeated(unique)))]
+
+
+def _passes(frames: Sequence[DicomFrame], count: int) -> list[list[DicomFrame]]:
+    """Passes over all places, one after the other, by the clock; empty if the times do not show them.
+
+    Each slice may have its own time, as long as one pass ends before the next begins.
+    """
+    starts = [dict(f.parts)["start"] for f in frames]
+    places = _places(frames)
+    if any(len(place) != count for place in places):
+        return []
+    try:
+        times = [float(start) for start in starts]
+    except ValueError:
+        return []
+    ordered = [sorted(place, key=lambda i: times[i]) for place in places]
+    passes = [[place[rank] for place in ordered] for rank in range(count)]
+    if any(max(times[i] for i in a) >= min(times[i] for i in b) for a, b in itertools.pairwise(passes)):
+        return []
+    return [[frames[i] for i in one] for one in passes]
 
 
 def _grouped(frames: Iterable[DicomFrame], names: Sequence[str]) -> list[list[DicomFrame]]:

@@ -225,6 +225,19 @@ def test_acquisitions_of_one_series(tmp_path: Path, keyword: str, values: Any, m
         assert np.array_equal(opened(tmp_path, series=str(i + 1)).voxels.array(), VALUES + 1000 + i)
 
 
+def test_passes_over_the_same_places_are_told_apart_by_the_clock(tmp_path: Path) -> None:
+    for i in (0, 1):
+        write_series(
+            tmp_path,
+            VALUES + i,
+            AFFINE,
+            instance_numbers=range(5 * i + 1, 5 * i + 6),
+            edit=lambda ds, k, i=i: setattr(ds, "AcquisitionTime", f"{101500 + 10 * i + k}.25"),
+        )
+    assert "axial, 5 slices of 7 x 6, pass 2 of 2)" in refusal(tmp_path)
+    assert np.array_equal(opened(tmp_path, series="2").voxels.array(), VALUES + 1)
+
+
 def test_copies_are_dropped_and_contradictions_refused(tmp_path: Path) -> None:
     paths = write_series(tmp_path, VALUES, AFFINE)
     shutil.copy(paths[2], tmp_path / "copy of 3")
