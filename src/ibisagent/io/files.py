@@ -101,9 +101,10 @@ def reading(path: PathLike, what: str) -> Iterator[None]:
     what
         What it was taken for, for example ``"a PNG image"``.
     """
-    pydicom_log = logging.getLogger("pydicom")
-    was_disabled = pydicom_log.disabled
-    pydicom_log.disabled = True
+    logs = [logging.getLogger(name) for name in _DECODER_LOGS]
+    were_disabled = [log.disabled for log in logs]
+    for log in logs:
+        log.disabled = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,9 +120,11 @@ def reading(path: PathLike, what: str) -> Iterator[None]:
             f"{display_name(path)}: damaged or not {what} ({detail}); check the file or export it again"
         ) from exc
     finally:
-        pydicom_log.disabled = was_disabled
+        for log, was_disabled in zip(logs, were_disabled, strict=True):
+            log.disabled = was_disabled
 
 
+_DECODER_LOGS = ("pydicom", "PIL.TiffImagePlugin")
 _ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")
 _MUTED = threading.Lock()
 

@@ -123,7 +123,8 @@ def decode_raster(path: str | os.PathLike[str], kind: str) -> Raster:
         num_pages = getattr(img, "n_frames", 1) if kind == "TIFF" else 1
         if num_pages > 1:
             raise InputError(
-                f"{display_name(path)}: {num_pages} pages in one TIFF; save the page you mean as a file of its own"
+                f"{display_name(path)}: {num_pages} pages in one TIFF; save the page you mean as a file of "
+                "its own (of a stack choose --slice axial:N, of a slide a part with --region)"
             )
         if _is_deep_colour(img, data):
             return _decode_deep_colour(img, data)

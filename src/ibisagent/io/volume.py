@@ -71,8 +71,9 @@ class ArrayVoxels:
         if (self.slope, self.intercept) == (1.0, 0.0):
             return values
         out = values.astype(np.float32)
-        out *= np.float32(self.slope)
-        out += np.float32(self.intercept)
+        with np.errstate(all="ignore"):  # what overflows is not finite, and is handled as such
+            out *= np.float32(self.slope)
+            out += np.float32(self.intercept)
         return out
 
 

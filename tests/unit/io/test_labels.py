@@ -183,11 +183,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volume, list[Path]]
     return volume, paths
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
 def test_dicom_segmentations(tmp_path: Path, study: tuple[Volume, list[Path]], kind: str) -> None:
     volume, sources = study
     first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
-    first[1:4, 2:5, 1:3], second[3:6, 0:3, 2:4] = True, True  # no frame of other slices; they overlap
+    first[1:4, 2:5, 1:3], second[3:6, 0:3, 2:4] = True, True  # no frame of other slices
+    if kind == "LABELMAP":  # the two overlap, which it cannot hold
+        second &= ~first
     path = segmentation(tmp_path / "seg.dcm", sources, {"Tumour": first, "Cyst": second}, kind)
     truth = {title: on_grid(mask, volume, study) for title, mask in (("first", first), ("second", second))}
     assert np.array_equal(read_label_volume(path, volume, label=1), truth["first"])

@@ -141,6 +141,14 @@ def test_nifti_rescaled_and_big_endian(tmp_path: Path) -> None:
     assert np.array_equal(opened(tmp_path / "b.nii").voxels.array(), values())
 
 
+@pytest.mark.filterwarnings("error")
+def test_nifti_scaled_beyond_numbers(tmp_path: Path) -> None:
+    volume = opened(nifti(tmp_path / "a.nii", scl_slope=3e38, scl_inter=0.0))
+    assert np.isinf(volume.voxels.plane(2, 0)).all()
+    with pytest.raises(InputError, match="no finite value"):
+        volume.window()
+
+
 def test_nifti_of_four_dimensions(tmp_path: Path) -> None:
     refuse(make_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5, 2), np.int16)), "4-D data")
     assert opened(make_nifti(tmp_path / "b.nii", np.zeros((3, 4, 5, 1), np.int16))).grid.shape == (3, 4, 5)

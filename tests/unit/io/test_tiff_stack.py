@@ -157,6 +157,15 @@ def test_bombs_are_refused_by_their_claims(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+def test_decoders_keep_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.tif")
+    data = path.read_bytes()
+    samples = struct.pack("<HHIH", 277, 3, 1, 1)
+    path.write_bytes(data.replace(samples, struct.pack("<HHIH", 277, 3, 1, 255)))
+    refuse(path, "damaged")
+    assert caplog.records == []
+
+
 def test_chains_of_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(chain([14, 8]))
