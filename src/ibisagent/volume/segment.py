@@ -19,6 +19,7 @@ from ibisagent.io.volume import Volume
 from ibisagent.registry import SEES_TARGETS, make_segmenter, parse_spec, resolve_policy
 from ibisagent.volume.config import VolumeConfig
 from ibisagent.volume.record import VolumeEpisode
+from ibisagent.volume.targets import SliceTargets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,9 +136,8 @@ def segment_volume(
     sees = isinstance(policy, str) and parse_spec(policy)[0] in SEES_TARGETS
     if target is not None and not sees:
         raise InputError("a target mask serves the policy 'oracle' alone")
-    wanted = as_volume_mask(target, volume) if target is not None else None
+    targets = SliceTargets(as_volume_mask(target, volume), volume.grid) if target is not None else None
     given = as_volume_mask(mask, volume) if mask is not None else None
-    targets = None
     player = (
         resolve_policy(
             policy, device=device, system_prompt=system_prompt, base_url=base_url, targets=targets, **policy_options
@@ -155,7 +155,6 @@ def segment_volume(
         tool,
         config or VolumeConfig(),
         window=window,
-        targets=wanted,
         initial_mask=given,
         journal=journal,
         on_visit=on_visit,

@@ -1,0 +1,95 @@
+"""Where to look in a volume: a coarse scan, then the slices that deserve a whole run."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ibisagent.rle import decode_mask
+from ibisagent.volume.record import Visit
+
+__all__ = ["between", "key_candidates", "rank", "spread"]
+
+
+def spread(first: int, last: int, count: int) -> list[int]:
+    """`count` indices from `first` to `last`, both included, evenly spread about the middles of equal parts.
+
+    Examples
+    --------
+    >>> spread(0, 24, 5)
+    [2, 7, 12, 17, 22]
+    >>> spread(3, 5, 9)
+    [3, 4, 5]
+    """
+    size = last - first + 1
+    if count >= size:
+        return list(range(first, last + 1))
+    return [first + math.floor((2 * i + 1) * size / (2 * count)) for i in range(count)]
+
+
+def between(first: int, last: int, looked_at: Sequence[int]) -> list[int]:
+    """The middles of the gaps that `looked_at` leaves in [first, last]: where to look next.
+
+    Examples
+    --------
+    >>> between(0, 10, [2, 5, 8])
+    [0, 3, 6, 9]
+    """
+    edges = [first - 1, *sorted(looked_at), last + 1]
+    return [(a + b) // 2 for a, b in itertools.pairwise(edges) if b - a > 1]
+
+
+def rank(visit: Visit) -> float:
+    """How well the target shows on a scanned slice: the segmenter's score times the mask's breadth; 0 if it does not.
+
+    Parameters
+    ----------
+    visit
+        A visit of a scan.
+    """
+    if visit.is_absent or visit.mask is None:
+        return 0.0
+    breadth = math.sqrt(int(np.count_nonzero(decode_mask(visit.mask))))
+    return breadth * (visit.score if visit.score is not None else 1.0)
+
+
+def key_candidates(scan: Sequence[Visit], count: int, *, looked: bool) -> list[int]:
+    """Slices for whole runs, the best first; later ones stand in for those that turn out to be absent.
+
+    Parameters
+    ----------
+    scan
+        The visits of one plane's scan.
+    count
+        How many are wanted.
+    looked
+        Whether nothing was clicked: then the longest stretch of slices on which the target was not denied is divided
+        into `count` equal parts, and their middles are taken. Else the best ranks, apart from one another.
+
+    Returns
+    -------
+    list of int
+        Indices; empty if the target was denied everywhere, or nothing was drawn.
+    """
+    visits = sorted(scan, key=lambda visit: visit.index)
+    if looked:
+        stretches: list[list[int]] = [[]]
+        for visit in visits:
+            if visit.is_absent:
+                stretches.append([])
+            else:
+                stretches[-1].append(visit.index)
+        longest = max(stretches, key=len)
+        return spread(longest[0], longest[-1], count) if longest else []
+    ranked = sorted((v for v in visits if rank(v) > 0), key=lambda v: (-rank(v), v.index))
+    chosen: list[int] = []
+    if ranked:
+        extent = max(v.index for v in ranked) - min(v.index for v in ranked)
+        apart = extent / (2 * count) if count > 1 else 0
+        for visit in ranked:
+            if all(abs(visit.index - other) > apart for other in chosen):
+                chosen.append(visit.index)
+    return chosen
