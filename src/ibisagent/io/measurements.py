@@ -296,7 +296,7 @@ def _intensities(
     deviations: list[float | None] = []
     for number, total, squares in sums[:, : parts + 1].T:
         mean = total / number if number else 0.0
-        means.append(mean + (shift or 0.0) if number else None)
+        means.append(float(mean + (shift or 0.0)) if number else None)
         deviations.append(float(np.sqrt(max(0.0, squares / number - mean**2))) if number else None)
     return means, deviations
 

@@ -107,7 +107,9 @@ def read_source(volume: Volume) -> DicomSource:
         first = _read(volume.frames[0].path)
         header = _clean(volume.header if volume.header is not None else first, first)
         seen: dict[str, Any] = {volume.frames[0].path: first}
-        references, positions = [], []
+        references: list[Reference] = []
+        positions: list[NDArray[np.float64]] = []
+        between = volume.grid.lps_matrix[:3, 2]
         orientation, spacing = _axes(volume)
         for k, frame in enumerate(volume.frames):
             ds = seen.get(frame.path)
@@ -120,22 +122,23 @@ def read_source(volume: Volume) -> DicomSource:
             references.append(
                 Reference(str(ds.SOPClassUID), str(ds.SOPInstanceUID), frame.number if is_multi else None)
             )
-            computed = volume.grid.lps_mm((0, 0, k))
             place = _numbers(ds, "ImagePositionPatient", 3)
             if is_multi or place is None:
-                place = computed
-            elif np.abs(place - computed).max() > 0.05 * min(volume.grid.spacing_mm):
-                raise InputError(f"{display_name(frame.path)}: changed since the series was read; run again")
-            elif k == 0 and (stated := _stated_axes(ds, orientation, spacing)) is not None:
+                place = volume.grid.lps_mm((0, 0, k))
+            if k == 0 and not is_multi and (stated := _stated_axes(ds, orientation, spacing)) is not None:
                 orientation, spacing = stated
-            positions.append(tuple(decimal(v) for v in place))
+            positions.append(place)
+            # slices may lie a little unevenly, but each where it lay when the volume was read: above the one before it
+            step = place - (positions[k - 1] if k else volume.grid.lps_mm((0, 0, -1)))
+            if np.abs(step - between).max() > 0.05 * np.linalg.norm(between) + 0.02:
+                raise InputError(f"{display_name(frame.path)}: changed since the series was read; run again")
     columns = volume.grid.lps_matrix[:3, :3]
     normal = np.cross(columns[:, 0], columns[:, 1])
     return DicomSource(
         header,
         tuple(references),
         tuple(decimal(v) for v in orientation),
-        tuple(positions),
+        tuple(tuple(decimal(v) for v in place) for place in positions),
         tuple(decimal(v) for v in spacing),
         abs(float(normal @ columns[:, 2] / np.linalg.norm(normal))),
     )

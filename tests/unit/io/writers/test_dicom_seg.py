@@ -155,6 +155,18 @@ def test_a_tilted_gantry_keeps_the_positions_of_its_slices(tmp_path):
     assert complaints(tmp_path / "mask.dcm") == []
 
 
+def test_slightly_uneven_slices_stay_where_their_headers_say(tmp_path):
+    def move(ds, k):  # gaps a little too wide, then too narrow: the middle is far off an even lattice
+        ds.ImagePositionPatient = [0, 0, round(2.5 * k + 0.02 * min(k, 8 - k), 4)]
+
+    volume = make_volume(tmp_path / "ct", shape=(3, 4, 9), edit=move)
+    mask = np.ones((3, 4, 9), bool)
+    write_dicom_seg(mask, volume, tmp_path / "mask.dcm", SegmentLabel("liver"))
+    seg = pydicom.dcmread(tmp_path / "mask.dcm")
+    heights = [float(g.PlanePositionSequence[0].ImagePositionPatient[2]) for g in seg.PerFrameFunctionalGroupsSequence]
+    assert sorted(heights)[4] == 10.08 and sorted(heights)[8] == 20
+
+
 def test_sloppy_headers_are_put_right_and_the_identity_is_kept(tmp_path, capfd, recwarn):
     def spoil(ds, k):
         ds.SpecificCharacterSet = "ISO_IR 100"
