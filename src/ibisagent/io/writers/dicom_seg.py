@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent import __version__
-from ibisagent.io.files import atomic_write, one_line, reading
+from ibisagent.io.files import atomic_write, reading
 from ibisagent.io.terminology import Code, Concept, find_concept
 from ibisagent.io.volume import Volume
-from ibisagent.io.writers.dicom_source import DicomSource, decimal, derived_uid, new_uid, quiet_pydicom, read_source
+from ibisagent.io.writers.dicom_source import (
+    DicomSource,
+    decimal,
+    derived_uid,
+    long_string,
+    new_uid,
+    quiet_pydicom,
+    read_source,
+)
 from ibisagent.io.writers.label import SegmentLabel
 
 if TYPE_CHECKING:
@@ -77,12 +85,12 @@ def _segmentation(mask: NDArray[np.bool_], volume: Volume, source: DicomSource, 
         instance_number=1,
         manufacturer="ibisagent",
         manufacturer_model_name="ibisagent",
-        software_versions=one_line(__version__, 64),
+        software_versions=long_string(__version__),
         device_serial_number="none",
         content_label="SEGMENTATION",
-        content_description=one_line(label.name, 64),
+        content_description=long_string(label.name),
         content_creator_name="ibisagent^",
-        series_description=one_line(f"Segmentation: {label.name}", 64),
+        series_description=long_string(f"Segmentation: {label.name}"),
         omit_empty_frames=True,
     )
     _restore_references(seg, source, stand_ins)
@@ -111,20 +119,20 @@ def _description(label: SegmentLabel, concept: Concept, is_found: bool) -> Any:
     from pydicom.sr.codedict import codes
 
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=one_line(label.algorithm_name, 64),
+        name=long_string(label.algorithm_name),
         family=codes.DCM.ArtificialIntelligence,
-        version=one_line(label.algorithm_version or __version__, 64),
+        version=long_string(label.algorithm_version or __version__),
     )
     tracking_uid = label.tracking_uid or new_uid()
     item = hd.seg.SegmentDescription(
         segment_number=1,
-        segment_label=one_line(label.name, 64),
+        segment_label=long_string(label.name),
         segmented_property_category=_coded(concept.category),
         segmented_property_type=_coded(concept.type),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
         tracking_uid=tracking_uid,
-        tracking_id=one_line(f"{label.name} {derived_uid(tracking_uid)[-8:]}", 64),
+        tracking_id=f"{long_string(label.name)} {derived_uid(tracking_uid)[-8:]}",
         anatomic_regions=None if concept.region is None else [_coded(concept.region)],
         display_color=hd.color.CIELabColor.from_rgb(*label.colour),
     )

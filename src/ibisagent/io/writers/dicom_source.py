@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.errors import InputError
-from ibisagent.io.files import display_name, open_binary, reading
+from ibisagent.io.files import display_name, one_line, open_binary, reading
 from ibisagent.io.volume import Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DicomSource", "Reference", "decimal", "derived_uid", "new_uid", "quiet_pydicom", "read_source"]
+__all__ = [
+    "DicomSource",
+    "Reference",
+    "decimal",
+    "derived_uid",
+    "long_string",
+    "new_uid",
+    "quiet_pydicom",
+    "read_source",
+]
 
 _IDENTITY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
@@ -37,6 +46,9 @@ _COPIED = (
     "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 """Optional attributes that go along where the source has valid ones."""
+
+_SINGLE_FRAME_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("2", "4", "128"))
+"""CT, MR and PET images; some writers put a number of frames into them all the same."""
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "NumberOfFrames")
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -117,8 +129,8 @@ def read_source(volume: Volume) -> DicomSource:
                 ds = seen[frame.path] = _read(frame.path)
             if (ds.StudyInstanceUID, ds.SeriesInstanceUID) != (header.StudyInstanceUID, header.SeriesInstanceUID):
                 raise InputError(f"{display_name(frame.path)}: changed since the series was read; run again")
-            # a multi-frame class may hold a single frame, and must then be referred to with its number all the same
-            is_multi = "NumberOfFrames" in ds
+            # a multi-frame object may hold a single frame, and must then be referred to with its number all the same
+            is_multi = "NumberOfFrames" in ds and ds.SOPClassUID not in _SINGLE_FRAME_CLASSES
             references.append(
                 Reference(str(ds.SOPClassUID), str(ds.SOPInstanceUID), frame.number if is_multi else None)
             )
@@ -149,6 +161,15 @@ def decimal(value: float) -> str:
     from pydicom.valuerep import format_number_as_ds
 
     return format_number_as_ds(float(value) + 0.0)  # no negative zero
+
+
+def long_string(text: str) -> str:
+    """Any text as a DICOM long string: one line, without the sign that separates values, of at most 64 bytes.
+
+    The standard counts characters, but programs that check files count bytes.
+    """
+    line = one_line(text.replace("\\", "/"), 200).encode("utf-8", "replace")
+    return (line if len(line) <= 64 else line[:61] + b"...").decode("utf-8", "ignore")
 
 
 def new_uid() -> str:

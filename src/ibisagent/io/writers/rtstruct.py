@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent import __version__
-from ibisagent.io.files import atomic_write, one_line
+from ibisagent.io.files import atomic_write
 from ibisagent.io.outlines import pixel_outlines
 from ibisagent.io.terminology import find_concept
 from ibisagent.io.volume import Volume
-from ibisagent.io.writers.dicom_source import DicomSource, Reference, decimal, new_uid, quiet_pydicom, read_source
+from ibisagent.io.writers.dicom_source import (
+    DicomSource,
+    Reference,
+    decimal,
+    long_string,
+    new_uid,
+    quiet_pydicom,
+    read_source,
+)
 from ibisagent.io.writers.keyholes import keyholed
 from ibisagent.io.writers.label import SegmentLabel
 
@@ -81,11 +89,11 @@ def _structure_set(mask: NDArray[np.bool_], volume: Volume, source: DicomSource,
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta = meta
     ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "RTSTRUCT", 2000 + source.header.SeriesNumber % 1000, 1
-    ds.SeriesDescription = one_line(f"Structures: {label.name}", 64)
+    ds.SeriesDescription = long_string(f"Structures: {label.name}")
     ds.OperatorsName, ds.Manufacturer, ds.ManufacturerModelName = "", "ibisagent", "ibisagent"
-    ds.SoftwareVersions = one_line(__version__, 64)
+    ds.SoftwareVersions = long_string(__version__)
     ds.InstanceCreationDate, ds.InstanceCreationTime = date, time
-    ds.StructureSetLabel, ds.StructureSetName = "SEGMENTATION", one_line(label.name, 64)
+    ds.StructureSetLabel, ds.StructureSetName = "SEGMENTATION", long_string(label.name)
     ds.StructureSetDate, ds.StructureSetTime = date, time
     ds.ReferencedFrameOfReferenceSequence = [_referenced_space(source)]
     ds.StructureSetROISequence = [_region(source, label, bool(mask.any()))]
@@ -126,9 +134,9 @@ def _region(source: DicomSource, label: SegmentLabel, is_found: bool) -> Any:
     item = _item(
         ROINumber=1,
         ReferencedFrameOfReferenceUID=source.header.FrameOfReferenceUID,
-        ROIName=one_line(label.name, 64),
+        ROIName=long_string(label.name),
         ROIGenerationAlgorithm="AUTOMATIC",
-        ROIGenerationDescription=one_line(f"{label.algorithm_name} {label.algorithm_version or __version__}", 64),
+        ROIGenerationDescription=long_string(f"{label.algorithm_name} {label.algorithm_version or __version__}"),
     )
     if not is_found:
         item.ROIDescription = "not found: looked for in every slice, no voxel belongs to it"

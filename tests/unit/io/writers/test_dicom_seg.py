@@ -189,6 +189,15 @@ def test_sloppy_headers_are_put_right_and_the_identity_is_kept(tmp_path, capfd, 
             and "invalid data values" not in c] == []  # fmt: skip
 
 
+def test_any_name_fits(tmp_path):
+    volume = make_volume(tmp_path / "ct", shape=(5, 4, 3))
+    name = "left\\right\nlung " + "x" * 100
+    write_dicom_seg(np.ones((5, 4, 3), bool), volume, tmp_path / "mask.dcm", SegmentLabel(name))
+    (segment,) = pydicom.dcmread(tmp_path / "mask.dcm").SegmentSequence
+    assert segment.SegmentLabel == "left/right lung " + "x" * 45 + "..."
+    assert complaints(tmp_path / "mask.dcm") == []
+
+
 def test_what_cannot_be_written_is_one_line_and_no_file(tmp_path):
     volume = make_volume(tmp_path / "ct", shape=(5, 4, 3))
     mask, path = np.ones((5, 4, 3), bool), tmp_path / "mask.dcm"
