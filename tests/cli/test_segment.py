@@ -169,7 +169,7 @@ def test_nifti_mask_keeps_the_whole_grid(cli: Cli, folder: Path, script: Script)
     policy = script(CLICK, stop("Found."))
     ran = cli("segment", "scan.nii.gz", "x", *reading, "--policy", policy, *RULES, "--out", "o", "--json")
     assert ran.code == 0 and ran.json["files"]["mask"] == "o/mask.nii.gz"
-    assert names(folder / "o") == ["episode.html", "episode.json", "mask.nii.gz", "overlay.png"]
+    assert names(folder / "o") == ["episode.html", "episode.json", "mask.nii.gz", "measurements.json", "overlay.png"]
     mask = nibabel.load(folder / "o/mask.nii.gz")
     data = np.asarray(mask.dataobj)
     assert data.shape == volume.shape and np.allclose(mask.affine, affine)

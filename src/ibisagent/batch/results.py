@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ibisagent import __version__
 from ibisagent.batch.naming import segment_name
+from ibisagent.batch.slices import slice_mask
 from ibisagent.io.writers import FORMATS, SegmentLabel, write_image_mask, write_volume_mask
-from ibisagent.slices import mask_to_source, slice_axes
+from ibisagent.volume.shown import ml_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ibisagent.episode import Episode
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ibisagent.types import Image
     from ibisagent.volume.segment import VolumeSegmentation
 
-__all__ = ["JOURNAL", "OWNED", "segment_label", "slice_mask", "write_image_results", "write_volume_results"]
+__all__ = ["JOURNAL", "OWNED", "segment_label", "write_image_results", "write_volume_results"]
 
 JOURNAL = "volume.journal"
 """Of a run on a volume, in its folder until it ends."""
@@ -75,12 +75,12 @@ def write_volume_results(
     from ibisagent.web.volume_page import write_volume_page
 
     volume, record, window = result.volume, result.record, result.window
-    files, shown = _masks(result.mask, volume, folder, formats, label), None
+    files, shown = _masks(result.mask, volume, folder, formats, label), []
     if result.mask is not None:
         files["overlay"] = "overlay.png"
         save_png(volume_figure(record, volume, window), folder / files["overlay"])
         files["measurements"] = "measurements.json"
-        shown = _measure(result.mask, volume, folder / files["measurements"])
+        shown = _measure(result.mask, volume, label, folder / files["measurements"])
     files["record"], files["html"] = "volume.json", "volume.html"
     record.save(folder / files["record"])
     write_volume_page(record, volume, window, folder / files["html"], shown)
@@ -129,6 +129,8 @@ def write_image_results(
     if mask is not None and volume is not None:
         whole = slice_mask(mask, image, volume)
         files = _masks(whole, volume, folder, formats, label)
+        files["measurements"] = "measurements.json"
+        _measure(whole, volume, label, folder / files["measurements"])
     elif mask is not None:
         for fmt in formats:
             files["mask" if not files else f"mask.{fmt}"] = FORMATS[fmt].filename
@@ -142,15 +144,6 @@ def write_image_results(
     return files
 
 
-def slice_mask(mask: NDArray[np.bool_], image: Image, volume: Volume) -> NDArray[np.bool_]:
-    """The mask of one displayed slice on its volume's grid, ``bool`` (ni, nj, nk), zeros in all other slices."""
-    geometry = image.geometry
-    whole = np.zeros(volume.grid.shape, bool)
-    place = (slice(None),) * slice_axes(geometry)[0] + (int(geometry.slice_index or 0),)
-    whole[place] = mask_to_source(mask, geometry)
-    return whole
-
-
 def _masks(
     mask: NDArray[np.bool_] | None, volume: Volume, folder: Path, formats: Sequence[str], label: SegmentLabel
 ) -> dict[str, str]:
@@ -162,10 +155,21 @@ def _masks(
     return files
 
 
-def _measure(mask: NDArray[np.bool_], volume: Volume, path: Path) -> Mapping[str, str]:
+def _measure(mask: NDArray[np.bool_], volume: Volume, label: SegmentLabel, path: Path) -> list[tuple[str, str]]:
     """Write the measurement report, and return its main lines for the page."""
-    from ibisagent.io.measurements import measure
+    from ibisagent.io.measurements import measure_mask
 
-    report = measure(mask, volume)
-    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return {}
+    found = measure_mask(mask, volume)
+    path.write_text(json.dumps(found.to_json(label.name), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    whole, unit = found.whole, " HU" if volume.hounsfield else ""
+    lines = [("name", label.name), ("voxels", f"{whole.voxel_count:,}")]
+    if whole.volume_ml is not None:
+        lines.append(("volume", ml_text(whole.volume_ml)))
+    for name, diameter in (("longest diameter", whole.longest), ("perpendicular", whole.perpendicular)):
+        if diameter is not None:
+            lines.append((name, f"{diameter.mm:.1f} mm ({found.plane} {diameter.slice_index})"))
+    if whole.extent_mm is not None:
+        lines.append(("extent", " × ".join(f"{mm:.1f}" for mm in whole.extent_mm) + " mm (R-L, P-A, I-S)"))
+    if whole.mean is not None and whole.standard_deviation is not None:
+        lines.append(("intensity", f"{whole.mean:.1f} ± {whole.standard_deviation:.1f}{unit}"))
+    return [*lines, ("parts", str(found.num_components))]

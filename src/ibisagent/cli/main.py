@@ -14,6 +14,7 @@ __all__ = ["entry_point", "main"]
 
 _COMMANDS = {
     "segment": "ibisagent.cli.segment",
+    "batch": "ibisagent.cli.batch",
     "evaluate": "ibisagent.cli.evaluate",
     "compare": "ibisagent.cli.compare",
     "report": "ibisagent.cli.report",
@@ -30,7 +31,7 @@ _TRAIN = {
     "plot": "ibisagent.train.watch.plot",
     "plan": "ibisagent.train.plan.command",
 }
-_LOADS_TORCH = ("segment", "evaluate", "replay", "train")
+_LOADS_TORCH = ("segment", "batch", "evaluate", "replay", "train")
 
 
 def entry_point() -> None:

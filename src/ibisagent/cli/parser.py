@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ibisagent {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _segment(commands.add_parser("segment", help="segment an image or a volume from a sentence", allow_abbrev=False))
+    _batch(commands.add_parser("batch", help="segment many studies, one load of the models", allow_abbrev=False))
     _evaluate(commands.add_parser("evaluate", help="play and score a case list", allow_abbrev=False))
     _report(commands.add_parser("report", help="a page, tables and plots of what was played", allow_abbrev=False))
     add_compare(commands.add_parser("compare", help="hold runs against one another", allow_abbrev=False))
@@ -76,6 +77,38 @@ def _segment(p: argparse.ArgumentParser) -> None:
     g.add_argument("--region", metavar="X,Y,W,H", help="part of a whole slide, in pixels of its finest level")
     g.add_argument("--mpp", metavar="X", type=amount, help="micrometres per pixel at which a slide is read")
     add_volume_options(p)
+
+
+def _batch(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "Segment every study of a folder or a list. Each gets a folder with what `segment` writes; manifest.jsonl and "
+        "manifest.csv have the outcome of each. Interrupted, the same command goes on."
+    )
+    p.add_argument(
+        "studies",
+        metavar="STUDIES",
+        help="a folder (every image file, every folder of DICOM files), or a list that ends in .jsonl or .csv with the "
+        "columns study, and if need be instruction, id, series, slice, window, modality, label, mask",
+    )
+    p.add_argument("instruction", metavar="INSTRUCTION", nargs="?", help="what to segment, where a list does not say")
+    p.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
+    p.add_argument(
+        "--include", metavar="GLOB", action="append", help="only paths below the folder such as '*_ct.nii.gz'"
+    )
+    p.add_argument("--exclude", metavar="GLOB", action="append", help="no paths such as '*_label*'; may be repeated")
+    p.add_argument("--retry", action="store_true", help="try those again that failed")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    _players(p)
+    _writing(p)
+    _reading(p)
+    add_volume_options(p, with_range=False)
+    g = p.add_argument_group("who works")
+    g.add_argument("--processes", metavar="N", type=at_least(1), help="workers, each with its own models (1)")
+    g.add_argument("--threads", metavar="N", type=at_least(1), help="threads of a worker on the CPU")
+    g.add_argument("--executor", choices=["processes", "ray"], default="processes", help="(default: %(default)s)")
+    g.add_argument(
+        "--ray-address", metavar="A", help="address of a Ray cluster (default: the environment's, or a new one)"
+    )
 
 
 def _evaluate(p: argparse.ArgumentParser) -> None:

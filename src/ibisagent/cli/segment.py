@@ -16,10 +16,7 @@ from ibisagent.cli.volume_options import refuse_volume_options
 from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
-    from ibisagent.api import Segmentation
     from ibisagent.io.volume import Volume
-    from ibisagent.scoring import Scores
-    from ibisagent.types import Image
 
 __all__ = ["EXIT_CODES", "owned", "report", "run"]
 
@@ -73,10 +70,22 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
 
     from ibisagent.api import segment
     from ibisagent.batch.results import segment_label, write_image_results
+    from ibisagent.batch.slices import read_slice, read_slice_mask
     from ibisagent.io.writers import chosen_formats
+    from ibisagent.scoring import score_episode
 
     formats = chosen_formats(options.format, volume)
-    image = _image(options, volume)
+    image = read_slice(
+        options.image,
+        volume,
+        options.slice,
+        options.window,
+        options.modality,
+        options.instruction,
+        region=options.region,
+        mpp=options.mpp,
+    )
+    target = None if options.target is None else read_slice_mask(options.target, image, volume)
     # Loading the models is the first wait; the bar starts with the first reply.
     with tqdm(total=config.max_steps, unit="step", desc="loading", file=sys.stderr, disable=None, leave=False) as bar:
 
@@ -87,18 +96,18 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
         result = segment(
             image,
             options.instruction,
-            mask=_mask(options.mask, image, volume),
+            mask=None if options.mask is None else read_slice_mask(options.mask, image, volume),
             policy=options.policy,
             segmenter=options.segmenter,
             device=options.device,
-            target=_mask(options.target, image, volume),
+            target=target,
             config=config,
             on_step=on_step,
             **more,
         )
     episode = result.episode
     label = segment_label(options.instruction, options.label, episode.policy.name, episode.segmenter.name)
-    scores = _scores(result, options.target, volume)
+    scores = None if target is None else score_episode(result.episode, target)
     with fill_folder(out, owned(out, options.mask)) as scratch:
         files = write_image_results(
             episode, image, result.mask, scratch, formats, label, volume=volume, scores=scores
@@ -108,50 +117,6 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
     outcome = str(result.outcome)
     report(options, outcome, steps, result.answer, episode.error, found, {"num_steps": episode.num_steps})
     return EXIT_CODES[outcome]
-
-
-def _image(options: argparse.Namespace, volume: Volume | None) -> Image:
-    if volume is None:
-        from ibisagent.api import as_image
-
-        return as_image(
-            options.image,
-            slice_spec=options.slice,
-            window=options.window,
-            modality=options.modality,
-            region=options.region,
-            mpp=options.mpp,
-        )
-    from ibisagent.io.nifti import parse_slice_spec
-
-    plane, index = parse_slice_spec(options.slice)
-    window = volume.window(options.window, target=options.instruction)
-    return volume.image(plane, volume.check_slice(plane, index), window)
-
-
-def _mask(name: str | None, image: Image, volume: Volume | None) -> Any:
-    """A mask for a slice: the slice itself as a picture, or a label volume. Paths of other images stay paths."""
-    if name is None or volume is None:
-        return name
-    from ibisagent.io.files import sniff
-    from ibisagent.io.labels import read_label_volume
-    from ibisagent.volume.shown import shown_mask
-
-    if not os.path.isdir(name) and sniff(name) == "PNG":
-        return name
-    geometry = image.geometry
-    assert geometry.plane is not None and geometry.slice_index is not None
-    return shown_mask(read_label_volume(name, volume), volume.grid, geometry.plane, geometry.slice_index)
-
-
-def _scores(result: Segmentation, target: str | None, volume: Volume | None) -> Scores | None:
-    """Scores against the oracle's target, for the page; None for every other policy."""
-    if target is None:
-        return None
-    from ibisagent.api import as_mask
-    from ibisagent.scoring import score_episode
-
-    return score_episode(result.episode, as_mask(_mask(target, result.image, volume), result.image))
 
 
 def _default_out(image: str) -> Path:

@@ -165,9 +165,9 @@ class Volume:
         size = self.grid.view_size(plane, square=square)
         values = self.display(geometry, size)
         pixels = gray_to_rgb(apply_window(values, window))
-        return Image(
-            pixels=pixels, geometry=geometry, modality=self.modality, window=window, source=os.fspath(self.source)
-        )
+        # folders and files of DICOM are often named after patients, and a record takes the last part of this
+        source = "" if self.kind == "DICOM" else os.fspath(self.source)
+        return Image(pixels=pixels, geometry=geometry, modality=self.modality, window=window, source=source)
 
     def display(self, geometry: Geometry, size: tuple[int, int]) -> NDArray[Any]:
         """Values of one view on its display grid, (height, width) of `size`, C-contiguous. Raises as :meth:`image`."""

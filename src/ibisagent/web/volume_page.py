@@ -26,7 +26,7 @@ __all__ = ["render_volume_page", "write_volume_page"]
 
 
 def render_volume_page(
-    record: VolumeEpisode, volume: Volume, window: Window, measurements: Mapping[str, str] | None = None
+    record: VolumeEpisode, volume: Volume, window: Window, measurements: Sequence[tuple[str, str]] = ()
 ) -> str:
     """Make the page.
 
@@ -76,7 +76,7 @@ def render_volume_page(
         outcome=str(record.outcome) if record.outcome is not None else "running",
         outcome_words=OUTCOME_WORDS.get(str(record.outcome), "Running"),
         facts=study_facts(volume, window),
-        metadata=_metadata(record, volume, measurements or {}, planes),
+        metadata=_metadata(record, volume, measurements, planes),
     )
     # A text from a command line may hold half of a surrogate pair, which UTF-8 cannot write.
     return page.encode("utf-8", "replace").decode("utf-8")
@@ -87,7 +87,7 @@ def write_volume_page(
     volume: Volume,
     window: Window,
     path: str | Path,
-    measurements: Mapping[str, str] | None = None,
+    measurements: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the page to a file, whole or not at all; see :func:`render_volume_page`.
 
@@ -130,7 +130,7 @@ def _visits(record: VolumeEpisode) -> list[dict[str, Any]]:
 
 
 def _metadata(
-    record: VolumeEpisode, volume: Volume, measurements: Mapping[str, str], planes: Sequence[Mapping[str, Any]]
+    record: VolumeEpisode, volume: Volume, measurements: Sequence[tuple[str, str]], planes: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Groups of (name, value) for the panel of the record; what is not known is left out."""
     study, config, grid = record.study, record.config, record.grid
@@ -149,12 +149,12 @@ def _metadata(
                 ("voxels", " × ".join(str(n) for n in grid.shape)),
                 ("spacing", " × ".join(f"{mm:.4g}" for mm in grid.spacing_mm) + " mm" if volume.has_world else None),
                 ("axes grow to", grid.code if volume.has_world else None),
-                ("window", f"{study.window.low:g} … {study.window.high:g} ({study.window.name})"),
+                ("window", study.window),
                 *(("note", note) for note in study.notes),
                 ("sha256", study.sha256),
             ],
         ),
-        ("Mask", list(measurements.items())),
+        ("Mask", list(measurements)),
         (
             "Run",
             [

@@ -22,7 +22,7 @@ from sample_volume import WINDOW, ball_mask, ball_volume, volume_record
 
 VOLUME, MASK = ball_volume(), ball_mask()
 RECORD = volume_record(VOLUME, MASK)
-PAGE = render_volume_page(RECORD, VOLUME, WINDOW, {"longest diameter": "28 mm"})
+PAGE = render_volume_page(RECORD, VOLUME, WINDOW, [("longest diameter", "28 mm")])
 
 
 def data(page: str) -> dict:
