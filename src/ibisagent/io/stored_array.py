@@ -23,6 +23,7 @@ CODINGS = ("raw", "deflate", "bzip2")
 """How the bytes are packed: not at all, as gzip or zlib streams, or as bzip2."""
 
 _CHUNK = 2**20
+_PACKED_CHUNK = 2**18  # what is not unpacked yet is copied by every call: less of it than of the result
 _MAX_DEFLATE_RATIO = 1100  # no deflate stream expands more than 1032 times
 
 
@@ -158,7 +159,7 @@ class StoredArray:
             return
         member: Any = None
         pending = b""
-        while pending := pending or f.read(_CHUNK):
+        while pending := pending or f.read(_PACKED_CHUNK):
             if member is None:
                 member = zlib.decompressobj(wbits=47)  # gzip or zlib, checksums verified
             yield member.decompress(pending, _CHUNK)
