@@ -57,7 +57,7 @@ LEAVE: dict[int, list[str]] = {0: [], 1: [], 2: ["2/0"], 3: ["2/0", "0/0"], 4: [
 def test_nano_s_sampler_takes_the_tokens_that_generate_takes(vocabulary: Any, renderer: Any) -> None:
     """At temperature 0: with the cache kept over turns, runs that end, observations with and without a picture."""
     drawn = []
-    for seed, batch in ((3, 32), (4, 3), (4, 32), (12, 2)):
+    for seed, batch in ((26, 32), (21, 3), (23, 32), (26, 2)):
         model = make_small_nano(vocabulary, seed)
         options: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 9}
         mine = NanoSampler(model, renderer, batch_size=batch, **options)
