@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent import __version__
-from ibisagent.io.files import atomic_write, reading
+from ibisagent.errors import InputError
+from ibisagent.io.files import atomic_write, display_name
 from ibisagent.io.terminology import Code, Concept, find_concept
 from ibisagent.io.volume import Volume
 from ibisagent.io.writers.dicom_source import (
@@ -64,8 +65,14 @@ def write_dicom_seg(mask: NDArray[np.bool_], volume: Volume, path: str | os.Path
     if mask.dtype != np.bool_ or mask.shape != volume.grid.shape:
         raise ValueError(f"mask must be bool {volume.grid.shape}, not {mask.dtype} {mask.shape}")
     source = read_source(volume)
-    with quiet_pydicom(), reading(volume.source, "a DICOM series that a segmentation can be made of"):
-        seg = _segmentation(mask, volume, source, label)
+    with quiet_pydicom():
+        try:
+            seg = _segmentation(mask, volume, source, label)
+        except Exception as error:  # highdicom checks what it copies, and its words may quote the patient's data
+            raise InputError(
+                f"{display_name(volume.source)}: no DICOM-SEG can be made for this series ({type(error).__name__}); "
+                "choose another format, for example --format nifti"
+            ) from error
     with quiet_pydicom(), atomic_write(path) as f:
         seg.save_as(f, enforce_file_format=True)
 

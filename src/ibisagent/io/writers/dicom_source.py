@@ -41,7 +41,7 @@ _NAMES = frozenset(("PatientName", "PatientID", "StudyInstanceUID", "StudyID", "
 
 _COPIED = (
     "IssuerOfPatientID", "OtherPatientIDs", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod",
-    "PatientSpeciesDescription", "PatientBreedDescription", "ResponsiblePerson", "ResponsiblePersonRole",
+    "DeidentificationMethodCodeSequence",    "PatientSpeciesDescription", "PatientBreedDescription", "ResponsiblePerson", "ResponsiblePersonRole",
     "StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "LossyImageCompression",
     "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
@@ -233,8 +233,11 @@ def _clean(header: Any, first: Any) -> Any:
         keep = value is not None and (keyword in _NAMES or _is_valid(header, keyword))
         setattr(ds, keyword, value if keep else "")
     for keyword in _COPIED:
-        if header.get(keyword) not in (None, "") and _is_valid(header, keyword):
+        # nobody weighs nothing: a zero stands for what was not entered
+        if header.get(keyword) not in (None, "", 0) and _is_valid(header, keyword):
             setattr(ds, keyword, header.get(keyword))
+    if ds.get("PatientIdentityRemoved") == "YES" and not any(k in ds for k in _COPIED if k.startswith("Deident")):
+        ds.DeidentificationMethod = "not said by the source"  # one must be there
     ds.SeriesInstanceUID, ds.StudyInstanceUID = first.SeriesInstanceUID, first.StudyInstanceUID
     ds.Modality = str(header.get("Modality") or "OT")
     try:
