@@ -40,10 +40,10 @@ _NAMES = frozenset(("PatientName", "PatientID", "StudyInstanceUID", "StudyID", "
 """Those by which an archive files it: kept even where they break DICOM's rules."""
 
 _COPIED = (
-    "IssuerOfPatientID", "OtherPatientIDs", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",    "PatientSpeciesDescription", "PatientBreedDescription", "ResponsiblePerson", "ResponsiblePersonRole",
-    "StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "LossyImageCompression",
-    "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "IssuerOfPatientID", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence", "PatientSpeciesDescription", "PatientBreedDescription", "ResponsiblePerson",
+    "ResponsiblePersonRole", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 """Optional attributes that go along where the source has valid ones."""
 

@@ -171,7 +171,7 @@ def test_sloppy_headers_are_put_right_and_the_identity_is_kept(tmp_path, capfd, 
     def spoil(ds, k):
         ds.SpecificCharacterSet = "ISO_IR 100"
         ds.PatientName, ds.PatientAge, ds.StudyDate = "Müller^Zoë", "45", "2020-01-02"
-        ds.PatientID = "X" * 70
+        ds.PatientID, ds.PatientWeight, ds.PatientIdentityRemoved = "X" * 70, 0, "YES"
         del ds.PatientBirthDate, ds.AccessionNumber, ds.StudyID, ds.FrameOfReferenceUID, ds.PositionReferenceIndicator
 
     volume = make_volume(tmp_path / "ct", shape=(5, 4, 3), edit=spoil)
@@ -182,7 +182,8 @@ def test_sloppy_headers_are_put_right_and_the_identity_is_kept(tmp_path, capfd, 
     first, second = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
     assert str(first.PatientName) == "Müller^Zoë" and first.PatientID == "X" * 70
     assert first.SegmentSequence[0].SegmentLabel == "Läsion ж"
-    assert "PatientAge" not in first and first.StudyDate == "" and first.AccessionNumber == ""
+    assert "PatientAge" not in first and "PatientWeight" not in first and first.PatientIdentityRemoved == "YES"
+    assert first.StudyDate == "" and first.AccessionNumber == ""
     assert first.FrameOfReferenceUID == second.FrameOfReferenceUID != ""
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert [c for c in complaints(tmp_path / "a.dcm") if c.startswith("Error") and "Patient ID" not in c
