@@ -139,7 +139,8 @@ class Job:
             )
             record = result.record
             label = segment_label(study.instruction, study.label, record.policy.name, record.segmenter.name)
-            with fill_folder(folder, [*OWNED, JOURNAL]) as scratch:
+            # a server that was away may be back for a --retry: what was done is kept then
+            with fill_folder(folder, [*OWNED, *([] if record.error else [JOURNAL])]) as scratch:
                 files = write_volume_results(result, scratch, formats, label)
         voxels = None if result.mask is None else int(np.count_nonzero(result.mask))
         known = voxels is not None and has_scale(volume)
@@ -157,6 +158,7 @@ class Job:
     def _image(self, study: Study, volume: Volume | None, modality: str | None) -> dict[str, Any]:
         from ibisagent.batch.slices import read_slice, read_slice_mask
         from ibisagent.io.writers import chosen_formats
+        from ibisagent.registry import wanted_windows
         from ibisagent.rle import decode_mask
         from ibisagent.rollout import run_episode
         from ibisagent.types import Case
@@ -165,7 +167,10 @@ class Job:
         policy, segmenter = self._models
         formats, folder = chosen_formats(self.formats, volume), Path(self.out, study.id)
         window = study.window or self.window
-        image = read_slice(study.path, volume, study.slice, window, modality, study.instruction)
+        wanted = wanted_windows(policy)
+        image = read_slice(
+            study.path, volume, study.slice, window, modality, study.instruction, preferred_window=wanted
+        )
         given = None if study.mask is None else read_slice_mask(study.mask, image, volume)
         config = self.config.rollout.model_copy(update={"max_seconds": self.config.max_seconds})
         episode = run_episode(Case(image, study.instruction, given, case_id=study.id), policy, segmenter, config)

@@ -31,6 +31,7 @@ def read_slice(
     modality: str | None,
     instruction: str,
     *,
+    preferred_window: str | None = None,
     region: str | None = None,
     mpp: float | None = None,
 ) -> Image:
@@ -45,7 +46,9 @@ def read_slice(
     spec, window, modality, region, mpp
         As :func:`ibisagent.io.read_image` takes them.
     instruction
-        What is asked for, which the window may depend on.
+        What is asked for, which the window of a CT depends on where `window` is None.
+    preferred_window
+        What the policy wants CT in then (:func:`ibisagent.registry.wanted_windows`).
 
     Raises
     ------
@@ -53,9 +56,19 @@ def read_slice(
         If there is no such slice, or something cannot be read.
     """
     if volume is None:
-        return read_image(path, slice_spec=spec, window=window, modality=modality, region=region, mpp=mpp)
+        return read_image(
+            path,
+            slice_spec=spec,
+            window=window,
+            modality=modality,
+            region=region,
+            mpp=mpp,
+            target=instruction,
+            preferred_window=preferred_window,
+        )
     plane, index = parse_slice_spec(spec)
-    return volume.image(plane, volume.check_slice(plane, index), volume.window(window, target=instruction))
+    shown = volume.window(window, target=instruction, preferred=preferred_window)
+    return volume.image(plane, volume.check_slice(plane, index), shown)
 
 
 def read_slice_mask(path: str | os.PathLike[str], image: Image, volume: Volume | None) -> NDArray[np.bool_]:

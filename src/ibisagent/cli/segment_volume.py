@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ibisagent.cli.outputs import fill_folder, hold_folder
 from ibisagent.cli.players import policy_options, rollout_config
 from ibisagent.cli.volume_options import volume_config
+from ibisagent.errors import InputError
 
 if TYPE_CHECKING:
     from ibisagent.io.volume import Volume
@@ -67,12 +68,15 @@ def run(options: argparse.Namespace, volume: Volume, out: Path) -> int:
         bar.set_description("writing")
         record = result.record
         label = segment_label(options.instruction, options.label, record.policy.name, record.segmenter.name)
-        with fill_folder(out, [*owned(out, options.mask), JOURNAL]) as scratch:
+        failed = record.error is not None  # a server that was away may be back: what was done is kept
+        with fill_folder(out, [*owned(out, options.mask), *([] if failed else [JOURNAL])]) as scratch:
             files = write_volume_results(result, scratch, formats, label)
     clicked, visits = len(record.clicked_slices), len(record.visits)
     effort = f"{visits} visit{'' if visits == 1 else 's'}, {clicked} clicked, {record.seconds_total:.1f} s"
     found = {kind: str(out / name) for kind, name in files.items()}
     outcome = str(result.outcome)
+    if failed:
+        _say_kept(out / JOURNAL)
     report(options, outcome, effort, result.answer, record.error, found, {"visits": visits, "clicked_slices": clicked})
     return EXIT_CODES[outcome]
 
@@ -82,9 +86,14 @@ def _kept(journal: Path) -> Iterator[None]:
     """Say where to go on, if the run is broken off."""
     try:
         yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            if journal.exists() and journal.stat().st_size:
-                text = f"ibisagent: {journal} keeps what was done; the same command goes on"
-                print(text, file=sys.stderr, flush=True)
+    except InputError:
         raise
+    except BaseException:
+        _say_kept(journal)
+        raise
+
+
+def _say_kept(journal: Path) -> None:
+    with contextlib.suppress(OSError):
+        if journal.exists() and journal.stat().st_size:
+            print(f"ibisagent: {journal} keeps what was done; the same command goes on", file=sys.stderr, flush=True)

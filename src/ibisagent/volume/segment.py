@@ -19,6 +19,7 @@ from ibisagent.io.volume import Volume
 from ibisagent.registry import SEES_TARGETS, make_segmenter, parse_spec, resolve_policy
 from ibisagent.volume.config import VolumeConfig
 from ibisagent.volume.record import VolumeEpisode
+from ibisagent.volume.run import run_volume
 from ibisagent.volume.targets import SliceTargets
 
 if TYPE_CHECKING:
@@ -145,8 +146,6 @@ def segment_volume(
         if isinstance(policy, str)
         else policy
     )
-    from ibisagent.volume.run import run_volume
-
     tool = make_segmenter(segmenter, device) if isinstance(segmenter, str) else segmenter
     record = run_volume(
         volume,
