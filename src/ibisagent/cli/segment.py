@@ -72,6 +72,7 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
     from ibisagent.batch.results import segment_label, write_image_results
     from ibisagent.batch.slices import read_slice, read_slice_mask
     from ibisagent.io.writers import chosen_formats
+    from ibisagent.registry import wanted_windows
     from ibisagent.scoring import score_episode
 
     formats = chosen_formats(options.format, volume)
@@ -82,6 +83,7 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
         options.window,
         options.modality,
         options.instruction,
+        preferred_window=wanted_windows(options.policy),
         region=options.region,
         mpp=options.mpp,
     )

@@ -18,6 +18,7 @@ from ibisagent.hashing import text_hash
 from ibisagent.io.volume import Volume, place_slice
 from ibisagent.messages import default_system_prompt
 from ibisagent.policies.protocol import Policy
+from ibisagent.registry import wanted_windows
 from ibisagent.segmenters.protocol import Segmenter
 from ibisagent.slices import mask_to_source
 from ibisagent.types import Window
@@ -90,7 +91,7 @@ def run_volume(
             f"initial_mask must be bool {volume.grid.shape}, not {initial_mask.dtype} {initial_mask.shape}"
         )
     started = time.perf_counter()
-    chosen = volume.window(window, target=instruction)
+    chosen = volume.window(window, target=instruction, preferred=wanted_windows(policy))
     record = _new_record(volume, instruction, policy, segmenter, config, chosen, case_id)
     kept = Journal(journal, _identity(record, initial_mask))
 
