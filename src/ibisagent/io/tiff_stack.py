@@ -8,7 +8,9 @@ size that was checked.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,9 +117,11 @@ def read_tiff_stack(path: str | os.PathLike[str], *, modality: str | None = None
         over the limits.
     """
     num_pages = count_pages(path)
-    if num_pages < 2:
-        return None
     name = display_name(path)
+    if num_pages < 2:
+        if _is_headless_stack(path):
+            raise InputError(f"{name}: an ImageJ stack whose slices have no headers; save it as OME-TIFF or NIfTI")
+        return None
     with open_binary(path) as f, reading(path, _WHAT):
         file_size = os.fstat(f.fileno()).st_size
         img = _open(f)
@@ -149,6 +153,15 @@ def read_tiff_stack(path: str | os.PathLike[str], *, modality: str | None = None
         has_world=False,
         notes=facts.notes,
     )
+
+
+def _is_headless_stack(path: str | os.PathLike[str]) -> bool:
+    """Whether one page stands for several: ImageJ writes very large stacks so. Others would show the first slice."""
+    with contextlib.suppress(InputError), open_binary(path) as f, reading(path, _WHAT):
+        description = str(_open(f).tag_v2.get(_DESCRIPTION) or "")
+        found = re.search(r"^images=0*([0-9]{1,9})\s*$", description, re.M)
+        return description.startswith("ImageJ=") and found is not None and int(found[1]) > 1
+    return False  # what is wrong with it will be said by the reader of pictures
 
 
 def _open(f: Any) -> Any:

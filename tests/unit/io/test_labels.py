@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from io_samples import gray_ramp, make_nifti, save_png
 
 from dicom_maker import write_series
@@ -245,3 +247,37 @@ def test_masks_of_a_slice_in_other_formats(tmp_path: Path, volume: Volume, name:
         assert mask[y, x] == (truth[image.geometry.source_index(x, y)] > 0)
     with pytest.raises(InputError, match="2-D image"):
         read_mask(tmp_path / name, read_image(save_png(tmp_path / "a.png", gray_ramp())))
+
+
+@given(
+    shape=st.tuples(*[st.integers(2, 4)] * 3),
+    axes=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from((-1, 1))] * 3),
+    start=st.tuples(*[st.integers(-1, 5)] * 3),
+    noise=st.floats(-0.004, 0.004),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_lattice_is_found(
+    shape: tuple[int, ...], axes: list[int], signs: tuple[int, ...], start: tuple[int, ...], noise: float
+) -> None:
+    steps = np.zeros((3, 3))
+    for a in range(3):
+        steps[axes[a], a] = signs[a]
+    found, gap = LatticeMap.between(shape, steps + noise, np.asarray(start) + noise)
+    assert found is not None and gap < 0.05
+    assert (found.axes, found.signs, found.start) == (tuple(axes), signs, start)
+    size = (7, 8, 9)
+    corners = [steps @ corner + start for corner in np.ndindex(*shape)]
+    fits = all((c >= 0).all() and (c < size).all() for c in corners)
+    assert found.fits(size) == fits
+    target = np.full(size, -1)
+    if fits:
+        numbers = np.arange(np.prod(shape)).reshape(shape)
+        found.view(target)[...] = numbers
+        for index, place in zip(np.ndindex(*shape), corners, strict=True):
+            assert target[tuple(place.astype(int))] == numbers[index]
+        assert (target >= 0).sum() == numbers.size
+    else:
+        with pytest.raises(ValueError, match="outside"):
+            found.view(target)
+    assert LatticeMap.between(shape, steps * 1.1, np.asarray(start, float))[0] is None

@@ -92,6 +92,10 @@ def test_axes_of_pages(tmp_path: Path) -> None:
     assert "points in time" in opened(write(tmp_path / "d.ome.tif", metadata={"axes": "TYX"})).notes[0]
 
 
+def test_a_stack_without_headers_is_no_picture(tmp_path: Path) -> None:
+    refuse(write(tmp_path / "a.tif", imagej=True, metadata={"axes": "ZYX"}, truncate=True), "save it as OME-TIFF")
+
+
 def pages(path: Path, *arrays: np.ndarray, **options: Any) -> Path:
     with tifffile.TiffWriter(path) as writer:
         for array in arrays:
