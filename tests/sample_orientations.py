@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from dicom_maker import write_series
+from dicom_maker import write_multiframe, write_series
 from ibisagent.geometry import Geometry
 from ibisagent.grid import PLANES
 from ibisagent.io.studies import open_volume
@@ -31,6 +31,8 @@ from ibisagent.slices import mask_to_source
 SPACINGS = ("isotropic", "anisotropic", "oblique", "tilted")
 """The last, a tilted gantry, is not part of the bar: formats that ask for right angles cannot hold it."""
 FORMATS = ("nifti", "nrrd", "dicom")
+MORE_FORMATS = ("metaimage", "multi-frame dicom")
+"""Beside the bar."""
 TOLERANCE_MM = 0.01
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -136,6 +138,11 @@ def write_source(truth: Truth, fmt: str, folder: Path) -> Path:
             header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T}
             nrrd.write(str(path), truth.values, {**header, "space origin": lps[:3, 3]})
         return path
+    if fmt == "metaimage":
+        sitk.WriteImage(_as_itk(truth.values, lps), str(folder / "study.mha"))
+        return folder / "study.mha"
+    if fmt == "multi-frame dicom":
+        return write_multiframe(folder / "study.dcm", truth.values.astype(float), lps)
     write_series(folder / "study", truth.values.astype(float), lps)
     return folder / "study"
 
@@ -246,6 +253,7 @@ READERS: dict[str, tuple[str, str, Reader]] = {
     "SimpleITK (NRRD)": ("nrrd", "mask.seg.nrrd", _read_itk),
     "pynrrd": ("nrrd", "mask.seg.nrrd", _read_pynrrd),
     "highdicom": ("dicom-seg", "mask.dcm", _read_highdicom),
+    "SimpleITK (MetaImage)": ("metaimage", "mask.mha", _read_itk),
     "pydicom": ("dicom-seg", "mask.dcm", _read_frames),
 }
 """Format that is written, its file, and who reads it: the mask and its affine, index to RAS mm."""
@@ -254,6 +262,8 @@ _READERS_OF = {
     "nifti": ("nibabel", "SimpleITK (NIfTI)"),
     "nrrd": ("SimpleITK (NRRD)", "nibabel"),
     "dicom": ("highdicom", "nibabel", "SimpleITK (NIfTI)"),
+    "metaimage": ("SimpleITK (MetaImage)", "nibabel"),
+    "multi-frame dicom": ("highdicom", "nibabel"),
 }
 # ITK refuses axes that are not at right angles
 _READERS_OF_TILTED = {"nifti": ("nibabel",), "nrrd": ("pynrrd", "nibabel"), "dicom": ("pydicom", "nibabel")}
@@ -287,7 +297,7 @@ def play(orientation: Orientation, fmt: str, folder: Path) -> dict[str, float]:
     truth = make_truth(orientation)
     volume = open_volume(write_source(truth, fmt, folder))
     assert volume is not None and volume.has_world
-    if fmt != "dicom":  # a DICOM series has no order of its own: slices are sorted by place
+    if "dicom" not in fmt:  # a DICOM series has no order of its own: slices are sorted by place
         assert volume.grid.code == orientation.code and volume.grid.shape == truth.values.shape
     masks = []
     for plane in PLANES:

@@ -13,6 +13,7 @@ import pytest
 
 from sample_orientations import (
     FORMATS,
+    MORE_FORMATS,
     SPACINGS,
     TOLERANCE_MM,
     Orientation,
@@ -49,6 +50,12 @@ def test_all_432(order: tuple[int, ...], signs: tuple[int, ...], spacing: str, f
 @pytest.mark.parametrize("order, signs", [((0, 1, 2), (-1, -1, 1)), ((2, 0, 1), (1, 1, -1))])
 def test_a_tilted_gantry_too(order: tuple[int, ...], signs: tuple[int, ...], fmt: str, tmp_path: Path) -> None:
     play_and_judge(order, signs, "tilted", fmt, tmp_path)
+
+
+@pytest.mark.parametrize("fmt", MORE_FORMATS)
+@pytest.mark.parametrize("order, signs", [((1, 0, 2), (-1, 1, 1)), ((2, 1, 0), (1, 1, -1))])
+def test_more_formats(order: tuple[int, ...], signs: tuple[int, ...], fmt: str, tmp_path: Path) -> None:
+    play_and_judge(order, signs, "oblique", fmt, tmp_path)
 
 
 def test_the_list_is_whole() -> None:
