@@ -158,7 +158,7 @@ def _tile(
     shown = None if mask is None else shown_mask(mask, volume.grid, plane, index)
     visits = [visit for visit in record.visits if (visit.plane, visit.index) == (plane, index)]
     visit = min(visits, key=lambda v: _ORDER.index(v.kind), default=None)
-    area = f" · {area_text(shown, image).split(',')[0]}" if shown is not None and shown.any() else ""
+    area = f", {area_text(shown, image).split(',')[0]}" if shown is not None and shown.any() else ""
     return Tile(
         image,
         title or f"{plane} {index}{area}",

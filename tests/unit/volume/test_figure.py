@@ -31,8 +31,8 @@ def blues(picture: np.ndarray) -> int:
 
 def test_the_whole_mask_is_shown_in_three_planes(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles, strips = tiles_of(monkeypatch, BALL)
-    assert [t.title.split(" ·")[0] for t in tiles] == [
-        "axial 8, whole", *(f"axial {k}" for k in range(5, 11)), "coronal 16", "sagittal 24",
+    assert [t.title.split(",")[0] for t in tiles] == [
+        "axial 8", *(f"axial {k}" for k in range(5, 11)), "coronal 16", "sagittal 24",
     ]  # fmt: skip
     assert tiles[0].frame == tiles[1].crop and tiles[0].frame is not None and tiles[0].prompts.clicks == ()
     for tile in tiles[1:]:
@@ -41,7 +41,7 @@ def test_the_whole_mask_is_shown_in_three_planes(monkeypatch: pytest.MonkeyPatch
             inside = tile.mask[box.y0 : box.y1 + 1, box.x0 : box.x1 + 1]
             assert inside.sum() == tile.mask.sum() > 0
     key = next(t for t in tiles if t.tag == "key slice" and t.frame is None)
-    assert len(key.prompts.clicks) == 1 and key.title == "axial 8 · 608.0 mm²"
+    assert len(key.prompts.clicks) == 1 and key.title == "axial 8, 608.0 mm²"
     assert strips["outcome"] == "done" and ("mask", f"mask ({volume_text(BALL, VOLUME)})") in strips["legend"]
     assert volume_text(BALL, VOLUME) == f"{BALL.sum() * 0.02:.3g} ml, {BALL.sum()} voxels"
 
