@@ -183,7 +183,9 @@ def doubt(
     return Doubt(agreement, faded < GONE or shift > FOREIGN, " and ".join(reasons))
 
 
-FADED, GONE = 0.5, 0.25
-"""Share of the former contrast under which a mask is doubted, and given up where nobody can be asked."""
-SHIFTED, FOREIGN = 1.5, 2.5
+FADED, GONE = 0.45, 0.15
+"""Share of the former contrast under which a mask is doubted, and given up where nobody can be asked. On neighbouring
+slices of mini's train split and of phantom volumes (276 pairs, a segmenter that had seen phantoms only) the bounds for
+giving up end 40 of 43 masks whose target had ended, and 7 of 233 whose target had not."""
+SHIFTED, FOREIGN = 0.9, 1.6
 """Change of the mean gray level, in its former spread, likewise."""

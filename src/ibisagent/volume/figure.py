@@ -87,16 +87,19 @@ def volume_figure(record: VolumeEpisode, volume: Volume, window: Window, *, side
 
 
 def spread(indices: Sequence[int], most: int, wanted: Iterable[int] = ()) -> list[int]:
-    """At most `most` of sorted indices: the first, the last, the wanted ones that fit, and others evenly between."""
+    """At most `most` of sorted indices (two at least): both ends, the wanted ones, and others evenly between.
+
+    Where there are more wanted ones than room, they are taken evenly.
+    """
     if len(indices) <= most:
         return list(indices)
-    picked = {indices[0], indices[-1]}
-    for index in wanted:
-        if len(picked) < most and index in set(indices):
-            picked.add(index)
-    for index in (indices[round(k)] for k in np.linspace(0, len(indices) - 1, most)):
-        if len(picked) < most:
-            picked.add(index)
+    picked, known = {indices[0], indices[-1]}, set(indices)
+    for some in (sorted(known.intersection(wanted)), indices):
+        left = [index for index in some if index not in picked]
+        room = min(most - len(picked), len(left))
+        if room > 0:
+            # the middles of equal parts, so that neither end of what is left is favoured
+            picked.update(left[(2 * k + 1) * len(left) // (2 * room)] for k in range(room))
     return sorted(picked)
 
 

@@ -32,7 +32,7 @@ from ibisagent.volume.carrying import Appearance, appearance, doubt
 from ibisagent.volume.config import Plane, VolumeConfig
 from ibisagent.volume.journal import Journal
 from ibisagent.volume.record import Visit
-from ibisagent.volume.scan import between, key_candidates, spread
+from ibisagent.volume.scan import between, key_candidates, longest_stretch, spread
 from ibisagent.volume.slices_seen import SliceImages
 from ibisagent.volume.targets import slice_id
 
@@ -97,6 +97,8 @@ class PlaneRun:
         self._journal, self._on_visit, self._deadline = journal, on_visit, deadline
         self._cache = EmbeddingCache(segmenter)
         self._revisits = 0
+        self._denied: set[int] = set()
+        self._shown: tuple[int, int] | None = None  # first and last slice on which a scan by looking found it
         single = len(config.planes) == 1
         last = len(images) - 1
         self.first = min(config.first_slice or 0, last) if single else 0
@@ -149,7 +151,12 @@ class PlaneRun:
         seen: list[Visit] = []
         for _ in range(2):
             seen += self._scan_slices(indices)
-            found = key_candidates(seen, self.config.key_slices, looked=self.config.scan == "look")
+            looked = self.config.scan == "look"
+            if looked and (stretch := longest_stretch(seen)) is not None:
+                seen += self._narrow(stretch, [visit.index for visit in seen if visit.is_absent])
+                self._shown = longest_stretch(seen)
+            self._denied = {visit.index for visit in seen if visit.is_absent}
+            found = key_candidates(seen, self.config.key_slices, looked=looked)
             if found:
                 return found
             indices = between(self.first, self.last, [visit.index for visit in seen])
@@ -157,6 +164,21 @@ class PlaneRun:
             if not indices:
                 break
         return []
+
+    def _narrow(self, stretch: tuple[int, int], denied: list[int]) -> list[Visit]:
+        """Look where the target begins and ends, by halves between the last slices with and without it."""
+        visits: list[Visit] = []
+        for inside, direction, bound in ((stretch[0], -1, self.first - 1), (stretch[1], 1, self.last + 1)):
+            beyond = [i for i in denied if (i - inside) * direction > 0]
+            outside = min(beyond, key=lambda i: abs(i - inside)) if beyond else bound
+            while abs(outside - inside) > 1:
+                visit = self._scan_slices([(inside + outside) // 2])[0]
+                visits.append(visit)
+                if visit.is_absent:
+                    outside = visit.index
+                else:
+                    inside = visit.index
+        return visits
 
     def _scan_slices(self, indices: list[int]) -> list[Visit]:
         visits: list[Visit] = []
@@ -275,9 +297,10 @@ class PlaneRun:
         end = (self.last if direction > 0 else self.first) if stop is None else key + (stop - key) // 2
         carrier = self._carrier(key)
         for index in range(key + direction, end + direction, direction):
-            if stop is not None and index == stop:
+            if index in self.masks:  # another key slice's mask came here first
                 return
-            carried = self._carry(index, index - direction, before, looked, carrier)
+            is_certain = stop is not None or self._is_shown(index)
+            carried = self._carry(index, index - direction, before, looked, carrier, is_certain)
             if carried is None:
                 return
             before, looked = carried
@@ -290,8 +313,12 @@ class PlaneRun:
         before: NDArray[np.bool_],
         looked: Appearance,
         carrier: Carrier,
+        is_certain: bool,
     ) -> tuple[NDArray[np.bool_], Appearance] | None:
-        """One slice further: its mask and how it looks, or None where the target ends."""
+        """One slice further: its mask and how it looks, or None where the target ends.
+
+        `is_certain` says that the target is known to be there: between two key slices, or where it was seen.
+        """
         visit = self._journal.take("carry", self.images.plane, index, former)
         fresh = visit is None
         if visit is None:
@@ -305,23 +332,30 @@ class PlaneRun:
         mask = decode_mask(visit.mask) if visit.mask is not None else np.zeros_like(before)
         looks = appearance(self.images[index].pixels, mask) if mask.any() else None
         found = doubt(before, mask, looked, looks, self.config.min_agreement)
-        ask = bool(found.reason) and looks is not None and self._revisits < self.config.max_revisits
+        reasons = [found.reason] if found.reason else []
+        if index in self._denied:
+            reasons.append("the scan did not find it here")
+        is_over = looks is None or index in self._denied or (found.is_over and not is_certain)
+        ask = bool(reasons) and looks is not None and self._revisits < self.config.max_revisits
         if fresh:
-            visit.agreement, visit.note = found.agreement, found.reason
-            visit.is_absent = found.is_over and not ask
-            visit.accepted = not (ask or found.is_over)
+            visit.agreement, visit.note = found.agreement, " and ".join(reasons)
+            visit.is_absent = is_over and not ask
+            visit.accepted = not (ask or is_over)
             self._made(visit)
         else:
             self._on_visit(visit)
         if not ask:
-            return None if looks is None or found.is_over else (mask, looks)
+            return None if looks is None or is_over else (mask, looks)
         self._revisits += 1
-        again = self._act("revisit", index, mask, former, f"asked again: {found.reason}")
+        again = self._act("revisit", index, mask, former, f"asked again: {' and '.join(reasons)}")
         if again.is_absent or again.mask is None:
             return None
         mask = decode_mask(again.mask)
         carrier.corrected(index, mask)
         return mask, appearance(self.images[index].pixels, mask)
+
+    def _is_shown(self, index: int) -> bool:
+        return self._shown is not None and self._shown[0] <= index <= self._shown[1]
 
     def _carrier(self, key: int) -> Carrier:
         video = video_segmenter(self.segmenter) if self.config.carry != "prompt" else None

@@ -11,7 +11,7 @@ import numpy as np
 from ibisagent.rle import decode_mask
 from ibisagent.volume.record import Visit
 
-__all__ = ["between", "key_candidates", "rank", "spread"]
+__all__ = ["between", "key_candidates", "longest_stretch", "rank", "spread"]
 
 
 def spread(first: int, last: int, count: int) -> list[int]:
@@ -56,6 +56,18 @@ def rank(visit: Visit) -> float:
     return breadth * (visit.score if visit.score is not None else 1.0)
 
 
+def longest_stretch(scan: Sequence[Visit]) -> tuple[int, int] | None:
+    """First and last slice of the longest row of scanned slices that do not deny the target; None if all do."""
+    rows: list[list[int]] = [[]]
+    for visit in sorted(scan, key=lambda visit: visit.index):
+        if visit.is_absent:
+            rows.append([])
+        else:
+            rows[-1].append(visit.index)
+    longest = max(rows, key=len)
+    return (longest[0], longest[-1]) if longest else None
+
+
 def key_candidates(scan: Sequence[Visit], count: int, *, looked: bool) -> list[int]:
     """Slices for whole runs, the best first; later ones stand in for those that turn out to be absent.
 
@@ -74,17 +86,10 @@ def key_candidates(scan: Sequence[Visit], count: int, *, looked: bool) -> list[i
     list of int
         Indices; empty if the target was denied everywhere, or nothing was drawn.
     """
-    visits = sorted(scan, key=lambda visit: visit.index)
     if looked:
-        stretches: list[list[int]] = [[]]
-        for visit in visits:
-            if visit.is_absent:
-                stretches.append([])
-            else:
-                stretches[-1].append(visit.index)
-        longest = max(stretches, key=len)
-        return spread(longest[0], longest[-1], count) if longest else []
-    ranked = sorted((v for v in visits if rank(v) > 0), key=lambda v: (-rank(v), v.index))
+        stretch = longest_stretch(scan)
+        return spread(*stretch, count) if stretch is not None else []
+    ranked = sorted((v for v in scan if rank(v) > 0), key=lambda v: (-rank(v), v.index))
     chosen: list[int] = []
     if ranked:
         extent = max(v.index for v in ranked) - min(v.index for v in ranked)
