@@ -98,7 +98,7 @@ def _picked(record: VolumeEpisode, volume: Volume, mask: NDArray[np.bool_] | Non
         first, last = config.first_slice or 0, count - 1 if config.last_slice is None else config.last_slice
         visited = [visit.index for visit in record.visits if visit.plane == plane]
         every = sorted({*range(first, min(last, count - 1) + 1), *visited, *found})
-        return spread(every, _MOST_SLICES, [*visited, *found])
+        return spread(every, _MOST_SLICES, [*visited, *spread(found, _MOST_SLICES * 3 // 4)])
     if count == 1 or not found:
         return []
     room = max(1, (found[-1] - found[0]) // 10)

@@ -61,9 +61,12 @@ def test_the_picture() -> None:
 
 def test_spread_keeps_ends_and_what_is_wanted() -> None:
     assert spread([3, 4, 5], 4) == [3, 4, 5]
-    found = spread(range(100), 6, [41])
+    found = spread(range(100), 6, [41, 400])
     assert len(found) == 6 and {0, 41, 99} <= set(found) and found == sorted(found)
-    assert spread(range(10), 1) in ([0, 9], [0])  # both ends come before the number
+    assert max(np.diff(spread(range(600), 60, range(200, 240)))) <= 40  # what is left over goes everywhere
+    many = spread(range(600), 20, range(100, 500))
+    assert len(many) == 20 and max(np.diff(many[1:-1])) <= 25  # wanted ones without room for all
+    assert spread(range(10), 2) == [0, 9]
 
 
 def test_masks_are_shown_as_their_slices_are() -> None:
