@@ -12,7 +12,7 @@ from ibisagent.segmenters.cache import EmbeddingCache
 from ibisagent.segmenters.protocol import Segmenter, VideoSegmenter
 from ibisagent.segmenters.session import check_prediction
 from ibisagent.types import Prediction, Prompt
-from ibisagent.volume.carrying import carried_prompt
+from ibisagent.volume.carrying import Look, carried_prompt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +25,8 @@ __all__ = ["Carrier", "PromptCarrier", "VideoCarrier"]
 class Carrier(Protocol):
     """Carries one key slice's mask in one direction."""
 
-    def predict(self, index: int, former: int, mask: NDArray[np.bool_]) -> Prediction:
-        """The mask of slice `index`, whose neighbour `former` has `mask` (``bool`` (H, W), not empty).
+    def predict(self, index: int, former: int, mask: NDArray[np.bool_], look: Look) -> Prediction:
+        """The mask of slice `index`, whose neighbour `former` has `mask` (``bool`` (H, W), not empty) and `look`.
 
         Raises
         ------
@@ -54,10 +54,10 @@ class PromptCarrier:
     def __init__(self, segmenter: Segmenter, cache: EmbeddingCache, images: SliceImages) -> None:
         self.segmenter, self.cache, self.images = segmenter, cache, images
 
-    def predict(self, index: int, former: int, mask: NDArray[np.bool_]) -> Prediction:
+    def predict(self, index: int, former: int, mask: NDArray[np.bool_], look: Look) -> Prediction:
         """See :meth:`Carrier.predict`."""
         image = self.images[index]
-        prompt = carried_prompt(mask, self.segmenter.capabilities)
+        prompt = carried_prompt(mask, look, image.pixels, self.segmenter.capabilities)
         try:
             answers = self.segmenter.predict(self.cache.get(image), [prompt])
         except ToolError:
@@ -92,7 +92,7 @@ class VideoCarrier:
         self._known = key
         self._stream: Iterator[tuple[int, Prediction]] | None = None
 
-    def predict(self, index: int, former: int, mask: NDArray[np.bool_]) -> Prediction:
+    def predict(self, index: int, former: int, mask: NDArray[np.bool_], look: Look) -> Prediction:
         """See :meth:`Carrier.predict`; the memory may be rebuilt first, where a run was taken up again."""
         if former != self._known:  # visits of an earlier start: their masks stand for what the memory had seen
             self.corrected(former, mask)

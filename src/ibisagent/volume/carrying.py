@@ -1,8 +1,10 @@
 """How a mask goes from one slice to the next: what the segmenter is told, and how far its answer is believed.
 
-The neighbour's mask goes along as a prior, with clicks that it implies: deep inside its largest pieces, and around it
-at some distance, where the next slice's target is not likely to reach. All of it follows from the mask alone, so that a
-run can be taken up again from its record.
+What the target looks like is learnt from the neighbour: gray levels under its mask against those close around it. On
+the next slice the mask is cut to what looks like the target and grown into what does too, close by; that goes along as
+a prior, with clicks that it implies: deep inside its largest pieces, and around the neighbour's mask where it does not
+look like the target. What the segmenter answers is judged by the same likeness. All of it follows from a mask and a
+slice, so that a run can be taken up again from its record.
 """
 
 from __future__ import annotations
@@ -20,43 +22,118 @@ from ibisagent.types import PixelBox, PixelClick, Prompt
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MIN_PIXELS", "Appearance", "Doubt", "appearance", "carried_prompt", "doubt"]
+__all__ = ["ALIKE", "ENDED", "MIN_PIXELS", "Doubt", "Look", "carried_prompt", "doubt"]
 
 MIN_PIXELS = 6
 """Masks of fewer pixels are nothing: the target has ended."""
 
-_NUM_INSIDE = 3
-_NUM_AROUND = 4
-_GAP = 0.6
+ALIKE, ENDED = 0.4, 0.0
+"""Likeness under which a carried mask is doubted, and given up where nobody can be asked: 1 is as much like the target
+as the neighbour's mask was, 0 as much as its surroundings. On neighbouring slices of mini's train split and of phantom
+volumes (622 pairs, a segmenter trained on procedural images alone) 110 of 112 masks whose target had ended lie below 0,
+and 21 of 510 whose target had not."""
+
+_NUM_INSIDE, _NUM_AROUND = 3, 4
+_GAP = 0.6  # of the equivalent radius: where negative clicks go
+_GROWTH = 0.3  # of the equivalent radius: how far the next slice's target may reach beyond the neighbour's mask
+_LEVELS = 32
 
 
-def carried_prompt(mask: NDArray[np.bool_], capabilities: Capabilities) -> Prompt:
+class Look:
+    """What a target looks like on a slice: gray levels under its mask against those close around it.
+
+    Parameters
+    ----------
+    pixels
+        ``uint8`` (H, W, 3) as displayed; the mean over the channels counts.
+    mask
+        ``bool`` (H, W), not empty.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+        from scipy import ndimage
+
+        levels = _levels(pixels)
+        distance = ndimage.distance_transform_edt(~mask)
+        ring = (distance > 1.5) & (distance < max(4.0, 0.5 * _radius(mask)) + 1.5)
+        inside = _histogram(levels[mask])
+        around = _histogram(levels[ring] if ring.any() else levels[~mask])
+        self._share = inside / (inside + around)
+        self.own = float(self._share[levels[mask]].mean())
+        """Mean probability of the mask's own pixels to be the target's rather than its surroundings'."""
+
+    def probability(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """How much each pixel of a slice looks like the target rather than its surroundings, (H, W) in (0, 1)."""
+        return np.asarray(self._share[_levels(pixels)])
+
+    def likeness(self, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
+        """How much a mask (``bool`` (H, W), not empty) on another slice looks like the target; see :data:`ALIKE`."""
+        found = float(self._share[_levels(pixels)[mask]].mean())
+        return (found - 0.5) / max(self.own - 0.5, 0.02)
+
+
+def _levels(pixels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    return np.asarray(pixels.mean(axis=2) * (_LEVELS / 256), np.intp)
+
+
+def _histogram(levels: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Smoothed shares of gray levels; none is zero, so that what was never seen speaks for neither side."""
+    counts = np.bincount(levels, minlength=_LEVELS).astype(np.float64)
+    smooth = np.convolve(counts, (0.06, 0.24, 0.4, 0.24, 0.06), "same") + 0.002 * max(1, len(levels))
+    return np.asarray(smooth / smooth.sum())
+
+
+def _radius(mask: NDArray[np.bool_]) -> float:
+    return float(np.sqrt(mask.sum() / np.pi))
+
+
+def carried_prompt(
+    mask: NDArray[np.bool_], look: Look, pixels: NDArray[np.uint8], capabilities: Capabilities
+) -> Prompt:
     """What a segmenter is told on a slice whose neighbour has `mask`.
 
     Parameters
     ----------
     mask
         ``bool`` (H, W), the neighbour's mask, not empty, on the same display.
+    look
+        What the target looked like there.
+    pixels
+        The slice, ``uint8`` (H, W, 3).
     capabilities
         What the segmenter understands. A prior mask goes along where it can, else a box around it, a tenth wider.
 
     Returns
     -------
     Prompt
-        Positive clicks at the deepest pixels of the (up to three) largest pieces, negative ones in four directions at
-        0.6 equivalent radii from the mask.
+        Positive clicks at the deepest pixels of the (up to three) largest pieces of what looks like the target,
+        negative ones in four directions at 0.6 equivalent radii from `mask`, apart from those in the same region of
+        what looks like the target. Where under a fifth of `mask` does, the mask is told as it is.
     """
+    from scipy import ndimage
+
+    alike = ndimage.uniform_filter(look.probability(pixels), 3) > 0.5
+    inside = mask & alike
+    prior, negatives = mask, _around(mask)
+    if inside.sum() > 0.2 * mask.sum():
+        # specks do not grow: an error would, from slice to slice
+        main = np.logical_or.reduce(_pieces(inside))
+        close = ndimage.distance_transform_edt(~main) <= max(2.0, _GROWTH * _radius(main))
+        prior = np.ascontiguousarray(ndimage.binary_opening(close & alike) | inside)
+        regions, _ = ndimage.label(alike)
+        own = np.unique(regions[main])  # the other lung looks like this one too, but it is another region
+        negatives = [click for click in negatives if regions[click.y, click.x] not in own]
+    else:
+        inside = mask
     clicks: list[PixelClick] = []
     if capabilities.clicks:
-        clicks += [PixelClick(*deepest_point(piece), True) for piece in _pieces(mask)]
+        clicks += [PixelClick(*deepest_point(piece), True) for piece in _pieces(inside)]
         if capabilities.negative_clicks:
-            clicks += _around(mask)
+            clicks += negatives
         if capabilities.max_clicks is not None:
             clicks = clicks[: capabilities.max_clicks]
-    box = None
-    if capabilities.boxes and not capabilities.prior_mask:
-        box = _box(mask)
-    return Prompt(clicks=tuple(clicks), box=box, prior_mask=mask if capabilities.prior_mask else None)
+    box = _box(prior) if capabilities.boxes and not capabilities.prior_mask else None
+    return Prompt(clicks=tuple(clicks), box=box, prior_mask=prior if capabilities.prior_mask else None)
 
 
 def _pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
@@ -76,7 +153,7 @@ def _around(mask: NDArray[np.bool_]) -> list[PixelClick]:
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(~mask)
-    gap = max(3.0, _GAP * float(np.sqrt(mask.sum() / np.pi)))
+    gap = max(3.0, _GAP * _radius(mask))
     ys, xs = np.nonzero((distance > gap) & (distance < gap + 2))
     if len(ys) == 0:
         return []
@@ -102,41 +179,6 @@ def _box(mask: NDArray[np.bool_]) -> PixelBox:
 
 
 @dataclass(frozen=True)
-class Appearance:
-    """Gray levels under a mask and close around it."""
-
-    mean: float
-    spread: float
-    """Standard deviation under the mask."""
-    around: float
-    spread_around: float
-
-    @property
-    def contrast(self) -> float:
-        """How far the mask stands out from its surroundings, in their joint spread; signed."""
-        return (self.mean - self.around) / (float(np.hypot(self.spread, self.spread_around)) + 4.0)
-
-
-def appearance(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Appearance:
-    """Measure what lies under and around a mask.
-
-    Parameters
-    ----------
-    pixels
-        ``uint8`` (H, W, 3) as displayed; their mean over the channels counts.
-    mask
-        ``bool`` (H, W), not empty.
-    """
-    from scipy import ndimage
-
-    gray = pixels.mean(axis=2)
-    distance = ndimage.distance_transform_edt(~mask)
-    ring = (distance > 1.5) & (distance < max(4.0, 0.5 * float(np.sqrt(mask.sum() / np.pi))) + 1.5)
-    inside, outside = gray[mask], gray[ring] if ring.any() else gray[~mask] if not mask.all() else gray[mask]
-    return Appearance(float(inside.mean()), float(inside.std()), float(outside.mean()), float(outside.std()))
-
-
-@dataclass(frozen=True)
 class Doubt:
     """Whether a carried mask is believed, and why not."""
 
@@ -151,41 +193,30 @@ class Doubt:
 def doubt(
     before: NDArray[np.bool_],
     carried: NDArray[np.bool_],
-    looked_before: Appearance,
-    looks: Appearance | None,
+    look: Look,
+    pixels: NDArray[np.uint8],
     min_agreement: float,
 ) -> Doubt:
-    """Compare a carried mask with the one it came from.
+    """Judge a carried mask.
 
     Parameters
     ----------
     before, carried
         ``bool`` (H, W), the neighbour's mask (not empty) and the new one.
-    looked_before
-        How the target looks where it was last asked for or seen.
-    looks
-        How the new mask looks; None if it is empty.
+    look
+        What the target looked like under the neighbour's mask.
+    pixels
+        The new slice, ``uint8`` (H, W, 3).
     min_agreement
-        Dice under which it is doubted.
+        Dice of the two masks under which the new one is doubted.
     """
     agreement = dice(before, carried)
-    if looks is None or int(carried.sum()) < MIN_PIXELS:
+    if int(carried.sum()) < MIN_PIXELS:
         return Doubt(agreement, True, "nothing of it is left")
+    likeness = look.likeness(pixels, carried)
     reasons = []
     if agreement < min_agreement:
         reasons.append(f"agreement {agreement:.2f} with the slice before")
-    faded = looks.contrast / looked_before.contrast if looked_before.contrast else 1.0
-    if faded < FADED:
-        reasons.append("it no longer stands out as it did")
-    shift = abs(looks.mean - looked_before.mean) / (looked_before.spread + 6.0)
-    if shift > SHIFTED:
-        reasons.append("it does not look alike any more")
-    return Doubt(agreement, faded < GONE or shift > FOREIGN, " and ".join(reasons))
-
-
-FADED, GONE = 0.45, 0.15
-"""Share of the former contrast under which a mask is doubted, and given up where nobody can be asked. On neighbouring
-slices of mini's train split and of phantom volumes (276 pairs, a segmenter that had seen phantoms only) the bounds for
-giving up end 40 of 43 masks whose target had ended, and 7 of 233 whose target had not."""
-SHIFTED, FOREIGN = 0.9, 1.6
-"""Change of the mean gray level, in its former spread, likewise."""
+    if likeness < ALIKE:
+        reasons.append(f"likeness {max(likeness, 0.0):.2f} to what it was")
+    return Doubt(agreement, likeness < ENDED, " and ".join(reasons))

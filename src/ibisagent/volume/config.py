@@ -25,7 +25,8 @@ class VolumeConfig(BaseModel):
     last_slice: int | None = Field(default=None, ge=0)
     """Last slice that is looked at, itself included; None is the last there is."""
     scan_slices: int = Field(default=9, ge=1)
-    """Slices of the coarse scan, spread evenly over the range."""
+    """Slices of the coarse scan, spread evenly over the range. Where none shows the target it is looked for between
+    them, on up to four times as many slices, before it is said to be absent."""
     scan: Literal["tap", "look"] = "tap"
     """``tap``: the policy's first action on each of them is carried out, and masks are compared. ``look``: only its
     words are heard (absent or not); nothing is clicked, and the middle of where it is present becomes the key slice."""

@@ -28,7 +28,7 @@ from ibisagent.segmenters.cache import EmbeddingCache
 from ibisagent.segmenters.protocol import Segmenter, video_segmenter
 from ibisagent.types import Case
 from ibisagent.volume.carriers import Carrier, PromptCarrier, VideoCarrier
-from ibisagent.volume.carrying import Appearance, appearance, doubt
+from ibisagent.volume.carrying import MIN_PIXELS, Look, doubt
 from ibisagent.volume.config import Plane, VolumeConfig
 from ibisagent.volume.journal import Journal
 from ibisagent.volume.record import Visit
@@ -39,8 +39,10 @@ from ibisagent.volume.targets import slice_id
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OutOfTime", "PlaneRun"]
+__all__ = ["SCANS", "OutOfTime", "PlaneRun"]
 
+SCANS = 4
+"""How many times ``scan_slices`` are looked at before a target that did not show is absent."""
 _SCAN_BATCH = 8
 _KEY_TRIES = 3
 """Key slices on which the target may turn out to be absent before the run gives up."""
@@ -146,10 +148,10 @@ class PlaneRun:
     # -- the scan ------------------------------------------------------------------------------
 
     def _scan(self) -> list[int]:
-        """Look over the range, a second time between the first slices where nothing was found; candidates for runs."""
+        """Look over the range, and again between where nothing was found; candidates for runs."""
         indices = spread(self.first, self.last, self.config.scan_slices)
         seen: list[Visit] = []
-        for _ in range(2):
+        while indices:
             seen += self._scan_slices(indices)
             looked = self.config.scan == "look"
             if looked and (stretch := longest_stretch(seen)) is not None:
@@ -159,10 +161,9 @@ class PlaneRun:
             found = key_candidates(seen, self.config.key_slices, looked=looked)
             if found:
                 return found
-            indices = between(self.first, self.last, [visit.index for visit in seen])
-            indices = [indices[i] for i in spread(0, len(indices) - 1, self.config.scan_slices)] if indices else []
-            if not indices:
-                break
+            gaps = between(self.first, self.last, [visit.index for visit in seen])
+            left = SCANS * self.config.scan_slices - len(seen)
+            indices = [gaps[i] for i in spread(0, len(gaps) - 1, left)] if gaps and left > 0 else []
         return []
 
     def _narrow(self, stretch: tuple[int, int], denied: list[int]) -> list[Visit]:
@@ -293,17 +294,17 @@ class PlaneRun:
     def _carry_on(self, key: int, direction: int, stop: int | None) -> None:
         """Carry the key slice's mask on, half way to the key slice `stop` or to the end."""
         before = self.masks[key]
-        looked = appearance(self.images[key].pixels, before)
+        look = Look(self.images[key].pixels, before)
         end = (self.last if direction > 0 else self.first) if stop is None else key + (stop - key) // 2
         carrier = self._carrier(key)
         for index in range(key + direction, end + direction, direction):
             if index in self.masks:  # another key slice's mask came here first
                 return
             is_certain = stop is not None or self._is_shown(index)
-            carried = self._carry(index, index - direction, before, looked, carrier, is_certain)
+            carried = self._carry(index, index - direction, before, look, carrier, is_certain)
             if carried is None:
                 return
-            before, looked = carried
+            before, look = carried
             self.masks[index] = before
 
     def _carry(
@@ -311,10 +312,10 @@ class PlaneRun:
         index: int,
         former: int,
         before: NDArray[np.bool_],
-        looked: Appearance,
+        look: Look,
         carrier: Carrier,
         is_certain: bool,
-    ) -> tuple[NDArray[np.bool_], Appearance] | None:
+    ) -> tuple[NDArray[np.bool_], Look] | None:
         """One slice further: its mask and how it looks, or None where the target ends.
 
         `is_certain` says that the target is known to be there: between two key slices, or where it was seen.
@@ -324,19 +325,20 @@ class PlaneRun:
         if visit is None:
             self._check_time()
             started = time.perf_counter()
-            prediction = carrier.predict(index, former, before)
+            prediction = carrier.predict(index, former, before, look)
             mask = np.ascontiguousarray(prediction.mask)
             visit = Visit(kind="carry", plane=self._plane, index=index, carried_from=former, score=prediction.score)
             visit.mask = encode_mask(mask) if mask.any() else None
             visit.seconds = time.perf_counter() - started
         mask = decode_mask(visit.mask) if visit.mask is not None else np.zeros_like(before)
-        looks = appearance(self.images[index].pixels, mask) if mask.any() else None
-        found = doubt(before, mask, looked, looks, self.config.min_agreement)
+        pixels = self.images[index].pixels
+        found = doubt(before, mask, look, pixels, self.config.min_agreement)
         reasons = [found.reason] if found.reason else []
         if index in self._denied:
             reasons.append("the scan did not find it here")
-        is_over = looks is None or index in self._denied or (found.is_over and not is_certain)
-        ask = bool(reasons) and looks is not None and self._revisits < self.config.max_revisits
+        is_nothing = int(mask.sum()) < MIN_PIXELS
+        is_over = is_nothing or index in self._denied or (found.is_over and not is_certain)
+        ask = bool(reasons) and not is_nothing and self._revisits < self.config.max_revisits
         if fresh:
             visit.agreement, visit.note = found.agreement, " and ".join(reasons)
             visit.is_absent = is_over and not ask
@@ -345,14 +347,14 @@ class PlaneRun:
         else:
             self._on_visit(visit)
         if not ask:
-            return None if looks is None or is_over else (mask, looks)
+            return None if is_over else (mask, Look(pixels, mask))
         self._revisits += 1
         again = self._act("revisit", index, mask, former, f"asked again: {' and '.join(reasons)}")
         if again.is_absent or again.mask is None:
             return None
         mask = decode_mask(again.mask)
         carrier.corrected(index, mask)
-        return mask, appearance(self.images[index].pixels, mask)
+        return mask, Look(pixels, mask)
 
     def _is_shown(self, index: int) -> bool:
         return self._shown is not None and self._shown[0] <= index <= self._shown[1]

@@ -19,7 +19,7 @@ from ibisagent.io.volume import Volume, place_slice
 from ibisagent.messages import default_system_prompt
 from ibisagent.policies.protocol import Policy
 from ibisagent.registry import wanted_windows
-from ibisagent.segmenters.protocol import Segmenter
+from ibisagent.segmenters.protocol import Segmenter, video_segmenter
 from ibisagent.slices import mask_to_source
 from ibisagent.types import Window
 from ibisagent.volume.config import VolumeConfig
@@ -82,10 +82,12 @@ def run_volume(
     ------
     InputError
         If the volume cannot be read, the window or a slice range cannot serve it, policy and segmenter share no action,
-        or the journal is another run's.
+        the segmenter lacks the memory that `config` asks for, or the journal is another run's.
     """
     config = config if config is not None else VolumeConfig()
     _check_range(volume, config)
+    if config.carry == "video" and video_segmenter(segmenter) is None:
+        raise InputError(f"the segmenter '{segmenter.name}' has no memory for video; use carry 'prompt' or 'auto'")
     if initial_mask is not None and (initial_mask.dtype != np.bool_ or initial_mask.shape != volume.grid.shape):
         raise ValueError(
             f"initial_mask must be bool {volume.grid.shape}, not {initial_mask.dtype} {initial_mask.shape}"
