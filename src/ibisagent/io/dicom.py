@@ -16,6 +16,7 @@ import numpy as np
 
 from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
+from ibisagent.io.code_streams import check_data_set
 from ibisagent.io.dicom_elements import header_window, is_deflated, number, vector
 from ibisagent.io.files import check_pixels, display_name, one_line, read_bytes, reading
 from ibisagent.io.raster import gray_to_rgb
@@ -116,6 +117,7 @@ def _decode(ds: Any, where: str) -> NDArray[Any]:
         implicit = ds.original_encoding[0]
         ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     try:
+        check_data_set(ds)
         values = pixel_array(ds)
     except Exception as exc:
         if syntax is not None and getattr(syntax, "is_compressed", False):

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ibisagent.errors import InputError
+from ibisagent.io.code_streams import check_code_stream
 from ibisagent.io.files import muted_decoders, one_line, open_binary, reading
 
 if TYPE_CHECKING:
@@ -282,10 +283,15 @@ def _decoded(f: IO[bytes], frame: DicomFrame) -> NDArray[Any]:
     from pydicom.uid import UID
 
     pixels = frame.pixels
-    items = [_ITEM + bytes(4)]
+    pieces = []
     for offset, length in frame.pieces:
         f.seek(offset)
-        items.append(_ITEM + struct.pack("<I", length) + f.read(length))
+        pieces.append(f.read(length))
+    if pixels.syntax != _RLE:
+        check_code_stream(
+            b"".join(pieces), rows=pixels.rows, columns=pixels.columns, samples=1, allocated=pixels.allocated
+        )
+    items = [_ITEM + bytes(4), *(_ITEM + struct.pack("<I", len(piece)) + piece for piece in pieces)]
     options: dict[str, Any] = {
         "rows": pixels.rows,
         "columns": pixels.columns,

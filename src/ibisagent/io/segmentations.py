@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from ibisagent.errors import InputError
+from ibisagent.io.code_streams import check_data_set
 from ibisagent.io.dicom_elements import is_deflated, vector
 from ibisagent.io.files import MAX_FILE_BYTES, check_pixels, display_name, one_line, open_binary, reading
 from ibisagent.io.lattice import LatticeMap
@@ -67,6 +68,7 @@ def read_segmentation(
         if frame_of_reference and theirs and theirs != frame_of_reference:
             raise InputError(f"{name}: it belongs to another frame of reference than the volume; give this study's own")
         check_pixels(path, int(data.Columns), int(data.Rows))
+        check_data_set(data)
         seg: Any = highdicom.seg.Segmentation.from_dataset(data, copy=False)
         wanted = _segments(seg, label, name)
         mask = np.zeros(grid.shape, np.bool_)
