@@ -160,4 +160,7 @@ def _mask_header(grid: Grid, own: Any | None, code: int) -> Any:
     header["cal_min"], header["cal_max"] = 0, 1
     header["intent_code"], header["intent_name"], header["aux_file"] = 0, b"", b""
     header["descrip"] = b"ibisagent mask"
+    # converters put patients' names and numbers into the fields that nothing reads
+    for field in {"data_type", "db_name", "unused_str"}.intersection(header.keys()):
+        header[field] = b""
     return header
