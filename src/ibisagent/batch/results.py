@@ -161,7 +161,7 @@ def _measure(mask: NDArray[np.bool_], volume: Volume, label: SegmentLabel, path:
 
     found = measure_mask(mask, volume)
     path.write_text(json.dumps(found.to_json(label.name), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    whole, unit = found.whole, " HU" if volume.hounsfield else ""
+    whole, unit = found.whole, " HU" if found.unit == "[hnsf'U]" else ""
     lines = [("name", label.name), ("voxels", f"{whole.voxel_count:,}")]
     if whole.volume_ml is not None:
         lines.append(("volume", ml_text(whole.volume_ml)))

@@ -214,7 +214,8 @@ def measure_mask(
         raise InputError(f"plane '{plane}' is not known; use {', '.join(PLANES)}")
     axis = grid.view_axes(plane)[0] if plane is not None else _taken_across(volume)
     named = next(p for p in PLANES if grid.view_axes(p)[0] == axis)
-    unit = "[hnsf'U]" if volume.hounsfield else "1"
+    # array formats say that values of a CT would be Hounsfield units, not that it is one
+    unit = "[hnsf'U]" if volume.hounsfield and volume.modality == "CT" else "1"
     notes = () if volume.has_world else ("the source does not say how large a voxel is: no millimetres or millilitres",)
     box = tuple(slice(int(f[0]), int(f[-1]) + 1) if (f := _occupied(mask, a)).size else slice(0, 0) for a in range(3))
     if mask[box].size == 0:
