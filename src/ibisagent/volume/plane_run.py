@@ -352,6 +352,8 @@ class PlaneRun:
         again = self._act("revisit", index, mask, former, f"asked again: {' and '.join(reasons)}")
         if again.is_absent or again.mask is None:
             return None
+        if is_over and not again.has_acted:
+            return None  # a nod is no evidence against what the slice shows
         mask = decode_mask(again.mask)
         carrier.corrected(index, mask)
         return mask, Look(pixels, mask)

@@ -73,6 +73,12 @@ class Visit(_Record):
     """The run on this slice, where the policy was asked."""
     seconds: float = 0.0
 
+    @property
+    def has_acted(self) -> bool:
+        """Whether clicks or a box of the policy were carried out here."""
+        steps = self.episode.steps if self.episode is not None else []
+        return any(step.pixels_xy and step.invalid is None for step in steps)
+
 
 class VolumeMask(_Record):
     """A ``bool`` (ni, nj, nk) mask as one RLE a slice along an axis; slices without foreground are left out."""
@@ -127,12 +133,7 @@ class VolumeEpisode(_Record):
     @property
     def clicked_slices(self) -> list[tuple[str, int]]:
         """(plane, index) of every slice on which the policy's clicks or boxes were carried out, each once."""
-        found: dict[tuple[str, int], None] = {}
-        for visit in self.visits:
-            steps = visit.episode.steps if visit.episode is not None else []
-            if any(step.pixels_xy and step.invalid is None for step in steps):
-                found[visit.plane, visit.index] = None
-        return list(found)
+        return list(dict.fromkeys((visit.plane, visit.index) for visit in self.visits if visit.has_acted))
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically: a reader sees the old file or the whole new one."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ibisagent.rle import decode_mask
 from ibisagent.volume.record import Visit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["between", "key_candidates", "longest_stretch", "rank", "spread"]
 
@@ -79,7 +83,8 @@ def key_candidates(scan: Sequence[Visit], count: int, *, looked: bool) -> list[i
         How many are wanted.
     looked
         Whether nothing was clicked: then the longest stretch of slices on which the target was not denied is divided
-        into `count` equal parts, and their middles are taken. Else the best ranks, apart from one another.
+        into `count` equal parts, and their middles are taken. Else the best ranks, apart from one another, of the row
+        of slices whose masks lie over one another and have the greatest ranks together; then those of the next row.
 
     Returns
     -------
@@ -89,12 +94,30 @@ def key_candidates(scan: Sequence[Visit], count: int, *, looked: bool) -> list[i
     if looked:
         stretch = longest_stretch(scan)
         return spread(*stretch, count) if stretch is not None else []
-    ranked = sorted((v for v in scan if rank(v) > 0), key=lambda v: (-rank(v), v.index))
+    rows = _rows_of_one_target(scan)
+    rows.sort(key=lambda row: (-sum(map(rank, row)), row[0].index))
     chosen: list[int] = []
-    if ranked:
-        extent = max(v.index for v in ranked) - min(v.index for v in ranked)
+    for row in rows:
+        extent = row[-1].index - row[0].index
         apart = extent / (2 * count) if count > 1 else 0
-        for visit in ranked:
+        for visit in sorted(row, key=lambda v: (-rank(v), v.index)):
             if all(abs(visit.index - other) > apart for other in chosen):
                 chosen.append(visit.index)
     return chosen
+
+
+def _rows_of_one_target(scan: Sequence[Visit]) -> list[list[Visit]]:
+    """Scanned slices in a row whose masks lie over one another: they are of one thing, more likely than each alone."""
+    rows: list[list[Visit]] = []
+    last: NDArray[np.bool_] | None = None
+    for visit in sorted(scan, key=lambda v: v.index):
+        if visit.mask is None or rank(visit) <= 0:
+            last = None
+            continue
+        mask = decode_mask(visit.mask)
+        if last is not None and bool((mask & last).any()):
+            rows[-1].append(visit)
+        else:
+            rows.append([visit])
+        last = mask
+    return rows

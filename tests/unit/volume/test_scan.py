@@ -77,3 +77,14 @@ def test_candidates_of_a_scan_that_clicked() -> None:
     assert key_candidates(visits, 2, looked=False)[:2] == [8, 5]
     assert key_candidates(visits, 3, looked=False)[:3] == [8, 5, 2]
     assert key_candidates([seen(1, is_absent=True), seen(2)], 1, looked=False) == []
+
+
+def test_a_row_of_slices_outweighs_a_single_one() -> None:
+    alone, row = seen(2, 100, 0.9), [seen(8, 60, 0.8), seen(11, 50, 0.8)]
+    assert rank(alone) > rank(row[0])
+    assert key_candidates([alone, seen(5, is_absent=True), *row], 1, looked=False) == [8, 11, 2]
+    elsewhere = seen(5, 90, 0.9)
+    mask = np.zeros((20, 20), bool)
+    mask[15:, 10:] = True  # on another place: not of the same thing
+    elsewhere.mask = encode_mask(mask)
+    assert key_candidates([alone, elsewhere, *row], 1, looked=False)[0] == 8
