@@ -26,12 +26,15 @@ __all__ = ["MAX_FILES", "Contents", "read_contents"]
 
 MAX_FILES = 50_000
 """Most files of a folder that are looked at."""
+MAX_FRAMES = 50_000
+"""Most frames of one file: each costs a record, however few pixels it has."""
 
 _NAMES = (".dcm", ".dicom", ".ima")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _NO_PICTURES = (
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
     "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
+    "1.2.840.10008.5.1.4.1.1.4.2",  # MR Spectroscopy
     "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
     "1.2.840.10008.5.1.4.1.1.481.2",  # RT Dose
 )
@@ -91,7 +94,8 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
     files = _paths(root)
     for ordinal, file in enumerate(files, 1):
         name = file.relative_to(root).as_posix()
-        if _UID_LIKE.search(name):  # file names made of UIDs or patients' names are identifiers
+        # folders in a study, and files named by UIDs, are named after patients
+        if "/" in name or _UID_LIKE.search(name):
             name = f"file {ordinal} of {len(files)} by name"
         found.labels[os.fspath(file)] = f"{display_name(root)}: {display_name(name)}"
         _read_file(os.fspath(file), found.labels[os.fspath(file)], False, found)
@@ -176,12 +180,15 @@ def _read_open(f: IO[bytes], path: str, label: str, has_preamble: bool, found: C
     if int(ds.get("SamplesPerPixel") or 1) != 1 or ds.get("PhotometricInterpretation") == "PALETTE COLOR":
         found.colour += max(int(ds.get("NumberOfFrames") or 1), 1)
         return
+    if "MOSAIC" in words(ds, "ImageType") and not ds.get("PerFrameFunctionalGroupsSequence"):
+        found.others["mosaic picture"] += 1  # Siemens: its place is that of no slice
+        return
     pixels = _pixel_format(ds, meta, label)
     count = int(ds.get("NumberOfFrames") or 1)
-    if count < 1 or count * pixels.num_bytes > MAX_VOLUME_BYTES:
+    if not 0 < count <= MAX_FRAMES or count * pixels.num_bytes > MAX_VOLUME_BYTES:
         raise InputError(
             f"{label}: the header says {count} frames of {pixels.columns} x {pixels.rows} pixels, over the limit of "
-            f"{MAX_VOLUME_BYTES / 2**30:g} GiB; export fewer frames"
+            f"{MAX_FRAMES} frames or {MAX_VOLUME_BYTES / 2**30:g} GiB; export fewer frames"
         )
     undecodable = decoder_name(pixels.syntax)
     if undecodable is not None:

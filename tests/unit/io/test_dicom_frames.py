@@ -206,7 +206,8 @@ def test_older_multi_frame_objects(tmp_path: Path) -> None:
     "elements, words",
     [
         ({"Rows": 65535, "Columns": 65535}, "65535 x 65535 pixels, over the limit"),
-        ({"NumberOfFrames": 2**31 - 1}, "2147483647 frames of 9 x 8 pixels, over the limit of 4 GiB"),
+        ({"NumberOfFrames": 2**31 - 1}, "2147483647 frames of 9 x 8 pixels, over the limit of 50000 frames or 4 GiB"),
+        ({"NumberOfFrames": 60_000, "Rows": 1, "Columns": 1}, "60000 frames of 1 x 1 pixels, over the limit of 50000"),
         ({"NumberOfFrames": 40}, "truncated: 144 of 5760 bytes"),
         ({"Rows": 0}, "9 x 0 pixels; export it again"),
         ({"BitsAllocated": 12}, "12 bits a pixel"),

@@ -151,6 +151,18 @@ def test_other_files_are_set_aside(tmp_path: Path) -> None:
         ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"  # a structured report
         del ds.Rows, ds.PixelData
 
+    def spectra(ds: Any, k: int) -> None:
+        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.2"
+        del ds.PixelData
+
+    def mosaic(ds: Any, k: int) -> None:
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+
+    write_series(tmp_path / "spectra", VALUES, AFFINE, series="4", only=[0], edit=spectra)
+    write_series(tmp_path / "mosaic", VALUES, AFFINE, modality="MR", series="5", intercept=-2000, edit=mosaic)
+    assert refusal(tmp_path / "mosaic").startswith(
+        f"no image among the DICOM files ({VALUES.shape[2]} mosaic pictures)"
+    )
     write_series(tmp_path / "x" / "y", VALUES, AFFINE)
     write_series(tmp_path / "scout", VALUES, AFFINE[:, [1, 2, 0, 3]], series="2", only=[0, 1], edit=scout)
     write_series(tmp_path / "sr", VALUES, AFFINE, series="3", only=[0], edit=other)
@@ -164,7 +176,7 @@ def test_other_files_are_set_aside(tmp_path: Path) -> None:
     assert volume.notes == (
         "2 scout views set aside",
         "1 image without a place in the patient set aside",
-        "1 colour picture, 1 other DICOM object, 2 other files set aside",
+        f"1 colour picture, {VALUES.shape[2]} mosaic pictures, 2 other DICOM objects, 2 other files set aside",
     )
     assert len(opened(tmp_path / "scout").frames) == 2  # all there is
 
@@ -271,6 +283,9 @@ def test_folders_without_a_volume(tmp_path: Path) -> None:
     (tmp_path / "c.dcm").write_bytes(b"rubbish " * 40)
     assert refusal(tmp_path).startswith("c.dcm: damaged, or no DICOM file in spite of its name")
     (tmp_path / "c.dcm").rename(tmp_path / "1.2.840.99.77.dcm")
+    assert refusal(tmp_path).startswith("file 1 of 3 by name: damaged")
+    (tmp_path / "Doe Jane").mkdir()
+    (tmp_path / "1.2.840.99.77.dcm").rename(tmp_path / "Doe Jane" / "1.dcm")
     assert refusal(tmp_path).startswith("file 1 of 3 by name: damaged")
 
 
