@@ -28,22 +28,29 @@ class Journal:
     Raises
     ------
     InputError
-        If the file is of another run, or cannot be written.
+        If the file is of another run, another process is writing it, or it cannot be written.
     """
 
     def __init__(self, path: Path | None, run: dict[str, Any]) -> None:
         self._kept: list[Visit] = []
-        self._next = 0
+        self._ends: list[int] = []  # bytes up to the end of each of them
+        self._begin = self._next = 0
+        self._path, self._is_new = path, False
         self._file: IO[str] | None = None
         if path is None:
             return
         head = json.dumps({"run": run}, sort_keys=True)
         try:
-            length = self._read(path, head)
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+            _lock(self._file, path)
+            length = self._read(path, head)
+            self._is_new = length == 0
             self._file.truncate(length)
             if length == 0:
                 self._write(head)
+        except InputError:
+            self.close()
+            raise
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
 
@@ -58,7 +65,9 @@ class Journal:
             return None
         visit = self._kept[self._next]
         if (visit.kind, visit.plane, visit.index, visit.carried_from) != (kind, plane, index, carried_from):
-            # Time budgets may end a run elsewhere; what does not follow any more is not used.
+            # Time budgets may end a run elsewhere; what does not follow any more is not used, nor in the way next time.
+            if self._file is not None:
+                self._file.truncate(self._ends[self._next - 1] if self._next else self._begin)
             self._kept = self._kept[: self._next]
             return None
         self._next += 1
@@ -77,6 +86,12 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def discard(self) -> None:
+        """Close the file and remove it, unless an earlier start began it: then it stays as it is."""
+        self.close()
+        if self._path is not None and self._is_new:
+            self._path.unlink(missing_ok=True)
+
     def _write(self, line: str) -> None:
         assert self._file is not None
         self._file.write(line + "\n")
@@ -92,11 +107,26 @@ class Journal:
             return 0
         if lines[0].decode("utf-8", "replace") != head:
             raise InputError(f"{path}: of another run (other settings or data); remove it, or choose another --out")
-        length = len(lines[0]) + 1
+        length = self._begin = len(lines[0]) + 1
         for line in lines[1:]:
             try:
                 self._kept.append(Visit.model_validate_json(line))
             except ValidationError:
                 break
             length += len(line) + 1
+            self._ends.append(length)
         return length
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    """Two runs that write one journal would each find the other's visits in it."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{path}: another process is writing it; wait for it, or choose another --out") from None
+    except OSError:
+        return  # a file system without locks

@@ -55,7 +55,31 @@ def test_a_run_that_goes_another_way_uses_nothing_more(tmp_path: Path) -> None:
     assert journal.take("scan", "axial", 2) is not None
     assert journal.take("key", "axial", 9) is None
     assert journal.take("carry", "axial", 5, 4) is None
+    journal.add(visit("key", 9))
     journal.close()
+    again = Journal(tmp_path / "j", RUN)  # what was given up is no longer between what the next start needs
+    assert again.num_kept == 2
+    assert again.take("scan", "axial", 2) is not None and again.take("key", "axial", 9) is not None
+    again.close()
+
+
+def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "j", RUN)
+    first.add(visit("scan", 2))
+    with pytest.raises(InputError, match="another process"):
+        Journal(tmp_path / "j", RUN)
+    first.close()
+    assert Journal(tmp_path / "j", RUN).num_kept == 1
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_journal_that_this_start_began_can_be_discarded(tmp_path: Path, began: bool) -> None:
+    if began:
+        write(tmp_path / "j")
+    journal = Journal(tmp_path / "j", RUN)
+    journal.add(visit("scan", 2))
+    journal.discard()
+    assert (tmp_path / "j").exists() is began
 
 
 def test_another_run_is_refused_and_kept(tmp_path: Path) -> None:
