@@ -124,6 +124,9 @@ def run_volume(
     except (PolicyError, ToolError) as error:
         record.outcome, record.end_reason = Outcome.ERROR, "error"
         record.error = f"{type(error).__name__}: {error}"
+    except InputError:  # a slice is damaged: nothing of the run stays
+        kept.discard()
+        raise
     finally:
         kept.close()
     record.seconds_total = time.perf_counter() - started
@@ -132,6 +135,8 @@ def run_volume(
 
 def _finish(record: VolumeEpisode, runs: list[PlaneRun], votes: list[NDArray[np.bool_]], is_late: bool) -> None:
     """Put the planes' masks together, and say how the run ended."""
+    if is_late and len(votes) > 1:  # a plane that was broken off has no vote: it would take the others' masks away
+        votes = votes[:-1]
     needed = len(votes) // 2 + 1
     mask = np.asarray(votes[0] if len(votes) == 1 else np.sum(votes, axis=0, dtype=np.uint8) >= needed)
     record.final_mask = VolumeMask.encode(mask)
@@ -144,6 +149,8 @@ def _finish(record: VolumeEpisode, runs: list[PlaneRun], votes: list[NDArray[np.
         record.outcome = Outcome.ABSENT
         looked = {(visit.plane, visit.index) for visit in record.visits if visit.kind == "scan"}
         said = f"the target never showed on {len(looked)} slices that were looked at"
+        if not looked:  # a mask to refine: its broadest slices were shown, and nothing was scanned
+            said = "the target was said not to be on the slices of the given mask that were looked at"
         record.answer = said if not showing else f"{said} in most planes"
         record.final_mask = VolumeMask.encode(np.zeros_like(mask))
     else:
@@ -237,6 +244,7 @@ def _identity(record: VolumeEpisode, initial_mask: NDArray[np.bool_] | None) -> 
     """What two starts of one run have in common; a time budget may be raised between them."""
     facts = record.model_dump(mode="json", include={"instruction", "study", "policy", "segmenter", "config"})
     facts["config"].pop("max_seconds")
+    facts["ibisagent_version"] = record.ibisagent_version  # another version may decide otherwise on the same visits
     if initial_mask is not None:
         facts["initial_mask"] = hashlib.sha256(np.packbits(initial_mask).tobytes()).hexdigest()
     return facts

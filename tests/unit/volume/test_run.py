@@ -18,7 +18,7 @@ from ibisagent.policies.oracle import OraclePolicy
 from ibisagent.policies.protocol import Reply, View
 from ibisagent.segmenters.rules import RulesSegmenter
 from ibisagent.volume.config import VolumeConfig
-from ibisagent.volume.plane_run import SCANS
+from ibisagent.volume.plane_run import SCANS, OutOfTime, PlaneRun
 from ibisagent.volume.record import VolumeEpisode
 from ibisagent.volume.run import run_volume
 from ibisagent.volume.targets import SliceTargets
@@ -171,6 +171,28 @@ def test_a_budget_of_time_keeps_what_is_drawn() -> None:
     assert not record.final_mask.decode().any() and "nothing is drawn" in record.answer
 
 
+def test_a_plane_that_was_broken_off_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(run: PlaneRun) -> None:
+        if run.images.plane == "coronal":
+            raise OutOfTime
+
+    monkeypatch.setattr(PlaneRun, "_check_time", late)
+    target = block()
+    record = play(target, planes=("axial", "coronal", "sagittal"))
+    assert (record.outcome, record.end_reason) == (Outcome.OUT_OF_STEPS, "max_seconds")
+    assert dice(record.final_mask.decode(), target) > 0.96 and "nothing" not in record.answer
+
+
+def test_a_damaged_slice_leaves_no_journal(tmp_path: Path) -> None:
+    def damaged(record: VolumeEpisode) -> None:
+        if record.visits[-1].kind == "carry":
+            raise InputError("its pixels are damaged")  # as a slice that cannot be decoded
+
+    with pytest.raises(InputError, match="damaged"):
+        play(block(), journal=tmp_path / "j", on_visit=damaged)
+    assert not (tmp_path / "j").exists()
+
+
 def test_a_range_of_slices_is_kept() -> None:
     target = block()
     record = play(target, first_slice=5, last_slice=7)
@@ -205,6 +227,12 @@ def test_a_given_mask_is_refined_where_it_is_worst() -> None:
         "revisit",
     ]
     assert dice(mask, target) > dice(given, target)
+
+
+def test_a_given_mask_of_nothing_is_absent_and_says_what_was_looked_at() -> None:
+    record = play(np.zeros(SHAPE, bool), initial_mask=block())
+    assert record.outcome is Outcome.ABSENT and not record.final_mask.decode().any()
+    assert "slices of the given mask" in record.answer
 
 
 def test_a_policy_that_fails_is_an_error_without_a_mask() -> None:
