@@ -37,6 +37,8 @@ LPS_FROM_RAS.flags.writeable = False
 SQUARE_TOLERANCE = 1.01
 """Ratio of in-plane spacings up to which a voxel is shown as a square pixel without resampling."""
 
+_MAX_RATIO = 1e6
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -53,7 +55,8 @@ class Grid:
     Raises
     ------
     ValueError
-        If a size is below 1, or the affine is not finite, has another last row than (0, 0, 0, 1) or cannot be inverted.
+        If a size is below 1, or the affine is not finite, has another last row than (0, 0, 0, 1), cannot be inverted
+        or has spacings that differ by more than a millionfold.
     """
 
     shape: tuple[int, int, int]
@@ -74,6 +77,8 @@ class Grid:
         # relative, so that microscopy in tiny voxels passes
         if not (sizes.all() and np.isfinite(sizes).all() and abs(np.linalg.det(axes / sizes)) > 1e-6):
             raise ValueError("the affine cannot be inverted")
+        if sizes.max() > _MAX_RATIO * sizes.min():  # no display could stretch it to square pixels
+            raise ValueError("the affine cannot be inverted with accuracy: its spacings differ too much")
 
     # -- the lattice ---------------------------------------------------------------------------
 

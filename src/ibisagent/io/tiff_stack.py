@@ -141,8 +141,9 @@ def read_tiff_stack(path: str | os.PathLike[str], *, modality: str | None = None
         shape = (size[0], size[1], num_pages)
         check_volume_size(path, shape, dtype)
         _check_claim(name, file_size, shape, tags)
+        grid = _upright(shape, facts)
     return Volume(
-        grid=_upright(shape, facts),
+        grid=grid,
         voxels=LazyVoxels(
             _Pages(os.fspath(path), shape, dtype, mode).load, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         ),

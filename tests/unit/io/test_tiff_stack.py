@@ -83,6 +83,11 @@ def test_spacings_of_ome_and_imagej(tmp_path: Path) -> None:
     assert opened(write(tmp_path / "d.tif", resolution=(300, 300))).grid.spacing_mm == (1, 1, 1)
 
 
+def test_spacings_that_no_display_could_show(tmp_path: Path) -> None:
+    sizes = {"PhysicalSizeX": 1e-5, "PhysicalSizeY": 1e6, "PhysicalSizeZ": 1}
+    refuse(write(tmp_path / "a.ome.tif", ome=True, metadata={"axes": "ZYX", **sizes}), "differ too much")
+
+
 def test_axes_of_pages(tmp_path: Path) -> None:
     refuse(write(tmp_path / "a.ome.tif", metadata={"axes": "CYX"}), "5 channels")
     refuse(write(tmp_path / "b.tif", imagej=True, metadata={"axes": "CYX"}), "5 channels")
