@@ -53,6 +53,7 @@ _SPACES = {
     "lps": (-1, -1, 1),
 }
 _EXTENT = "Segmentation_ReferenceImageExtentOffset"  # a segmentation that may be cropped to a part of its image
+_UNITS = {"nm", "um", "µm", "micron", "microns", "mm", "cm", "m", "in", "inch"}
 _LINE = re.compile(r"([^:]*[^:\s])\s*:\s(.*)")
 
 
@@ -231,7 +232,9 @@ def _notes(fields: dict[str, str], has_world: bool) -> tuple[str, ...]:
     notes = []
     units = {unit.lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", "")) if unit}
     if units - {"mm"}:
-        notes.append(f"the header gives its unit as {one_line(', '.join(sorted(units)), 40)}; lengths were taken as mm")
+        # only units are quoted: the field is free text
+        named = ", ".join(sorted(units & _UNITS)) or "another than mm"
+        notes.append(f"the header gives its unit as {named}; lengths were taken as mm")
     if not has_world:
         notes.append("the header does not say how the patient lies in it: left and right are a guess")
     return tuple(notes)

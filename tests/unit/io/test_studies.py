@@ -203,6 +203,8 @@ def test_nrrd_without_a_patient(tmp_path: Path) -> None:
         assert np.allclose(volume.grid.spacing_mm, spacing)
     noted = opened(write_nrrd(tmp_path / "b.nrrd", f'{WORLD}\nspace: LPS\nspace units: "um" "um" "um"'))
     assert "um" in noted.notes[0]
+    noted = opened(write_nrrd(tmp_path / "c.nrrd", f'{WORLD}\nspace: LPS\nspace units: "Doe" "Doe" "Doe"'))
+    assert "another than mm" in noted.notes[0] and "doe" not in noted.notes[0].lower()
 
 
 def test_nrrd_axes_that_do_not_count(tmp_path: Path) -> None:
