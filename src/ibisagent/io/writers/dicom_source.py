@@ -116,7 +116,8 @@ def read_source(volume: Volume) -> DicomSource:
     if volume.kind != "DICOM" or not volume.frames:
         raise InputError(f"{display_name(volume.source)}: a {volume.kind} source; DICOM masks need a DICOM source")
     with quiet_pydicom():
-        first = _read(volume.frames[0].path)
+        where = display_name(volume.source)
+        first = _read(volume.frames[0].path, where)
         header = _clean(volume.header if volume.header is not None else first, first)
         seen: dict[str, Any] = {volume.frames[0].path: first}
         references: list[Reference] = []
@@ -126,9 +127,9 @@ def read_source(volume: Volume) -> DicomSource:
         for k, frame in enumerate(volume.frames):
             ds = seen.get(frame.path)
             if ds is None:
-                ds = seen[frame.path] = _read(frame.path)
+                ds = seen[frame.path] = _read(frame.path, where)
             if (ds.StudyInstanceUID, ds.SeriesInstanceUID) != (header.StudyInstanceUID, header.SeriesInstanceUID):
-                raise InputError(f"{display_name(frame.path)}: changed since the series was read; run again")
+                raise InputError(f"{where}: changed since the series was read; run again")
             # a multi-frame object may hold a single frame, and must then be referred to with its number all the same
             is_multi = "NumberOfFrames" in ds and ds.SOPClassUID not in _SINGLE_FRAME_CLASSES
             references.append(
@@ -143,7 +144,7 @@ def read_source(volume: Volume) -> DicomSource:
             # slices may lie a little unevenly, but each where it lay when the volume was read: above the one before it
             step = place - (positions[k - 1] if k else volume.grid.lps_mm((0, 0, -1)))
             if np.abs(step - between).max() > 0.05 * np.linalg.norm(between) + 0.02:
-                raise InputError(f"{display_name(frame.path)}: changed since the series was read; run again")
+                raise InputError(f"{where}: changed since the series was read; run again")
     columns = volume.grid.lps_matrix[:3, :3]
     normal = np.cross(columns[:, 0], columns[:, 1])
     return DicomSource(
@@ -201,10 +202,15 @@ def quiet_pydicom() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _read(path: str) -> Any:
+def _read(path: str, where: str) -> Any:
+    """The elements that are of use. Messages name the study, `where`: its files are often named after patients."""
     import pydicom
 
-    with reading(path, "a DICOM file"), open_binary(path) as f:
+    try:
+        f = open_binary(path)
+    except InputError as error:
+        raise InputError(f"{where}: one of its files: {str(error).rpartition(': ')[2]}") from None
+    with f, reading(where, "a DICOM series"):
         tags = [*_NEEDED, *_GEOMETRY, *_IDENTITY, *_COPIED]
         tags += [
             "SpecificCharacterSet",
@@ -216,7 +222,7 @@ def _read(path: str) -> Any:
         ds = pydicom.dcmread(f, stop_before_pixels=True, force=True, specific_tags=tags)
         missing = [keyword for keyword in _NEEDED[:4] if not ds.get(keyword)]
         if missing:
-            raise InputError(f"{display_name(path)}: the DICOM header lacks {missing[0]}; a mask cannot refer to it")
+            raise InputError(f"{where}: the DICOM header lacks {missing[0]}; a mask cannot refer to it")
         return ds
 
 
