@@ -24,6 +24,7 @@ COLUMNS = ("study", "instruction", "id", "series", "slice", "window", "modality"
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
 _NAMES_NOTHING = ("dicomdir",)
+_IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ def find_studies(
 ) -> list[Study]:
     """Every image file below a folder, and every folder with DICOM files in it, in sorted order.
 
+    The content says what an image is; a file that is called one and holds none (empty, cut off, unreadable) is a study
+    too, so that its row says what is wrong with it and no study is lost without a word.
+
     Parameters
     ----------
     folder
@@ -149,7 +153,8 @@ def _kind(path: Path) -> str | None:
     try:
         return sniff(path)
     except InputError:
-        return None
+        name = path.name.lower()
+        return "DICOM" if name.endswith(".dcm") else "damaged" if name.endswith(_IMAGES) else None
 
 
 def _plain(name: str) -> str:

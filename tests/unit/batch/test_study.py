@@ -40,6 +40,15 @@ def test_images_and_folders_of_dicom_files_are_found(folder: Path) -> None:
     assert found[2].id.startswith("a__c-") and found[3].id.startswith("a__c-")
 
 
+def test_no_image_is_lost_because_it_is_damaged(folder: Path) -> None:
+    (folder / "empty.nii.gz").touch()
+    (folder / "junk.tif").write_bytes(b"junk" * 9)
+    (folder / "z").mkdir()
+    (folder / "z" / "1.dcm").touch()
+    added = {study.name for study in find_studies(folder, "x", exclude=["a/*", "b.png", "DOE*"])}
+    assert added == {"empty.nii.gz", "junk.tif", "z"}
+
+
 def test_ids_do_not_depend_on_what_else_is_there(folder: Path) -> None:
     before = {study.name: study.id for study in find_studies(folder, "x")}
     picture(folder / "0.png")
