@@ -130,6 +130,8 @@ def chosen_formats(option: str | None, volume: Volume | None) -> tuple[str, ...]
         raise InputError(f"no format is named; use {', '.join(FORMATS)}")
     for name in names:
         _format(name, volume)
+        if name == "nifti" and volume is None:  # writable for a slice, which comes with its volume
+            raise InputError("format 'nifti': NIfTI needs a volume, and this is a 2-D image; use png, coco, geojson")
     return names
 
 

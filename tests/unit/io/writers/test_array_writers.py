@@ -219,6 +219,7 @@ def test_formats_follow_the_source() -> None:
         ("rtstruct", "upright", "refers to DICOM images, and the source is NIfTI"),
         ("metaimage", "sheared", "tilted gantry"),
         ("nrrd", None, "needs a volume"),
+        ("png,nifti", None, "needs a volume, and this is a 2-D image; use png"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_work(option: str, affine: str | None, words: str) -> None:
