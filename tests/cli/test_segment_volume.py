@@ -118,10 +118,12 @@ def test_dicom_in_and_out(cli: Cli, folder: Path, script: Script) -> None:
     values = np.zeros((24, 20, 6), np.int16)
     values[BLOCK] = 200
     write_series(folder / "DOE^JANE", values, np.diag([1.0, 1.0, 2.0, 1.0]))
+    (folder / "DOE^JANE" / "readme.txt").write_text("no image")
     policy = script(*[CLICK, stop("Found.")] * 30)
     more = ("--format", "dicom-seg,rtstruct,nifti", "--label", "liver", "--scan-slices", "3")
     ran = cli("segment", "DOE^JANE", "the block", "--policy", policy, *RULES, *more, "--out", "o", "--json")
     assert ran.code == 0, ran.err
+    assert ran.err.startswith("ibisagent: note: ") and "DOE" not in ran.err  # the file that is no image
     assert list(ran.json["files"])[:3] == ["mask", "mask.rtstruct", "mask.nifti"]
     for name in ("volume.json", "volume.html", "measurements.json"):
         assert "DOE" not in (folder / "o" / name).read_text()

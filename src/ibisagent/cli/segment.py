@@ -38,13 +38,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("--target serves --policy oracle alone")
     _spare_inputs(options, out)
     volume = _volume(options)
-    if volume is not None:
-        for note in volume.notes:
-            print(f"ibisagent: note: {note}", file=sys.stderr, flush=True)
-        if options.slice is None and volume.grid.num_slices((options.planes or ("axial",))[0]) > 1:
-            from ibisagent.cli.segment_volume import run as run_volume
+    if volume is not None and options.slice is None and volume.grid.num_slices((options.planes or ("axial",))[0]) > 1:
+        from ibisagent.cli.segment_volume import run as run_volume
 
-            return run_volume(options, volume, out)
+        return run_volume(options, volume, out)
     return _run(options, volume, out)
 
 
@@ -117,7 +114,8 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
     found = {kind: str(out / name) for kind, name in files.items()}
     steps = f"{episode.num_steps} step{'' if episode.num_steps == 1 else 's'}, {episode.seconds_total:.1f} s"
     outcome = str(result.outcome)
-    report(options, outcome, steps, result.answer, episode.error, found, {"num_steps": episode.num_steps})
+    notes = volume.notes if volume is not None else ()
+    report(options, outcome, steps, result.answer, episode.error, found, {"num_steps": episode.num_steps}, notes)
     return EXIT_CODES[outcome]
 
 
@@ -163,9 +161,15 @@ def report(
     error: str | None,
     files: dict[str, str],
     more: dict[str, Any],
+    notes: Sequence[str],
 ) -> None:
-    """Say in a few lines what came out, and as JSON where it is wanted."""
-    lines = [f"{outcome.replace('_', ' ')} ({effort})"]
+    """Say in a few lines what came out, and as JSON where it is wanted.
+
+    What was decided about the study (`notes`) comes with it and not before: a study that turns out to be damaged when
+    its voxels are read is one line alone.
+    """
+    lines = [f"ibisagent: note: {note}" for note in notes]
+    lines += [f"{outcome.replace('_', ' ')} ({effort})"]
     if answer:
         lines.append(f"answer: {answer}")
     if error:

@@ -77,7 +77,8 @@ def run(options: argparse.Namespace, volume: Volume, out: Path) -> int:
     outcome = str(result.outcome)
     if failed:
         _say_kept(out / JOURNAL)
-    report(options, outcome, effort, result.answer, record.error, found, {"visits": visits, "clicked_slices": clicked})
+    more_facts = {"visits": visits, "clicked_slices": clicked}
+    report(options, outcome, effort, result.answer, record.error, found, more_facts, volume.notes)
     return EXIT_CODES[outcome]
 
 
