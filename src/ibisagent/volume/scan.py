@@ -47,7 +47,10 @@ def between(first: int, last: int, looked_at: Sequence[int]) -> list[int]:
 
 
 def rank(visit: Visit) -> float:
-    """How well the target shows on a scanned slice: the segmenter's score times the mask's breadth; 0 if it does not.
+    """How well the target shows on a scanned slice; 0 if it does not.
+
+    The segmenter's score times the logarithm of the mask's pixels: broad slices are better ones, but the broadest mask
+    of a first click is as often one that has run out over everything.
 
     Parameters
     ----------
@@ -56,8 +59,8 @@ def rank(visit: Visit) -> float:
     """
     if visit.is_absent or visit.mask is None:
         return 0.0
-    breadth = math.sqrt(int(np.count_nonzero(decode_mask(visit.mask))))
-    return breadth * (visit.score if visit.score is not None else 1.0)
+    pixels = int(np.count_nonzero(decode_mask(visit.mask)))
+    return math.log1p(pixels) * (visit.score if visit.score is not None else 1.0)
 
 
 def longest_stretch(scan: Sequence[Visit]) -> tuple[int, int] | None:

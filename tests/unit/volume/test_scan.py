@@ -52,9 +52,9 @@ def test_between_halves_every_gap_once(last: int, data: st.DataObject) -> None:
     assert looked == list(range(last + 1))
 
 
-def test_rank_is_score_times_breadth() -> None:
-    assert rank(seen(1, 100, 0.5)) == pytest.approx(5.0)
-    assert rank(seen(1, 100)) == pytest.approx(10.0)  # a segmenter without scores
+def test_rank_is_score_times_the_logarithm_of_pixels() -> None:
+    assert rank(seen(1, 100, 0.5)) == pytest.approx(0.5 * np.log(101))
+    assert rank(seen(1, 100)) == pytest.approx(np.log(101))  # a segmenter without scores
     assert rank(seen(1)) == rank(seen(1, 50, 0.9, is_absent=True)) == 0.0
 
 
