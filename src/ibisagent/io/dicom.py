@@ -76,7 +76,8 @@ def read_dicom(
         else:
             gray, record = _gray(ds, stored, photometric, window, name, where, target, preferred_window)
             pixels = gray_to_rgb(gray)
-        return Image(pixels=pixels, geometry=geometry, modality=name, window=record, source=os.fspath(path))
+        # without its file's name, which often is a patient's: records take the last part of a source
+        return Image(pixels=pixels, geometry=geometry, modality=name, window=record)
 
 
 def _parse(data: bytes, where: str) -> Any:

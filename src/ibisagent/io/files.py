@@ -115,7 +115,8 @@ def reading(path: PathLike, what: str) -> Iterator[None]:
         raise InputError(f"{display_name(path)}: {what} that does not fit in memory; give a smaller one") from exc
     except Exception as exc:
         # Pillow names the buffer by its address, which differs from run to run.
-        detail = one_line(_ADDRESS.sub("", str(exc))) or type(exc).__name__
+        # What is wrong with an element of a DICOM header quotes it, and it may be a patient's.
+        detail = ("" if "DICOM" in what else one_line(_ADDRESS.sub("", str(exc)))) or type(exc).__name__
         raise InputError(
             f"{display_name(path)}: damaged or not {what} ({detail}); check the file or export it again"
         ) from exc

@@ -18,10 +18,18 @@ RESCALE: dict[str, Any] = {"RescaleSlope": 1, "RescaleIntercept": -1024}
 
 
 def test_ct_is_shown_in_hounsfield_units_and_soft_tissue(tmp_path: Path) -> None:
-    image = read_image(make_dicom(tmp_path / "a.dcm", STORED, **RESCALE))
+    image = read_image(make_dicom(tmp_path / "DOE^JANE.dcm", STORED, **RESCALE))
+    assert image.source == ""  # records and pages take names of files from there
     assert image.modality == "CT" and image.window == Window(-160, 240, "soft tissue")
     expected = np.floor(np.clip((STORED - 1024.0 + 160) / 400, 0, 1) * 255 + 0.5)
     assert np.array_equal(image.pixels[..., 0], expected)
+
+
+def test_malformed_elements_are_not_quoted(tmp_path: Path) -> None:
+    path = make_dicom(tmp_path / "a.dcm", STORED, **RESCALE)
+    path.write_bytes(path.read_bytes().replace(b"-1024", b"DOE^J"))
+    with pytest.raises(InputError, match=r"a.dcm: damaged or not a DICOM file \(ValueError\)"):
+        read_image(path)
 
 
 def test_windows(tmp_path: Path) -> None:
