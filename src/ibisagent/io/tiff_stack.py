@@ -199,13 +199,13 @@ def _check_kind(name: str, mode: str, tags: dict[int, Any]) -> None:
 
 def _dtype(mode: str, tags: dict[int, Any]) -> np.dtype[Any]:
     """The type that holds what is stored; Pillow widens 16-bit numbers with a sign."""
-    if mode in ("1", "L"):
-        return np.dtype(np.uint8)
+    signed = int(tags.get(_FORMAT, (1,))[0]) == 2
+    if mode in ("1", "L"):  # Pillow overlooks the sign; the bits are the same
+        return np.dtype(np.int8 if signed else np.uint8)
     if mode.startswith("I;16"):
         return np.dtype(np.uint16)
     if mode == "F":
         return np.dtype(np.float32)
-    signed = int(tags.get(_FORMAT, (1,))[0]) == 2
     if int(tags.get(_BITS, (1,))[0]) <= 16:
         return np.dtype(np.int16 if signed else np.uint16)
     return np.dtype(np.int32 if signed else np.uint32)

@@ -52,6 +52,12 @@ def refuse(path: Path, words: str) -> None:
     assert str(caught.value).startswith(str(path)) and str(caught.value).isprintable()
 
 
+def test_bytes_with_a_sign(tmp_path: Path) -> None:
+    stored = (values("int16") - 100).astype(np.int8)
+    volume = opened(write(tmp_path / "a.tif", stored))
+    assert np.array_equal(volume.voxels.array(), stored) and volume.window().name.startswith("percentile")
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "int32", "uint32"])
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"tile": (16, 16)}])
 def test_pages_are_slices_as_they_are_stored(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
