@@ -216,7 +216,9 @@ def measure_mask(
     named = next(p for p in PLANES if grid.view_axes(p)[0] == axis)
     # array formats say that values of a CT would be Hounsfield units, not that it is one
     unit = "[hnsf'U]" if volume.hounsfield and volume.modality == "CT" else "1"
-    notes = () if volume.has_world else ("the source does not say how large a voxel is: no millimetres or millilitres",)
+    notes = volume.notes  # a unit or a thickness that was guessed makes millilitres doubtful
+    if not volume.has_world:
+        notes = ("the source does not say how large a voxel is: no millimetres or millilitres", *notes)
     box = tuple(slice(int(f[0]), int(f[-1]) + 1) if (f := _occupied(mask, a)).size else slice(0, 0) for a in range(3))
     if mask[box].size == 0:
         none = Region(0, 0.0 if volume.has_world else None)

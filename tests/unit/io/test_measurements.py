@@ -140,7 +140,8 @@ def test_the_report_names_its_units_and_concepts():
     affine = LPS_FROM_RAS @ np.diag([0.5, 0.7, 3.0, 1.0])
     # what array formats of other modalities say of a CT's values does not make theirs Hounsfield units
     for modality in (None, "MRI"):
-        assert measure_mask(mask, volume_of(values, affine, hounsfield=True, modality=modality)).unit == "1"
+        found = measure_mask(mask, volume_of(values, affine, hounsfield=True, modality=modality, notes=("no unit",)))
+        assert found.unit == "1" and found.notes == ("no unit",)
     report = measure_mask(mask, volume_of(values, affine, hounsfield=True, modality="CT")).to_json("liver")
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     whole = report["whole"]
