@@ -35,6 +35,7 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out}: {getattr(error, 'strerror', None) or error}") from None
 
 
+_SCRATCH = ".ibisagent-"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG)
 
 
@@ -58,7 +59,9 @@ def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
     made = [place for place in (out, *out.parents) if not place.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".ibisagent-", dir=out))
+        _sweep(out)
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=out))
+        hold = _hold(scratch)
     except OSError as error:
         _remove_empty(made)
         raise InputError(f"--out {out}: {error.strerror or error}") from None
@@ -78,7 +81,36 @@ def fill_folder(out: Path, owned: Iterable[str]) -> Iterator[Path]:
         raise InputError(f"--out {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if hold is not None:
+            os.close(hold)
         _remove_empty(made)
+
+
+def _hold(scratch: Path) -> int | None:
+    """A descriptor that is locked for as long as this process lives, or None where there are no locks."""
+    descriptor = None
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        descriptor = os.open(scratch, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _sweep(out: Path) -> None:
+    """Remove scratch folders of processes that were killed: half a result, and perhaps whose it is, may be in them."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        for left in [path for path in out.iterdir() if path.name.startswith(_SCRATCH) and not path.is_symlink()]:
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            except BlockingIOError:
+                continue  # somebody's at work
+            finally:
+                os.close(descriptor)
 
 
 @contextlib.contextmanager

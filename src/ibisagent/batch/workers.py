@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -110,6 +111,8 @@ class _Worker:
     def end(self) -> None:
         if self.process.is_alive():
             self.process.terminate()
+            self.process.join(10)  # it tidies up, unless it is deep in a library
+            self.process.kill()
         self.process.join()
         self.pipe.close()
 
@@ -186,6 +189,7 @@ class _Processes:
 def _serve(pipe: Any, job: Job) -> None:
     """A worker's life: load, then work on what it is given."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ended by the parent: half a result is tidied up first
     settle()
     try:
         pipe.send(("ready", job.load()))
