@@ -185,3 +185,32 @@ def questioned(load: Load) -> str:
         cells = [title, told(iou, name == "agent"), gap, recovered, f"{valid['value']:.2f}" if valid else "", iou["n"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def volumes(load: Load) -> str:
+    """Volumes, and masks that lie where they should."""
+    found, large, places = load("volumes"), load("large_volume"), load("geometry")
+    if not (found and large and places):
+        return ""
+    lines = ["| what | figure | n | bar |", "|---|---|---|---|"]
+    bars = {"oracle, clicks on 2, trained without brain1": "≥ 0.75"}
+    for name, row in found["brain1"].items():
+        lines.append(
+            f"| 3-D Dice, brain tumor of `brain1`: {name} | **{row['dice']:.3f}** | 1 | {bars.get(name, '')} |"
+        )
+    for name, row in found["phantoms, oracle, clicks on 2"].items():
+        figure = f"{row['dice']:.3f} {span(row['ci95'])}, worst {row['worst']:.3f}"
+        who = f"phantom {name.replace('_', ' ')}: oracle, clicks on 2, trained without brain1"
+        lines.append(f"| … {who} | {figure} | {row['n']} | |")
+    worst = max(v for readers in places["largest_offset_mm"].values() for v in readers.values())
+    lines.append(
+        "| Centroid of a written mask against the analytic one: 48 orientations × isotropic, anisotropic, oblique × "
+        f"NIfTI, NRRD, DICOM | {len(places['failures'])} failures, at most {worst:.0e} mm | {places['cases']} | "
+        f"≤ {places['tolerance_mm']} mm |"
+    )
+    for name, row in large["formats"].items():
+        seconds = f"{row['beyond_seconds']:.1f} s beyond SimpleITK's {row['simpleitk_seconds']:.1f} s"
+        shape = " × ".join(str(n) for n in large["shape"])
+        limits = f"≤ {large['bars']['beyond_seconds']:.0f} s, {large['bars']['use_peak_gib']:.0f} GiB"
+        lines.append(f"| CT of {shape} as {name} | {seconds}, peak {row['use_peak_gib']:.2f} GiB | 3 runs | {limits} |")
+    return "\n".join(lines)

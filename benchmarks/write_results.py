@@ -6,7 +6,8 @@
 docs/results holds what the other benchmarks printed: ``lab_val.json`` (lab_figures.py), ``oracle_val.json``
 and ``leave_out_GROUP.json`` (oracle_clicks.py), ``timings.json``, ``encoder.json``, ``synthesis_PRESET.json``
 (synthesis.py), ``leak_verifier.json`` (leak_verifier.py), ``nano_rl.json`` (nano_rl.py), ``corpus_paper.json``
-(statistics.json of a corpus of that preset), ``metrics.json`` (metrics.py). docs/corpus holds the data card of the
+(statistics.json of a corpus of that preset), ``metrics.json`` (metrics.py), ``volumes.json``,
+``large_volume.json`` and ``geometry.json``. docs/corpus holds the data card of the
 corpus that docs/data-engine.md speaks of.
 """
 
@@ -16,7 +17,7 @@ import json
 import sys
 from pathlib import Path
 
-from readme_results import questioned, results
+from readme_results import questioned, results, volumes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
@@ -197,7 +198,11 @@ def metrics() -> str:
 
 
 BLOCKS = {
-    "README.md": {"lab": lambda: questioned(_load), "results": lambda: results(_load)},
+    "README.md": {
+        "lab": lambda: questioned(_load),
+        "volumes": lambda: volumes(_load),
+        "results": lambda: results(_load),
+    },
     "docs/course.md": {"nano-rl": nano_rl},
     "docs/evaluation/metrics.md": {"metrics": metrics},
     "docs/data-engine.md": {"corpus": corpus, "verifier": verifier, "speed": speed},
