@@ -47,13 +47,13 @@ def blue(browser) -> int:
 
 def test_slices_visits_and_planes_by_key(browser, pages: Path) -> None:
     open_page(browser, pages / "ball.html")
-    assert text(browser, "where") == "Axial 8 of 13 · 608.0 mm²" and current(browser) == "Axial 8"
+    assert text(browser, "where") == "Axial 8 of 0–13 · 608.0 mm²" and current(browser) == "Axial 8"
     assert [text(browser, name) for name in ("left", "right", "top", "bottom")] == ["R", "L", "A", "P"]
     assert blue(browser) > 100
     press(browser, RIGHT)
     assert text(browser, "where").startswith("Axial 9") and current(browser) == "Axial 9 → 10"
     press(browser, END)
-    assert text(browser, "where") == "Axial 13 of 13 · no mask" and blue(browser) == 0
+    assert text(browser, "where") == "Axial 13 of 0–13 · no mask" and blue(browser) == 0
     press(browser, HOME, RIGHT)
     assert text(browser, "where").startswith("Axial 1 ") and current(browser) == ""
     press(browser, "k", DOWN)

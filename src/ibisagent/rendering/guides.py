@@ -125,7 +125,7 @@ def image_facts(image: Image) -> list[str]:
         same = math.isclose(row, col, rel_tol=1e-3)
         facts.append(f"{col:.3g} mm/px" if same else f"{col:.3g} x {row:.3g} mm/px")
     if image.window is not None:
-        facts.append(f"window {level_text(image.window.low)} to {level_text(image.window.high)} ({image.window.name})")
+        facts.append(f"window {level_text(image.window.low)} to {level_text(image.window.high)}, {image.window.name}")
     return facts
 
 

@@ -110,7 +110,7 @@ def study_facts(volume: Volume, window: Window) -> list[str]:
     facts += [volume.kind, " x ".join(str(n) for n in grid.shape) + " voxels"]
     if has_scale(volume):
         facts.append(" x ".join(f"{mm:.3g}" for mm in grid.spacing_mm) + " mm")
-    return [*facts, f"window {level_text(window.low)} to {level_text(window.high)} ({window.name})"]
+    return [*facts, f"window {level_text(window.low)} to {level_text(window.high)}, {window.name}"]
 
 
 def _mask_tiles(record: VolumeEpisode, volume: Volume, window: Window, mask: NDArray[np.bool_]) -> list[Tile]:

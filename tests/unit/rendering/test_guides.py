@@ -73,5 +73,5 @@ def test_facts() -> None:
         "axial slice 24",
         "512 x 512 px",
         "0.57 mm/px",
-        "window -1000 to 400 (lung)",
+        "window -1000 to 400, lung",
     ]

@@ -192,7 +192,7 @@
     state.at[state.plane] = Math.min(Math.max(place, 0), p.slices.length - 1);
     const slice = index();
     state.visit = visit !== undefined ? visit : visitAt(p.name, slice);
-    const words = `${p.name[0].toUpperCase()}${p.name.slice(1)} ${slice} of ${p.areas.length - 1}`;
+    const words = `${p.name[0].toUpperCase()}${p.name.slice(1)} ${slice} of 0–${p.areas.length - 1}`;
     $("where").textContent = `${words} · ${area(p, slice)}`;
     canvas.setAttribute("aria-label", `${words}, ${area(p, slice)}`);
     rail.setAttribute("aria-valuemax", String(p.areas.length - 1));
