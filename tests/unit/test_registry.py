@@ -79,6 +79,7 @@ def test_a_model_folder_says_which_windows_it_wants(kind: str, tmp_path: Path) -
 
 
 def test_most_policies_do_not_mind_their_windows() -> None:
-    for policy in ("nano", "oracle", "vlm:some-org/some-model", "api:model", "no-such-kind", object()):
+    assert wanted_windows("nano") == "-1000,400"  # as it saw chest CT in training
+    for policy in ("oracle", "vlm:some-org/some-model", "api:model", "no-such-kind", object()):
         assert wanted_windows(policy) is None
     assert wanted_windows(SimpleNamespace(windows="bone")) == "bone"

@@ -140,7 +140,7 @@ class Job:
             record = result.record
             label = segment_label(study.instruction, study.label, record.policy.name, record.segmenter.name)
             # a server that was away may be back for a --retry: what was done is kept then
-            with fill_folder(folder, [*OWNED, *([] if record.error else [JOURNAL])]) as scratch:
+            with fill_folder(folder, [*OWNED, *([] if record.is_unfinished else [JOURNAL])]) as scratch:
                 files = write_volume_results(result, scratch, formats, label)
         voxels = None if result.mask is None else int(np.count_nonzero(result.mask))
         known = voxels is not None and has_scale(volume)

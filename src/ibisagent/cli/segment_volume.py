@@ -68,14 +68,14 @@ def run(options: argparse.Namespace, volume: Volume, out: Path) -> int:
         bar.set_description("writing")
         record = result.record
         label = segment_label(options.instruction, options.label, record.policy.name, record.segmenter.name)
-        failed = record.error is not None  # a server that was away may be back: what was done is kept
-        with fill_folder(out, [*owned(out, options.mask), *([] if failed else [JOURNAL])]) as scratch:
+        # a server that was away may be back, and a budget be raised: what was done is kept
+        with fill_folder(out, [*owned(out, options.mask), *([] if record.is_unfinished else [JOURNAL])]) as scratch:
             files = write_volume_results(result, scratch, formats, label)
     clicked, visits = len(record.clicked_slices), len(record.visits)
     effort = f"{visits} visit{'' if visits == 1 else 's'}, {clicked} clicked, {record.seconds_total:.1f} s"
     found = {kind: str(out / name) for kind, name in files.items()}
     outcome = str(result.outcome)
-    if failed:
+    if record.is_unfinished:
         _say_kept(out / JOURNAL)
     more_facts = {"visits": visits, "clicked_slices": clicked}
     report(options, outcome, effort, result.answer, record.error, found, more_facts, volume.notes)

@@ -219,4 +219,4 @@ def doubt(
         reasons.append(f"agreement {agreement:.2f} with the slice before")
     if likeness < ALIKE:
         reasons.append(f"likeness {max(likeness, 0.0):.2f} to what it was")
-    return Doubt(agreement, likeness < ENDED, " and ".join(reasons))
+    return Doubt(agreement, likeness < ENDED or len(reasons) == 2, " and ".join(reasons))

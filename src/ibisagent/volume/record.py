@@ -37,7 +37,7 @@ class StudyRecord(_Record):
     source: str = ""
     """Name of the file or folder, without the folders above it; empty for DICOM, whose names often name patients."""
     sha256: str = ""
-    """Hash of the grid and of the displayed slices' values that were read."""
+    """Hash of the grid and of the middle slice as displayed: it tells volumes apart without reading all of one."""
     kind: str
     modality: str | None = None
     body_part: str | None = None
@@ -124,6 +124,11 @@ class VolumeEpisode(_Record):
     final_mask: VolumeMask | None = None
     """On the source's grid; None if the run failed."""
     seconds_total: float = 0.0
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the same run may go on: a server was away, or the time was over."""
+        return self.outcome is Outcome.ERROR or self.end_reason == "max_seconds"
 
     @property
     def grid(self) -> Grid:

@@ -14,7 +14,7 @@ import numpy as np
 from ibisagent import __version__
 from ibisagent.episode import Outcome, PolicyRecord, SegmenterRecord, WindowRecord
 from ibisagent.errors import InputError, PolicyError, ToolError
-from ibisagent.hashing import text_hash
+from ibisagent.hashing import pixel_hash, text_hash
 from ibisagent.io.volume import Volume, place_slice
 from ibisagent.messages import default_system_prompt
 from ibisagent.policies.protocol import Policy
@@ -47,6 +47,7 @@ def run_volume(
     journal: Path | None = None,
     on_visit: Callable[[VolumeEpisode], None] | None = None,
     case_id: str = "",
+    journal_key: str = "",
 ) -> VolumeEpisode:
     """Segment a volume from a plain sentence.
 
@@ -71,6 +72,9 @@ def run_volume(
         Called with the record after every visit.
     case_id
         Name for the record.
+    journal_key
+        What else two starts must have in common to share a journal, for what the run itself never sees: a hash of the
+        oracle's target.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def run_volume(
     started = time.perf_counter()
     chosen = volume.window(window, target=instruction, preferred=wanted_windows(policy))
     record = _new_record(volume, instruction, policy, segmenter, config, chosen, case_id)
-    kept = Journal(journal, _identity(record, initial_mask))
+    kept = Journal(journal, {**_identity(record, initial_mask), "key": journal_key})
 
     def on_one(visit: Visit) -> None:
         record.visits.append(visit)
@@ -246,5 +250,5 @@ def _identity(record: VolumeEpisode, initial_mask: NDArray[np.bool_] | None) -> 
     facts["config"].pop("max_seconds")
     facts["ibisagent_version"] = record.ibisagent_version  # another version may decide otherwise on the same visits
     if initial_mask is not None:
-        facts["initial_mask"] = hashlib.sha256(np.packbits(initial_mask).tobytes()).hexdigest()
+        facts["initial_mask"] = pixel_hash(initial_mask)
     return facts

@@ -12,6 +12,7 @@ import numpy as np
 
 from ibisagent.episode import Outcome
 from ibisagent.errors import InputError
+from ibisagent.hashing import pixel_hash
 from ibisagent.io.files import display_name
 from ibisagent.io.labels import read_label_volume
 from ibisagent.io.studies import open_volume
@@ -137,7 +138,8 @@ def segment_volume(
     sees = isinstance(policy, str) and parse_spec(policy)[0] in SEES_TARGETS
     if target is not None and not sees:
         raise InputError("a target mask serves the policy 'oracle' alone")
-    targets = SliceTargets(as_volume_mask(target, volume), volume.grid) if target is not None else None
+    wanted = as_volume_mask(target, volume) if target is not None else None
+    targets = SliceTargets(wanted, volume.grid) if wanted is not None else None
     given = as_volume_mask(mask, volume) if mask is not None else None
     player = (
         resolve_policy(
@@ -158,6 +160,7 @@ def segment_volume(
         journal=journal,
         on_visit=on_visit,
         case_id=case_id,
+        journal_key="" if wanted is None else pixel_hash(wanted),
     )
     final = record.final_mask.decode() if record.final_mask is not None else None
     return VolumeSegmentation(final, record, volume, record.study.window.window())

@@ -97,6 +97,8 @@ def test_doubts() -> None:
     assert (fine.agreement, fine.is_over, fine.reason) == (1.0, False, "")
     small = disc(24, 30, 3)
     assert doubt(before, small, look, pixels, 0.5).reason == "agreement 0.26 with the slice before"
+    elsewhere = doubt(before, disc(44, 30, 8), look, picture(before), 0.5)
+    assert elsewhere.is_over and elsewhere.reason.startswith("agreement 0.00") and "likeness" in elsewhere.reason
     gone = doubt(before, before, look, picture(), 0.5)
     assert gone.is_over and "likeness 0.00" in gone.reason
     nothing = doubt(before, np.zeros_like(before), look, pixels, 0.5)

@@ -42,7 +42,9 @@ def volume_of(mask: np.ndarray) -> Volume:
 
 
 def play(mask: np.ndarray, segmenter: object = None, policy: object = None, **settings: object) -> VolumeEpisode:
-    more = {k: settings.pop(k) for k in ("journal", "on_visit", "initial_mask", "window") if k in settings}
+    more = {
+        k: settings.pop(k) for k in ("journal", "journal_key", "on_visit", "initial_mask", "window") if k in settings
+    }
     config = VolumeConfig(**{"scan": "look", "scan_slices": 5, "max_revisits": 0, **settings})
     player = policy or OraclePolicy(SliceTargets(mask, GRID))
     more.setdefault("window", "0,255")
@@ -191,6 +193,16 @@ def test_a_damaged_slice_leaves_no_journal(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="damaged"):
         play(block(), journal=tmp_path / "j", on_visit=damaged)
     assert not (tmp_path / "j").exists()
+
+
+def test_a_run_whose_time_was_over_goes_on_with_more(tmp_path: Path) -> None:
+    target = block()
+    late = play(target, max_seconds=1e-9, journal=tmp_path / "j")
+    assert late.is_unfinished and not late.visits
+    whole = play(target, max_seconds=60, journal=tmp_path / "j")
+    assert whole.outcome is Outcome.DONE and not whole.is_unfinished
+    with pytest.raises(InputError, match="another run"):
+        play(target, journal=tmp_path / "j", journal_key="another target")
 
 
 def test_a_range_of_slices_is_kept() -> None:
