@@ -171,7 +171,8 @@ def test_decides_notes_filters_and_keeps(browser, page: Path) -> None:
     assert pressed(browser) == "undecided" and "1 accepted" in text(browser, "#tally")
 
     open_page(browser, page)
-    assert "1 accepted" in text(browser, "#tally") and "1 rejected" in text(browser, "#tally")
+    wait(browser, lambda b: "1 accepted" in text(b, "#tally"))
+    assert "1 rejected" in text(browser, "#tally")
     choose(browser, "decision", "reject")
     assert listed(browser) == [NAMES[1]] and place(browser) == "1 of 1"
     assert browser.execute_script("return document.getElementById('note').value") == "mask leaks"

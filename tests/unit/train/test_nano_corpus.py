@@ -95,6 +95,7 @@ def test_a_folder_belongs_to_one_run(options: argparse.Namespace) -> None:
         nano_corpus.claim(options)
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not nano_corpus.write(["--cases", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)], 1, "trajectories")
     assert "writing the trajectories failed" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from ibisagent.engine.builder.config import load_config
 from ibisagent.errors import InputError
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.slow  # a cluster takes ten seconds to start; .ci/run runs this file by itself
 
 
 def test_two_ray_workers_make_the_same_corpus(tmp_path: Path) -> None:
