@@ -18,7 +18,7 @@ from ibisagent.registry import make_segmenter, resolve_policy, wanted_windows
 from ibisagent.rle import decode_mask
 from ibisagent.rollout import OnStep, run_episode
 from ibisagent.segmenters.protocol import Segmenter
-from ibisagent.types import Case, Image
+from ibisagent.types import Case, Image, check_instruction
 from ibisagent.volume.segment import VolumeSegmentation, segment_volume
 
 if TYPE_CHECKING:
@@ -116,12 +116,7 @@ def segment(
     InputError
         If something given cannot be used. A model that fails raises nothing: it is the outcome ``error``.
     """
-    if not instruction.strip():
-        raise InputError("the instruction is empty")
-    try:
-        instruction.encode("utf-8")
-    except UnicodeEncodeError:  # an argument in another encoding; no record could hold it
-        raise InputError("the instruction is not valid Unicode text: write it in UTF-8") from None
+    check_instruction(instruction)
     picture = as_image(
         image,
         slice_spec=slice_spec,

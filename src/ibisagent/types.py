@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibisagent.errors import InputError
 from ibisagent.geometry import Geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Case", "Image", "PixelBox", "PixelClick", "Prediction", "Prompt", "Window"]
+__all__ = ["Case", "Image", "PixelBox", "PixelClick", "Prediction", "Prompt", "Window", "check_instruction"]
 
 
 @dataclass(frozen=True)
@@ -206,3 +207,19 @@ class Prediction:
     score: float | None = None
     state: NDArray[np.float32] | None = None
     probability: NDArray[np.float32] | None = None
+
+
+def check_instruction(instruction: str) -> None:
+    """Refuse an instruction that no policy could read and no record hold.
+
+    Raises
+    ------
+    InputError
+        If it is empty, or holds what is no Unicode text (an argument in another encoding).
+    """
+    if not instruction.strip():
+        raise InputError("the instruction is empty")
+    try:
+        instruction.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError("the instruction is not valid Unicode text: write it in UTF-8") from None

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ibisagent import __version__
 from ibisagent.errors import InputError
+from ibisagent.io.files import claim_file
 from ibisagent.rendering.png import write_atomic
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Manifest:
             out.mkdir(parents=True, exist_ok=True)
             journal = (out / JOURNAL).open("ab")
         try:
-            _lock(journal, out)
+            claim_file(journal.fileno(), out)
             with _writing(out):
                 rows, good = _read(out / JOURNAL)
                 os.truncate(out / JOURNAL, good)
@@ -177,19 +178,6 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         rows[row["id"]] = row
         good += len(line)
     return rows, good
-
-
-def _lock(journal: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(journal.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another process is writing {path}; wait for it, or choose another --out") from None
-    except OSError:
-        return  # a file system without locks
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from ibisagent.evaluate.records import (
     shown,
 )
 from ibisagent.evaluate.result import CaseResult
+from ibisagent.io.files import claim_file
 from ibisagent.rendering.png import png_bytes, write_atomic
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class RunFolder:
             journal = (path / JOURNAL).open("ab")
         try:
             with _writing(path):
-                _lock(journal, path)
+                claim_file(journal.fileno(), path)
                 known = _known(path, settings, overwrite)  # what another process has written meanwhile
                 if known is None:
                     _clear(path)
@@ -285,20 +286,6 @@ def _clear(path: Path) -> None:
         file.unlink()
     for name in (SUMMARY, TABLE, RUN):  # run.json last: it says whose the rest is
         (path / name).unlink(missing_ok=True)
-
-
-def _lock(journal: IO[bytes], path: Path) -> None:
-    """Let no other process write the folder until this one closes the journal or ends."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(journal.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another process is writing {path}; wait for it, or choose another --out") from None
-    except OSError:
-        return  # a file system without locks
 
 
 @contextmanager

@@ -30,6 +30,7 @@ __all__ = [
     "MAX_VOLUME_BYTES",
     "atomic_write",
     "check_pixels",
+    "claim_file",
     "display_name",
     "lock_file",
     "muted_decoders",
@@ -299,3 +300,30 @@ def lock_file(descriptor: int) -> None:
     except ImportError:
         return
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def claim_file(descriptor: int, what: PathLike) -> None:
+    """Hold an open file until it is closed, or say that another process does; without ``flock`` nothing is held.
+
+    Parameters
+    ----------
+    descriptor
+        The file.
+    what
+        What the other process is said to be writing.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"another process is writing {what}; wait for it, or choose another --out") from None
+    except OSError:
+        return  # a file system without locks

@@ -10,6 +10,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from ibisagent.errors import InputError
+from ibisagent.io.files import claim_file
 from ibisagent.volume.record import Visit
 
 __all__ = ["Journal"]
@@ -42,7 +43,7 @@ class Journal:
         head = json.dumps({"run": run}, sort_keys=True)
         try:
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-            _lock(self._file, path)
+            claim_file(self._file.fileno(), path)
             length = self._read(path, head)
             self._is_new = length == 0
             self._file.truncate(length)
@@ -116,17 +117,3 @@ class Journal:
             length += len(line) + 1
             self._ends.append(length)
         return length
-
-
-def _lock(file: IO[str], path: Path) -> None:
-    """Two runs that write one journal would each find the other's visits in it."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"{path}: another process is writing it; wait for it, or choose another --out") from None
-    except OSError:
-        return  # a file system without locks

@@ -18,6 +18,7 @@ from ibisagent.io.labels import read_label_volume
 from ibisagent.io.studies import open_volume
 from ibisagent.io.volume import Volume
 from ibisagent.registry import SEES_TARGETS, make_segmenter, parse_spec, resolve_policy
+from ibisagent.types import check_instruction
 from ibisagent.volume.config import VolumeConfig
 from ibisagent.volume.record import VolumeEpisode
 from ibisagent.volume.run import run_volume
@@ -128,12 +129,7 @@ def segment_volume(
     InputError
         If something given cannot be used. A model that fails raises nothing: it is the outcome ``error``.
     """
-    if not instruction.strip():
-        raise InputError("the instruction is empty")
-    try:
-        instruction.encode("utf-8")
-    except UnicodeEncodeError:  # an argument in another encoding; no record could hold it
-        raise InputError("the instruction is not valid Unicode text: write it in UTF-8") from None
+    check_instruction(instruction)
     volume = as_volume(study, series=series, modality=modality)
     sees = isinstance(policy, str) and parse_spec(policy)[0] in SEES_TARGETS
     if target is not None and not sees:
