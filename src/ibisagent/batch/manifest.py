@@ -86,6 +86,7 @@ class Manifest:
         """Studies that have not ended yet, or were asked something else then; with `retry` those that failed, too."""
 
         def is_done(study: Study) -> bool:
+            """Whether a study has ended, was asked the same thing, and is not to be tried again."""
             row = self.rows.get(study.id)
             asked = row is not None and (row.get("study"), row.get("instruction")) == (study.name, study.instruction)
             return asked and row is not None and not (retry and row.get("outcome") in BROKEN)

@@ -133,6 +133,7 @@ def _found(folder: Path, out: Path | None) -> Iterator[tuple[Path, bool]]:
     """(path below the folder, whether it is a folder of DICOM files), sorted."""
 
     def failed(error: OSError) -> None:
+        """A folder that cannot be listed ends the search: its studies would be missing without a word."""
         raise InputError(f"{error.filename}: {error.strerror or error}") from None
 
     skipped = out.resolve() if out is not None and out.exists() else None

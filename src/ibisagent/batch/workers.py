@@ -109,6 +109,7 @@ class _Worker:
         return content
 
     def end(self) -> None:
+        """Stop the process, gently first, and close its pipe."""
         if self.process.is_alive():
             self.process.terminate()
             self.process.join(10)  # it tidies up, unless it is deep in a library

@@ -125,12 +125,14 @@ def _play(
     with tqdm(unit="case", file=sys.stderr, disable=None) as bar:
 
         def on_arm(arm: Arm, number: int, skipped: str) -> None:
+            """Begin an arm on the bar."""
             bar.set_description(arm.name)
             bar.reset(number)
             if skipped:
                 bar.write(f"ibisagent: the arm {arm.name} is not played: {skipped}", file=sys.stderr)
 
         def on_case(result: CaseResult) -> None:
+            """Count a case on the bar."""
             bar.update()
             if result.error:
                 bar.write(f"ibisagent: {result.case_id or 'a row'}: {result.error}", file=sys.stderr)

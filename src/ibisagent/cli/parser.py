@@ -24,6 +24,7 @@ class UsageError(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print and exit with."""
         raise UsageError(f"{message} ({self.prog} --help shows the usage)")
 
 

@@ -89,6 +89,7 @@ def _run(options: argparse.Namespace, volume: Volume | None, out: Path) -> int:
     with tqdm(total=config.max_steps, unit="step", desc="loading", file=sys.stderr, disable=None, leave=False) as bar:
 
         def on_step(_: int, episode: object) -> None:
+            """Count a step on the bar."""
             bar.set_description("segmenting")
             bar.update(episode.num_steps - bar.n)  # type: ignore[attr-defined]
 

@@ -47,6 +47,7 @@ def run(options: argparse.Namespace, volume: Volume, out: Path) -> int:
     ):
 
         def on_visit(record: VolumeEpisode) -> None:
+            """Count a visit on the bar."""
             last = record.visits[-1] if record.visits else None
             bar.set_description("segmenting" if last is None else f"{last.plane} {last.index}: {last.kind}")
             bar.update(len(record.visits) - bar.n)

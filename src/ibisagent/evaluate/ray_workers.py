@@ -60,6 +60,7 @@ class _Actors:
         busy: dict[Any, Any] = {}
 
         def hand(actor: Any) -> None:
+            """Give an actor the next rows, if any are left."""
             if waiting:
                 busy[actor.play.options(num_returns="streaming").remote(waiting.pop())] = actor
 

@@ -218,6 +218,7 @@ def _frames_of(
     """Which fragments make which frame. The standard allows several for one, and the table may be empty."""
 
     def peek(offset: int, count: int) -> bytes:
+        """`count` bytes of the pixel data from `offset` on."""
         f.seek(offset)
         return f.read(count)
 

@@ -109,6 +109,7 @@ def _paths(root: Path) -> list[Path]:
     found: list[Path] = []
 
     def fail(error: OSError) -> None:
+        """A folder that cannot be listed may hold slices: it is no study without them."""
         raise InputError(f"{display_name(root)}: a folder in it cannot be read; make it readable") from error
 
     for folder, folders, names in os.walk(root, onerror=fail):
@@ -249,6 +250,7 @@ def _frames(ds: Any, path: str, pixels: PixelFormat, pieces: list[tuple[tuple[in
         own = groups[index] if groups else first_item(ds, "")
 
         def group(keyword: str, own: Any = own) -> Any:
+            """The first item of a frame's own functional group, else of the shared one."""
             return first_item(own if own.get(keyword) else shared, keyword)
 
         measures, transformation = group("PixelMeasuresSequence"), group("PixelValueTransformationSequence")

@@ -241,6 +241,7 @@ def _grouped(frames: Iterable[DicomFrame], names: Sequence[str]) -> list[list[Di
     """Groups by some of their parts, numbers in their order."""
 
     def order(values: tuple[str, ...]) -> tuple[tuple[float, str], ...]:
+        """Numbers by their size, other words after their letters."""
         numbers = []
         for value in values:
             try:

@@ -105,6 +105,7 @@ class Region:
         """
 
         def quantity(value: float | None, unit: str) -> dict[str, Any] | None:
+            """A value with its UCUM unit; None stays None."""
             return None if value is None else {"value": _digits(value), "unit": unit}
 
         extent = None
@@ -335,6 +336,7 @@ def _diameters(mask: NDArray[np.bool_], offset: NDArray[np.int64], grid: Grid, a
     place = at + int(offset[axis])
 
     def ends(pair: tuple[tuple[float, float], tuple[float, float]]) -> tuple[Point, Point]:
+        """Both ends of a diameter in the slice, in RAS mm."""
         index = np.empty((2, 3))
         index[:, axis] = place
         index[:, [across, down]] = np.array(pair) + offset[[across, down]]

@@ -115,6 +115,7 @@ def _frame_map(groups: Any, shared: Any, shape: tuple[int, ...], grid: Grid, nam
     """Where a frame (columns, rows) lies on the grid."""
 
     def item(sequence: str) -> Any:
+        """The first item of the frame's own functional group, else of the shared one."""
         return (groups if sequence in groups else shared)[sequence].value[0]
 
     position = vector(item("PlanePositionSequence"), "ImagePositionPatient", 3)

@@ -81,6 +81,7 @@ class _Pages:
     mode: str
 
     def load(self) -> NDArray[Any]:
+        """All pages as one array (ni, nj, nk), in Fortran order."""
         out = np.empty(self.shape, self.dtype, order="F")
         with open_binary(self.path) as f, reading(self.path, _WHAT):
             img = _open(f)

@@ -82,6 +82,7 @@ class _Tracking:
         kit.here(" (stack of images)", (height, width))
 
     def run(self) -> None:
+        """Carry in both directions, twice, and judge what comes."""
         before = [image.pixels.copy() for image in self.stack]
         first = self.follow(self.point)
         again = self.follow(self.point, between=True)
@@ -121,6 +122,7 @@ class _Tracking:
         return found
 
     def walk(self, track: Any, reverse: bool, between: bool) -> list[tuple[int, Prediction]]:
+        """The answers of one direction; `between` asks for other things on the way."""
         answers = []
         for index, prediction in track.carry(_KEY, reverse=reverse):
             kept = Prediction(prediction.mask.copy(), prediction.score, prediction.state, prediction.probability)

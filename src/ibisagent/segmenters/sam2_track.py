@@ -44,6 +44,7 @@ class _Frames:
         return self._values
 
     def hold(self, index: int, values: torch.Tensor | None) -> None:
+        """Keep the one frame that the session may look at."""
         self._index, self._values = index, values
 
 

@@ -102,6 +102,7 @@ def run_volume(
     kept = Journal(journal, {**_identity(record, initial_mask), "key": journal_key})
 
     def on_one(visit: Visit) -> None:
+        """Put a visit into the record, and show the record."""
         record.visits.append(visit)
         record.seconds_total = time.perf_counter() - started
         if on_visit is not None:

@@ -155,6 +155,7 @@ def _page_data(frames: list[Frame], image: Image, reference: NDArray[np.bool_] |
     masks: list[str] = []
 
     def number(mask: Rle | None) -> int | None:
+        """A mask's number in the page's list of masks, each of which stands there once."""
         if mask is None:
             return None
         if mask.counts not in masks:

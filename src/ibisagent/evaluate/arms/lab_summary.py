@@ -176,6 +176,7 @@ def _ceiling(arms: _Arms) -> dict[str, Any] | None:
     best, none = [best_iou(oracle[c]) or 0.0 for c in common], [0.0] * len(common)
 
     def share(reached: Sequence[float], floor: Sequence[float]) -> dict[str, Any]:
+        """The share of the way from `floor` to `reached` that the agent goes."""
         above = [m - f for m, f in zip(mine, floor, strict=True)]
         below = [r - f for r, f in zip(reached, floor, strict=True)]
         return {
