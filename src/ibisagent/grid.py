@@ -155,6 +155,17 @@ class Grid:
         gap = np.abs(self.ras_mm(corners) - other.ras_mm(corners)).max()
         return bool(gap <= voxels * min(self.spacing_mm))
 
+    def check_mask(self, mask: NDArray[Any], what: str = "mask") -> None:
+        """Make sure that `mask`, called `what` in the message, is ``bool`` (ni, nj, nk) on this grid.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        if mask.dtype != np.bool_ or mask.shape != self.shape:
+            raise ValueError(f"{what} must be bool {self.shape}, not {mask.dtype} {mask.shape}")
+
     # -- views ---------------------------------------------------------------------------------
 
     def view_axes(self, plane: str) -> tuple[int, int, int]:

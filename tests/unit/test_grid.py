@@ -257,3 +257,11 @@ def test_a_display_that_is_a_line_is_refused() -> None:
     for rows in ([[0, 0, 0]] * 3, [[1, 1, 0], [2, 2, 0], [0, 0, 5]]):
         with pytest.raises(ValueError, match="line"):
             Geometry(spacing_mm=None, index_from_pixel=rows)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 3, 5), bool), np.zeros((2, 3, 4), np.uint8)])
+def test_a_mask_of_another_kind_is_refused(mask: np.ndarray) -> None:
+    grid = Grid((2, 3, 4), np.eye(4).tolist())
+    grid.check_mask(np.zeros(grid.shape, bool))
+    with pytest.raises(ValueError, match=r"a reference must be bool \(2, 3, 4\), not"):
+        grid.check_mask(mask, "a reference")

@@ -209,8 +209,7 @@ def measure_mask(
         If the mask is not ``bool`` of the grid's shape.
     """
     grid = volume.grid
-    if mask.dtype != np.bool_ or mask.shape != grid.shape:
-        raise ValueError(f"mask must be bool {grid.shape}, not {mask.dtype} {mask.shape}")
+    grid.check_mask(mask)
     if plane is not None and plane not in PLANES:
         raise InputError(f"plane '{plane}' is not known; use {', '.join(PLANES)}")
     axis = grid.view_axes(plane)[0] if plane is not None else _taken_across(volume)

@@ -92,10 +92,8 @@ def run_volume(
     _check_range(volume, config)
     if config.carry == "video" and video_segmenter(segmenter) is None:
         raise InputError(f"the segmenter '{segmenter.name}' has no memory for video; use carry 'prompt' or 'auto'")
-    if initial_mask is not None and (initial_mask.dtype != np.bool_ or initial_mask.shape != volume.grid.shape):
-        raise ValueError(
-            f"initial_mask must be bool {volume.grid.shape}, not {initial_mask.dtype} {initial_mask.shape}"
-        )
+    if initial_mask is not None:
+        volume.grid.check_mask(initial_mask, "initial_mask")
     started = time.perf_counter()
     chosen = volume.window(window, target=instruction, preferred=wanted_windows(policy))
     record = _new_record(volume, instruction, policy, segmenter, config, chosen, case_id)

@@ -35,8 +35,7 @@ class SliceTargets(Mapping[str, "NDArray[np.bool_]"]):
     """
 
     def __init__(self, mask: NDArray[np.bool_], grid: Grid) -> None:
-        if mask.dtype != np.bool_ or mask.shape != grid.shape:
-            raise ValueError(f"a reference is bool {grid.shape}, not {mask.dtype} {mask.shape}")
+        grid.check_mask(mask, "a reference")
         self._mask, self._grid = mask, grid
 
     def __getitem__(self, case_id: str) -> NDArray[np.bool_]:

@@ -160,8 +160,7 @@ def write_volume_mask(
     ValueError
         If the mask is not ``bool`` of the grid's shape.
     """
-    if mask.dtype != np.bool_ or mask.shape != volume.grid.shape:
-        raise ValueError(f"mask must be bool {volume.grid.shape}, not {mask.dtype} {mask.shape}")
+    volume.grid.check_mask(mask)
     _call(_format(fmt, volume).volume_writer, mask, volume, path, label)
 
 

@@ -62,8 +62,7 @@ def write_dicom_seg(mask: NDArray[np.bool_], volume: Volume, path: str | os.Path
     ValueError
         If the mask is not ``bool`` of the grid's shape.
     """
-    if mask.dtype != np.bool_ or mask.shape != volume.grid.shape:
-        raise ValueError(f"mask must be bool {volume.grid.shape}, not {mask.dtype} {mask.shape}")
+    volume.grid.check_mask(mask)
     source = read_source(volume)
     with quiet_pydicom():
         try:

@@ -63,8 +63,7 @@ def write_rtstruct(mask: NDArray[np.bool_], volume: Volume, path: str | os.PathL
     ValueError
         If the mask is not ``bool`` of the grid's shape.
     """
-    if mask.dtype != np.bool_ or mask.shape != volume.grid.shape:
-        raise ValueError(f"mask must be bool {volume.grid.shape}, not {mask.dtype} {mask.shape}")
+    volume.grid.check_mask(mask)
     source = read_source(volume)
     with quiet_pydicom():
         ds = _structure_set(mask, volume, source, label)
