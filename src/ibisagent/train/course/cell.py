@@ -224,7 +224,6 @@ class _Maker:
         )
 
     def _rl(self, row: Row, start: Path, out: Path) -> int:
-        from ibisagent.train.course.gym import SEGMENTER
         from ibisagent.train.rl.config import RlConfig
         from ibisagent.train.rl.run import train
 
@@ -236,7 +235,7 @@ class _Maker:
                 out=out,
                 resume=True,
                 prompts=(f"corpus:{c.corpora / 'train'}?table=rl&split=train",),
-                segmenter=SEGMENTER,
+                segmenter=c.segmenter,
                 reward=row.reward or "ibis",
                 num_updates=c.rl_updates,
                 prompts_per_update=c.rl_prompts,

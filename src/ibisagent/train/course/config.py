@@ -1,4 +1,4 @@
-"""Settings of the gym: what is drawn, how large the model is, how long each part trains."""
+"""Settings of the gym: what is shown, how large the model is, how long each part trains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ibisagent.train.config import Settings
 
 __all__ = ["GymConfig"]
 
-_DATA = ("kinds", "image_tokens_side", "train_images", "test_images", "min_pixels", "data_seed", "max_steps")
+_DATA = (
+    "kinds", "cases", "segmenter", "image_tokens_side", "train_images", "test_images", "min_pixels", "data_seed",
+    "max_steps",
+)  # fmt: skip
 _BASE = (
     *_DATA, "vocabulary", "hidden_size", "num_layers", "vision_widths", "key_size", "base_steps",
     "base_learning_rate", "batch",
@@ -24,6 +27,8 @@ _RL = (
 )  # fmt: skip
 _DECIDES = {"corpora": _DATA, "base": _BASE, "sft": _SFT, "reflection": _SFT, "rl": _RL}
 """Settings that decide what a part makes."""
+_ADDED = ("cases", "segmenter")
+"""Settings that came later: at their defaults they are no part of what names a finished cell."""
 
 
 class GymConfig(Settings):
@@ -53,6 +58,12 @@ class GymConfig(Settings):
             "group_size": 2,
             "max_steps": 2,
         },
+        "mini": {
+            "work": Path("runs/gym-mini"),
+            "results": Path("docs/results/ablation-mini"),
+            "cases": Path("data/mini/cases.jsonl"),
+            "segmenter": "litemedsam",
+        },
     }
 
     work: Path = Path("runs/gym")
@@ -62,6 +73,10 @@ class GymConfig(Settings):
 
     kinds: tuple[str, ...] = ("xray", "dermoscopy", "histology")
     """Kinds of phantoms."""
+    cases: Path | None = None
+    """A case list to learn from instead of phantoms: its split train is the corpus, its split val the exam."""
+    segmenter: str = "rules"
+    """The tool. ``rules`` is region growing: it follows visible borders, knows nothing, and answers at once."""
     image_tokens_side: int = Field(default=4, ge=1)
     """Tokens a side of an image; it has 32 times as many pixels a side, and 8 times as many cells for clicks."""
     train_images: int = Field(default=600, ge=1)
@@ -131,7 +146,8 @@ class GymConfig(Settings):
     def content(self) -> dict[str, Any]:
         """The settings that decide what a cell measures."""
         fields = self.model_dump(mode="json", include=set(GymConfig.model_fields))
-        return {name: value for name, value in fields.items() if name not in ("work", "results")}
+        left_out = {"work", "results"} | {n for n in _ADDED if fields[n] == GymConfig.model_fields[n].default}
+        return {name: value for name, value in fields.items() if name not in left_out}
 
     @property
     def sha256(self) -> str:
@@ -159,4 +175,6 @@ class GymConfig(Settings):
 
     def _key(self, part: str) -> str:
         content = self.content
-        return text_hash(json.dumps({name: content[name] for name in _DECIDES[part]}, sort_keys=True))[:10]
+        return text_hash(
+            json.dumps({name: content[name] for name in _DECIDES[part] if name in content}, sort_keys=True)
+        )[:10]

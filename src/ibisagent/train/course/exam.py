@@ -42,7 +42,7 @@ def take_exam(config: GymConfig, folder: Path, exam: Exam) -> dict[str, list[Sco
     from ibisagent.registry import make_segmenter
     from ibisagent.rewards import load_rubric
     from ibisagent.scoring import score_episode
-    from ibisagent.train.course.gym import SEGMENTER, SYSTEM_PROMPT
+    from ibisagent.train.course.gym import SYSTEM_PROMPT
     from ibisagent.train.rl.nano_sampler import NanoSampler
     from ibisagent.train.rl.play import Player
     from ibisagent.train.tokens import Renderer
@@ -53,7 +53,7 @@ def take_exam(config: GymConfig, folder: Path, exam: Exam) -> dict[str, list[Sco
         loaded.model, renderer, temperature=0.0, max_new_tokens=config.max_new_tokens, batch_size=_LIVE
     )
     player = Player(
-        make_segmenter(SEGMENTER),
+        make_segmenter(config.segmenter),
         renderer,
         load_rubric("ibis"),
         RolloutConfig(max_steps=config.max_steps),

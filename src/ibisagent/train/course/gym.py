@@ -1,4 +1,4 @@
-"""The gym: a corpus of phantoms, held-out prompts, and a NanoVLM small enough to be trained in minutes."""
+"""The gym: a corpus of phantoms or real cases, held-out prompts, and a NanoVLM that is trained in minutes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from ibisagent.train.course.config import GymConfig
     from ibisagent.train.rl.prompts import RlPrompt
 
-__all__ = ["PHRASES", "SEGMENTER", "Exam", "gym_model", "gym_processor", "open_exam", "write_corpora"]
-
-SEGMENTER = "rules"
-"""Region growing: it follows visible borders, knows nothing, and answers in a millisecond."""
+__all__ = ["PHRASES", "Exam", "gym_model", "gym_processor", "open_exam", "write_corpora"]
 
 PHRASES = (
     "<think>",
@@ -55,7 +52,8 @@ _EXAM = {"plain": 1.0, "mismatched_mask": 0.2, "corrupted_mask": 0.3, "right_sto
 def write_corpora(config: GymConfig, num_workers: int | None = None) -> None:
     """Make what all cells share, ``train`` and ``exam`` in their folder; what is there stays.
 
-    Phantoms of the two have different seeds, and their instructions come from different templates.
+    Phantoms of the two have different seeds, real cases are of different splits, and instructions come from different
+    templates.
 
     Raises
     ------
@@ -67,7 +65,7 @@ def write_corpora(config: GymConfig, num_workers: int | None = None) -> None:
 
     kinds, size, seed = ",".join(config.kinds), config.image_size, config.data_seed
     common: dict[str, Any] = {
-        "segmenter": SEGMENTER,
+        "segmenter": config.segmenter,
         "teacher": "terse",
         "system_prompt": SYSTEM_PROMPT,
         "min_pixels": config.min_pixels,
@@ -78,8 +76,12 @@ def write_corpora(config: GymConfig, num_workers: int | None = None) -> None:
         ("train", config.train_images, "train", _ASK, 2 * seed + 1),
         ("exam", config.test_images, "test", _EXAM, 2 * seed + 2),
     ):
-        source = f"phantoms:{count}?size={size}&seed={first}&kinds={kinds}&split={split}"
-        settings = load_config((source,), "paper", seed=seed, proportions=_TRAIN, prompts=shares, **common)
+        source, splits = f"phantoms:{count}?size={size}&seed={first}&kinds={kinds}&split={split}", None
+        if config.cases is not None:
+            source, splits = f"mini:{config.cases}", ("val" if name == "exam" else "train",)
+        settings = load_config(
+            (source,), "paper", seed=seed, splits=splits, proportions=_TRAIN, prompts=shares, **common
+        )
         synthesize(settings, config.corpora / name, num_workers=num_workers)
 
 

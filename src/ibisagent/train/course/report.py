@@ -2,7 +2,11 @@
 
 How to run::
 
-    python -m ibisagent.train.course.report [--results docs/results/ablation] [--document docs/course.md] [--check]
+    python -m ibisagent.train.course.report [--results docs/results/ablation] [--mini docs/results/ablation-mini]
+        [--document docs/course.md] [--check]
+
+Cells on phantoms have their tables between ``<!-- course stages -->`` and ``<!-- /course -->`` and the like, cells on
+real images between ``<!-- course mini stages -->`` and ``<!-- /course -->``, where the document has such places.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ __all__ = ["comparisons", "main", "read_cells", "table", "with_tables"]
 
 Cells = dict[str, dict[int, dict[str, Any]]]
 """Cells by row and seed."""
+
+_MINI = "mini "
+"""Stands before the names of the places for cells on real images; of those, only the stages are run."""
 
 _RESAMPLES = 4000
 
@@ -71,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     p = argparse.ArgumentParser(prog="report", description=__doc__.split("\n")[0])
     p.add_argument("--results", type=Path, default=Path("docs/results/ablation"), help="folder of the cells' files")
+    p.add_argument("--mini", type=Path, default=Path("docs/results/ablation-mini"), help="those on real images")
     p.add_argument("--document", type=Path, default=Path("docs/course.md"), help="Markdown with places for the tables")
     p.add_argument("--check", action="store_true", help="write nothing; say whether the document is up to date")
     a = p.parse_args(argv)
@@ -80,13 +88,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"cannot read {a.document}: {error.strerror}") from None
     cells, left_out = read_cells(a.results)
     after = with_tables(before, cells, left_out)
+    number = sum(map(len, cells.values()))
+    if f"<!-- course {_MINI}stages -->" in before:
+        real, left_out = read_cells(a.mini)
+        after = with_tables(after, real, left_out, _MINI)
+        number += sum(map(len, real.values()))
     if a.check:
         if after != before:
-            say(f"{a.document} is not what {a.results} says; run runs/report")
+            say(f"{a.document} is not what the results say; run runs/report")
         return int(after != before)
     if after != before:
         write_atomic(after.encode(), a.document)
-    say(f"{sum(map(len, cells.values()))} cells; {a.document} {'written' if after != before else 'is up to date'}")
+    say(f"{number} cells; {a.document} {'written' if after != before else 'is up to date'}")
     return 0
 
 
@@ -122,22 +135,21 @@ def read_cells(folder: Path) -> tuple[Cells, list[str]]:
     return cells, [name for name, cell in found if cell["config_sha256"] != most]
 
 
-def with_tables(text: str, cells: Cells, left_out: Sequence[str] = ()) -> str:
+def with_tables(text: str, cells: Cells, left_out: Sequence[str] = (), prefix: str = "") -> str:
     """`text` with what stands between ``<!-- course NAME -->`` and ``<!-- /course -->`` written anew.
+
+    `prefix` stands before the names; with one there is no table of rewards.
 
     Raises
     ------
     InputError
         If a table has no place in it.
     """
-    parts = {
-        "stages": table(cells, "stages"),
-        "rewards": table(cells, "rewards"),
-        "shapes": comparisons(cells),
-        "made": _made(cells, left_out),
-    }
+    tables = ("stages",) if prefix else ("stages", "rewards")
+    parts = {name: table(cells, name) for name in tables}
+    parts |= {"shapes": comparisons(cells, tables), "made": _made(cells, left_out)}
     for name, content in parts.items():
-        opening = f"<!-- course {name} -->\n"
+        opening = f"<!-- course {prefix}{name} -->\n"
         if opening not in text:
             raise InputError(f"the document has no place for the table '{name}': {opening.strip()}")
         whole = opening + content
@@ -182,11 +194,13 @@ def _line(row: Row, made: Mapping[int, dict[str, Any]]) -> list[str]:
     return [*told, *paper]
 
 
-def comparisons(cells: Cells) -> str:
+def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards")) -> str:
     """What the published order says, and what the runs say: paired differences on the same prompts and seeds."""
     lines = ["| what | paper | here | seeds | the same? |", "|---|---|---|---|---|"]
     for first, second, what in _CLAIMS:
         one, other = ROWS[first], ROWS[second]
+        if one.table not in tables:
+            continue
         published = _published(one, other, what)
         seeds = sorted(set(cells.get(first, {})) & set(cells.get(second, {})))
         name = f"{_label(one)} against {_label(other)}, {'IoU' if what == 'iou' else 'steps'}"

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.play import Played
     from ibisagent.train.tokens import Renderer
 
-__all__ = ["to_tensors", "token_advantages"]
+__all__ = ["to_tensors", "token_advantages", "trimmed"]
+
+_OF_COMPLETION = (
+    "completion_ids",
+    "completion_mask",
+    "tool_mask",
+    "advantages",
+    "sampling_per_token_logps",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "importance_sampling_ratio",
+)
+"""What has a column for every token after the prompt."""
 
 
 def token_advantages(
@@ -130,3 +142,18 @@ def to_tensors(
     batch = {k: v.to(device) for k, v in batch.items()}
     batch["num_images"] = [len(context.images) for context in contexts]
     return batch
+
+
+def trimmed(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch without the columns that are padding in all of its rows; see :func:`to_tensors` for what it holds."""
+    prompt, rest = (int(batch[name].sum(1).max()) for name in ("prompt_mask", "completion_mask"))
+    width, rest = batch["prompt_ids"].shape[1], max(1, rest)
+    cut = dict(batch)
+    for name in ("prompt_ids", "prompt_mask"):
+        cut[name] = batch[name][:, width - prompt :]
+    for name in _OF_COMPLETION:
+        if name in batch:
+            cut[name] = batch[name][:, :rest]
+    if "mm_token_type_ids" in batch:
+        cut["mm_token_type_ids"] = batch["mm_token_type_ids"][:, width - prompt : width + rest]
+    return cut

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ibisagent.errors import InputError
 from ibisagent.policies.nano_scores import unwritten
+from ibisagent.train.rl.growing_cache import growing_cache
 from ibisagent.train.rl.sampler import Sample, evaluating
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class _Block:
         self.keys = list(keys)
         self._sampler, self._model = sampler, sampler.model
         self._device = next(sampler.model.parameters()).device
-        self._cache: Any = None
+        self._cache: Any = growing_cache(self._model.config.num_hidden_layers)
         self._mask = torch.zeros(len(self.keys), 0, dtype=torch.long, device=self._device)
         self._read = [0] * len(self.keys)
         self._images = [0] * len(self.keys)
@@ -116,8 +117,7 @@ class _Block:
         self.keys = [self.keys[i] for i in rows]
         self._read, self._images = [self._read[i] for i in rows], [self._images[i] for i in rows]
         self._mask = self._mask[at]
-        if self._cache is not None:
-            self._cache.batch_select_indices(at)
+        self._cache.batch_select_indices(at)
         if self._seen is not None:
             self._seen = tuple(part[at] for part in self._seen)  # type: ignore[assignment]
 
@@ -175,7 +175,6 @@ class _Block:
                 use_cache=True,
                 return_states=True,
             )
-        self._cache = out.past_key_values
         return out
 
     def _precision(self) -> Any:

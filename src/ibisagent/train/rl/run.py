@@ -109,6 +109,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
     from ibisagent.engine.questions import open_questions
     from ibisagent.messages import default_system_prompt
     from ibisagent.train.models import Lora, load_start
+    from ibisagent.train.rl.frozen_vision import remember_vision
     from ibisagent.train.rl.prompts import open_mix
     from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker, serve
     from ibisagent.train.rl.trainer import AgentGrpoTrainer
@@ -139,6 +140,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
         told = read_prompt(config.system_prompt)
     if start.nano:
         start.model.to(memory_format=torch.channels_last)  # its tower is convolutions
+        remember_vision(start.model)
     renderer = Renderer(start.processor)
     served = serve(config, start.nano)
     player = make_player(config, renderer, told)

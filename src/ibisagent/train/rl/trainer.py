@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from trl import GRPOConfig, GRPOTrainer
 
 from ibisagent.errors import IbisError
 from ibisagent.train.guards import not_finite
 from ibisagent.train.models import is_nano
 from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
-from ibisagent.train.rl.batch import to_tensors, token_advantages
+from ibisagent.train.rl.batch import to_tensors, token_advantages, trimmed
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
 from ibisagent.train.rl.parity import Agreement
@@ -138,6 +139,11 @@ class AgentGrpoTrainer(GRPOTrainer):
         text = f"{self.args.seed}|{mode}|{self.state.global_step}|{self.accelerator.process_index}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        # Rows of a batch that is learnt from in one update need no shuffling: in order of length, little is padding.
+        with _in_order(self._config.updates_per_batch == 1):
+            return trimmed(super()._prepare_inputs(generation_batch))
+
     def _batch(self, rollouts: Sequence[Played], size: int) -> dict[str, Any]:
         config = self._config
         breakdowns = [rollout.breakdown for rollout in rollouts]
@@ -152,7 +158,13 @@ class AgentGrpoTrainer(GRPOTrainer):
             whole, turns = np.zeros_like(whole), return_advantages(earned, size, config.return_decay)
         weight = config.turn_weight if config.credit == "turn" else 1.0
         advantages = token_advantages(rollouts, whole, turns, weight)
-        batch = to_tensors(rollouts, advantages, self._player.renderer, self.accelerator.device)
+        order = sorted(range(len(rollouts)), key=lambda place: len(rollouts[place].context.ids))
+        batch = to_tensors(
+            [rollouts[place] for place in order],
+            [advantages[place] for place in order],
+            self._player.renderer,
+            self.accelerator.device,
+        )
         own = (batch["completion_mask"] * batch["tool_mask"]).sum()
         batch["num_items_in_batch"] = self.accelerator.gather(own).sum()
         with torch.no_grad():
@@ -257,19 +269,23 @@ class AgentGrpoTrainer(GRPOTrainer):
         wanted = torch.zeros_like(input_ids, dtype=torch.bool)
         wanted[:, -logits_to_keep:] = self._own.bool()
         scores, entropies = [], []
+        width = input_ids.shape[1]
         for at in range(0, len(input_ids), size):
             until = min(len(input_ids), at + size)
+            used = attention_mask[at:until].any(0).nonzero()
+            first, last = int(used[0]), int(used[-1]) + 1  # columns beyond are padding in all of these rows
             with self.accelerator.autocast():
                 out = model(
-                    input_ids=input_ids[at:until],
-                    attention_mask=attention_mask[at:until],
+                    input_ids=input_ids[at:until, first:last],
+                    attention_mask=attention_mask[at:until, first:last],
                     pixel_values=pixels[starts[at] : starts[until]],
-                    wanted=wanted[at:until],
+                    wanted=wanted[at:until, first:last],
                     temperature=self.temperature,
                     forbidden=renderer.forbidden_ids,
                 )
-            scores.append(out.log_probs[:, -logits_to_keep:])
-            entropies.append(out.entropy[:, -logits_to_keep:])
+            whole = (first, width - last)
+            scores.append(F.pad(out.log_probs, whole)[:, -logits_to_keep:])
+            entropies.append(F.pad(out.entropy, whole)[:, -logits_to_keep:])
         self._scores = torch.cat(scores).detach()
         return torch.cat(scores), torch.cat(entropies), None
 
@@ -360,6 +376,20 @@ def _reference_like(model: Any) -> Iterator[None]:
         yield
     finally:
         grpo_trainer.create_model_from_path = before
+
+
+@contextmanager
+def _in_order(wanted: bool) -> Iterator[None]:
+    """trl leaves the rows of a batch in the order in which it got them, where that is wanted."""
+    from trl.trainer import grpo_trainer
+
+    before = grpo_trainer.shuffle_sequence_dict
+    if wanted:
+        grpo_trainer.shuffle_sequence_dict = dict
+    try:
+        yield
+    finally:
+        grpo_trainer.shuffle_sequence_dict = before
 
 
 def _unused_reward(**_: Any) -> list[float]:

@@ -101,6 +101,14 @@ def test_settings_that_decide_nothing_about_a_part_leave_its_folder_alone() -> N
     assert one.sha256 == GymConfig(work=Path("elsewhere"), results=Path("there")).sha256 != other.sha256
 
 
+def test_cells_that_have_run_keep_their_names_beside_settings_that_came_later() -> None:
+    done = json.loads((Path(__file__).parents[4] / "docs/results/ablation/sft-seed0.json").read_text())
+    assert GymConfig().sha256 == done["config_sha256"]
+    real = GymConfig(**GymConfig.PRESETS["mini"])
+    assert real.sha256 != GymConfig().sha256 and real.corpora.name != GymConfig().corpora.name
+    assert real.content["cases"] == "data/mini/cases.jsonl" and real.content["segmenter"] == "litemedsam"
+
+
 @pytest.mark.slow
 def test_a_cell_from_end_to_end(tmp_path: Path) -> None:
     def config(row: str) -> CellConfig:

@@ -72,6 +72,23 @@ def test_tables_show_what_has_run_beside_the_paper(tmp_path: Path, capsys: pytes
     assert {f"| {name.removeprefix('reward-')} |" in text for name in ROWS} == {True}
 
 
+def test_cells_on_real_images_have_places_of_their_own(tmp_path: Path) -> None:
+    document = tmp_path / "course.md"
+    places = "".join(f"<!-- course mini {name} -->\nold\n<!-- /course -->\n" for name in ("stages", "shapes", "made"))
+    document.write_text(PLACES + places)
+    write_cell(tmp_path / "phantoms", "sft", 0, 0.5)
+    write_cell(tmp_path / "mini", "base", 0, 0.1)
+    write_cell(tmp_path / "mini", "sft", 0, 0.3)
+    words = ["--results", tmp_path / "phantoms", "--mini", tmp_path / "mini", "--document", document]
+    assert report.main([str(word) for word in words]) == 0
+    first, rest = document.read_text().split("<!-- course mini stages -->")
+    assert "old" not in first + rest
+    assert float(line(first, "sft").split(" | ")[3].split()[0]) == pytest.approx(50, abs=5)
+    assert float(line(rest, "sft").split(" | ")[3].split()[0]) == pytest.approx(30, abs=5)
+    assert "2 cells have run" in rest and "reward" not in rest
+    assert line(rest, "sft against base, IoU").endswith("| 1 | yes |")
+
+
 def test_nothing_has_run(tmp_path: Path) -> None:
     document = tmp_path / "course.md"
     document.write_text(PLACES)

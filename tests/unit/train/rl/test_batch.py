@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from ibisagent.errors import PolicyError  # noqa: E402
 from ibisagent.train.rl.advantages import turn_advantages  # noqa: E402
-from ibisagent.train.rl.batch import to_tensors, token_advantages  # noqa: E402
+from ibisagent.train.rl.batch import to_tensors, token_advantages, trimmed  # noqa: E402
 from ibisagent.train.rl.contexts import Context  # noqa: E402
 from sample_rl import ABSENT, FOUND, INSIDE, OUTSIDE  # noqa: E402
 
@@ -84,6 +84,31 @@ def test_types_of_tokens_are_told_where_the_model_places_images_in_a_grid() -> N
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     assert torch.equal(batch["mm_token_type_ids"], (ids == IMAGE).long())
     assert batch["mm_token_type_ids"].sum() == 6
+
+
+def test_columns_that_are_padding_in_all_rows_are_cut_away() -> None:
+    runs = two()
+    batch = to_tensors(runs, token_advantages(runs, np.array([1.5, -1.5], np.float32), None, 0.5), Grids())
+    batch["ref_per_token_logps"] = torch.arange(16.0).reshape(2, 8)
+    whole = trimmed(batch)
+    assert all(
+        torch.equal(whole[name].nan_to_num(N), batch[name].nan_to_num(N)) for name in batch if name != "num_images"
+    )
+    rows = {name: value[1:] if torch.is_tensor(value) and len(value) == 2 else value for name, value in batch.items()}
+    cut = trimmed(rows)  # the shorter run alone
+    want = {
+        "prompt_ids": [[7, 5, 9, 9]],
+        "completion_ids": [[23, 8]],
+        "completion_mask": [[1, 1]],
+        "tool_mask": [[1, 1]],
+        "advantages": [[-1.5, -1.5]],
+        "ref_per_token_logps": [[8, 9]],
+        "mm_token_type_ids": [[0, 0, 1, 1, 0, 0]],
+    }
+    assert {name: cut[name].tolist() for name in want} == want
+    other = {name: value[:1] if torch.is_tensor(value) and len(value) == 2 else value for name, value in batch.items()}
+    assert trimmed(other)["prompt_ids"].tolist() == [[7, 9, 9]]
+    assert trimmed(other)["mm_token_type_ids"].tolist() == [[0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]]
 
 
 def test_a_failed_run_has_nothing_in_the_loss_and_keeps_its_place() -> None:

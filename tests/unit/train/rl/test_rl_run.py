@@ -295,7 +295,7 @@ def test_what_is_scored_is_what_was_drawn(train: Train, tmp_path: Path, monkeypa
         made = real_batch(self, rollouts, size)
         self.model.train()  # as transformers leaves it before every pass
         scores = self._score(self.model, made).detach()
-        for row, rollout in enumerate(rollouts):
+        for row, rollout in enumerate(sorted(rollouts, key=lambda one: len(one.context.ids))):
             if rollout.sibling % 2:
                 own = made["tool_mask"][row].bool()
                 assert scores[row][own].tolist() == pytest.approx(said[rollout.context.key], abs=1e-4)
@@ -303,10 +303,21 @@ def test_what_is_scored_is_what_was_drawn(train: Train, tmp_path: Path, monkeypa
         said.clear()
         return made
 
+    widths = []
+    real_loss = AgentGrpoTrainer._compute_loss
+
+    def compute_loss(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
+        for name in ("prompt_mask", "completion_mask"):
+            assert inputs[name].any(0).all(), "a column that is padding in all rows"
+        widths.append(inputs["completion_ids"].shape[1])
+        return real_loss(self, model, inputs)
+
     monkeypatch.setattr(Mixed, "sample", sample)
     monkeypatch.setattr(AgentGrpoTrainer, "_batch", batch)
+    monkeypatch.setattr(AgentGrpoTrainer, "_compute_loss", compute_loss)
     assert train(tmp_path / "out", "--num-updates", 3, "--group-size", 4, "--micro-batch", 2) == 0
     assert len(checked) == 6 and min(checked) >= 3
+    assert len(widths) == 6 and all(short <= long for short, long in zip(widths[::2], widths[1::2], strict=True))
 
 
 def test_more_prompts_an_update_than_there_are(train: Train, tmp_path: Path) -> None:
