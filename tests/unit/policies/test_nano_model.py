@@ -154,6 +154,20 @@ def test_padding_on_the_right_needs_no_attention_mask(model: NanoForConditionalG
     torch.testing.assert_close(longer[:, : len(ONE)], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_in_bfloat16_a_cpu_says_nearly_the_same(model: NanoForConditionalGeneration) -> None:
+    """With rows of unlike lengths; how attention is computed is as before afterwards."""
+    batch = padded(row("image", 20, 21, 22, "image", 23), row("image", 30)) | {"pixel_values": images(3)}
+    before = model.language.config._attn_implementation
+    with torch.no_grad():
+        want = model(**batch, return_states=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = model(**batch, return_states=True)
+    used = batch["attention_mask"].bool()
+    gap = (got.hidden.float() - want.hidden).norm(dim=-1)[used] / want.hidden.norm(dim=-1)[used]
+    assert 0 < float(gap.max()) < 0.05
+    assert model.language.config._attn_implementation == before
+
+
 def test_placeholders_must_match_the_images(model: NanoForConditionalGeneration) -> None:
     for ids, count in ((ONE, 2), (TWO, 1), ([IMAGE] * 3, 1)):
         with pytest.raises(ValueError, match="image placeholders"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ibisagent.train.course.config import GymConfig
     from ibisagent.train.course.gym import Exam
 
-__all__ = ["figure", "figures", "ratio", "take_exam"]
+__all__ = ["figure", "figures", "play_exam", "ratio", "take_exam"]
 
 Figure = dict[str, Any]
 """``value``, ``ci95`` and ``n``."""
@@ -25,16 +25,45 @@ _LIVE = 64
 
 
 def take_exam(config: GymConfig, folder: Path, exam: Exam) -> dict[str, list[Scores]]:
-    """Play all prompts greedily.
+    """Play all prompts of a cell's exam greedily.
 
     Parameters
     ----------
     config
-        Budgets.
+        Segmenter and budgets.
     folder
         Of the model.
     exam
         From :func:`~ibisagent.train.course.gym.open_exam`.
+    """
+    return play_exam(folder, exam, config.segmenter, config.max_steps, config.max_new_tokens)
+
+
+def play_exam(
+    folder: Path, exam: Exam, segmenter: str, max_steps: int, max_new_tokens: int, live: int = _LIVE
+) -> dict[str, list[Scores]]:
+    """Play prompts greedily with a NanoVLM, many side by side.
+
+    In a batch its scores differ in the last digits from those of one run alone: an unusual run may end otherwise than
+    under ``ibisagent evaluate``.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    exam
+        Prompts by kind.
+    segmenter
+        The tool.
+    max_steps, max_new_tokens
+        Most actions of a run, most tokens of a reply.
+    live
+        Runs at a time.
+
+    Returns
+    -------
+    dict
+        Scores by kind, in the order of the prompts.
     """
     from ibisagent.actions import DIALECTS
     from ibisagent.config import RolloutConfig
@@ -49,14 +78,12 @@ def take_exam(config: GymConfig, folder: Path, exam: Exam) -> dict[str, list[Sco
 
     loaded = load_checkpoint(folder, device="cpu", dtype="float32")
     renderer = Renderer(loaded.processor)
-    sampler = NanoSampler(
-        loaded.model, renderer, temperature=0.0, max_new_tokens=config.max_new_tokens, batch_size=_LIVE
-    )
+    sampler = NanoSampler(loaded.model, renderer, temperature=0.0, max_new_tokens=max_new_tokens, batch_size=live)
     player = Player(
-        make_segmenter(config.segmenter),
+        make_segmenter(segmenter),
         renderer,
         load_rubric("ibis"),
-        RolloutConfig(max_steps=config.max_steps),
+        RolloutConfig(max_steps=max_steps),
         DIALECTS["plain"],
         SYSTEM_PROMPT,
         max_context=2048,
@@ -64,8 +91,8 @@ def take_exam(config: GymConfig, folder: Path, exam: Exam) -> dict[str, list[Sco
     found: dict[str, list[Scores]] = {}
     for name, prompts in exam.items():
         found[name] = []
-        for start in range(0, len(prompts), _LIVE):
-            for run in player.play(prompts[start : start + _LIVE], 1, sampler, 0):
+        for start in range(0, len(prompts), live):
+            for run in player.play(prompts[start : start + live], 1, sampler, 0):
                 found[name].append(score_episode(run.episode, run.prompt.target))
     return found
 

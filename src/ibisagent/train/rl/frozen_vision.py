@@ -63,7 +63,7 @@ def remember_vision(model: NanoForConditionalGeneration, most: int = 1024) -> bo
         levels = [torch.stack(level) for level in zip(*(features for _, features in found), strict=True)]
         return torch.stack([tokens for tokens, _ in found]), levels
 
-    tower.forward = forward
+    tower.forward = forward  # type: ignore[method-assign]
     return True
 
 

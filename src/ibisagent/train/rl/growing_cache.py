@@ -20,6 +20,8 @@ _ROOM = 192
 class _GrowingLayer(DynamicLayer):
     """Keys and values (B, heads, T, size) as views of larger tensors."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
     _stores: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(

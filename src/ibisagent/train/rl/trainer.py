@@ -385,7 +385,7 @@ def _in_order(wanted: bool) -> Iterator[None]:
 
     before = grpo_trainer.shuffle_sequence_dict
     if wanted:
-        grpo_trainer.shuffle_sequence_dict = dict
+        grpo_trainer.shuffle_sequence_dict = lambda seq_dict: seq_dict
     try:
         yield
     finally:
