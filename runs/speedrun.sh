@@ -1,12 +1,12 @@
 #!/bin/sh
-# From masks to a trained, evaluated agent at nano scale: 2 cores, planned for 119 minutes.
+# From masks to a trained, evaluated agent at nano scale: 2 cores, planned for 120 minutes.
 #
 #   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR]
 #
 #   stage      planned   what
 #   nano        82 min   trajectories of an expert on mini's train masks and phantoms, then NanoVLM on them (SFT, corrections)
 #   exam         2 min   held-out phantoms with instructions of held-out templates, as a case list
-#   rl          26 min   48 updates, two processes, fresh scenes of the same train masks and phantoms
+#   rl          27 min   90 updates, two processes, fresh scenes of the same train masks and phantoms
 #   evaluate     9 min   the agent before and after RL, on mini's val split and on the held-out phantoms
 #
 # A finished stage is skipped and an interrupted one goes on: the same command again. PYTHON names another interpreter.
@@ -57,7 +57,7 @@ if stage exam; then
 fi
 if stage rl; then
     run env OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --standalone --nproc_per_node 2 -m ibisagent train rl \
-        --preset nano --model "$work/nano/model" --prompts "scenes:$cases?instances=2&absent_share=0.3" \
+        --preset nano --model "$work/nano/model" --prompts "scenes:$cases?instances=2&absent_share=0.35" \
         --seed "$seed" --out "$work/rl" --resume
     finished rl
 fi
