@@ -102,7 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                  "--save-updates", "100000", "--num-updates", str(options.updates + 1),
                  "--prompts", f"scenes:{options.cases}", *options.settings]  # fmt: skip
         config = load_config(RlConfig, words, "rl_loop")
-        trainer, _, _ = _build(config, 1)
+        trainer, *_ = _build(config, 1)
         trainer.train()
         rows = [row for row in trainer.state.log_history if "seconds/update" in row][1:]
         seconds = by_part(rows)
