@@ -394,7 +394,7 @@ def test_the_unbroken_run_learns(unbroken: Path, nano: Path) -> None:
     assert len({row["loss"] for row in rows}) > 3 and all(math.isfinite(row["loss"]) for row in rows)
 
 
-@pytest.mark.parametrize("step", [3, 6])
+@pytest.mark.parametrize("step", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     step: int, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: Path
 ) -> None:
