@@ -9,10 +9,12 @@
 #   rl          27 min   90 updates, two processes, fresh scenes of the same train masks and phantoms
 #   evaluate     9 min   the agent before and after RL, on mini's val split and on the held-out phantoms
 #
-# A finished stage is skipped and an interrupted one goes on: the same command again. PYTHON names another interpreter.
+# A finished stage is skipped and an interrupted one goes on: the same command again. The interpreter is .venv's
+# where `make demo` made one, else python3; PYTHON names another.
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3} seed=0 work="" dry=""
+[ -n "${PYTHON:-}" ] || { [ -x .venv/bin/python ] && PYTHON=.venv/bin/python || PYTHON=python3; }
+python=$PYTHON seed=0 work="" dry=""
 while [ $# -gt 0 ]; do
     case $1 in
         --dry-run) dry=1; shift ;;
@@ -46,7 +48,7 @@ finished() {
 }
 
 if stage nano; then
-    run "$python" -m ibisagent train nano --cases $cases --out "$work/nano" --seed "$seed"
+    run "$python" -m ibisagent train nano --cases $cases --out "$work/nano" --minutes 48 --seed "$seed"
     finished nano
 fi
 if stage exam; then
