@@ -102,6 +102,7 @@ class _GenerateSession:
         self._generator = torch.Generator(device=device).manual_seed(seed)
 
     def sample(self, contexts: Sequence[Context]) -> list[Sample]:
+        """See :class:`SamplerSession`; every call reads its contexts from their beginning."""
         own = self._sampler
         # Contexts of like length share a batch, or most of it would be padding.
         order = sorted(range(len(contexts)), key=lambda i: len(contexts[i].ids))

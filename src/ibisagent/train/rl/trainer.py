@@ -368,6 +368,7 @@ def _reference_like(model: Any) -> Iterator[None]:
     from trl.trainer import grpo_trainer
 
     def copied(*_: Any, **__: Any) -> Any:
+        """What trl would load from its name: a frozen copy of the model that is trained."""
         return copy.deepcopy(model).requires_grad_(False).eval()
 
     before = grpo_trainer.create_model_from_path
