@@ -73,7 +73,7 @@ def is_finished(config: GymConfig, row: str, seed: int) -> bool:
 
 def run_cell(config: CellConfig) -> int:
     """Make a cell; returns and raises as :func:`main`."""
-    from ibisagent.train.course.exam import figures, take_exam
+    from ibisagent.train.course.exam import figures, images_of, take_exam
     from ibisagent.train.course.gym import open_exam
 
     clock = _Clock()
@@ -91,16 +91,18 @@ def run_cell(config: CellConfig) -> int:
     except _Stopped:
         return 130
     with clock("exam"):
-        found = take_exam(config, model, open_exam(config))
+        exam = open_exam(config)
+        found, images = take_exam(config, model, exam), images_of(exam)
     told = {
         "row": row.name,
         "table": row.table,
         "seed": config.seed,
         "reward": row.reward,
-        "figures": figures(found),
+        "figures": figures(found, images),
         "runs": {
             "iou": [round(float(s.iou or 0.0), 4) for s in found["present"]],
             "steps": [s.num_steps for s in found["present"]],
+            "image": images["present"],
         },
         "training": maker.told,
         "seconds": {name: round(value, 1) for name, value in clock.seconds.items()},

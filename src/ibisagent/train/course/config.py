@@ -63,6 +63,10 @@ class GymConfig(Settings):
             "results": Path("docs/results/ablation-mini"),
             "cases": Path("data/mini/cases.jsonl"),
             "segmenter": "litemedsam",
+            "min_pixels": 30,
+            "num_present": 92,
+            "num_absent": 66,
+            "num_given": 36,
         },
     }
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibisagent.evaluate.statistics import bootstrap_ci95
+from ibisagent.evaluate.statistics import grouped_ci95
+from ibisagent.hashing import pixel_hash
 
 if TYPE_CHECKING:
     from ibisagent.scoring import Scores
     from ibisagent.train.course.config import GymConfig
     from ibisagent.train.course.gym import Exam
 
-__all__ = ["figure", "figures", "play_exam", "ratio", "take_exam"]
+__all__ = ["Images", "figure", "figures", "images_of", "play_exam", "ratio", "take_exam"]
 
 Figure = dict[str, Any]
 """``value``, ``ci95`` and ``n``."""
+
+Images = Mapping[str, Sequence[int]]
+"""By kind of prompt: which image each is about, by number. Prompts about one image are not independent."""
 
 _LIVE = 64
 """Runs that are played side by side."""
@@ -97,8 +101,24 @@ def play_exam(
     return found
 
 
-def figures(found: dict[str, list[Scores]]) -> dict[str, Figure]:
+def images_of(exam: Exam) -> dict[str, list[int]]:
+    """Which image each prompt is about: images are numbered as they appear, through all kinds."""
+    numbers: dict[str, int] = {}
+    return {
+        kind: [numbers.setdefault(pixel_hash(prompt.case.image.pixels), len(numbers)) for prompt in prompts]
+        for kind, prompts in exam.items()
+    }
+
+
+def figures(found: Mapping[str, Sequence[Scores]], images: Images) -> dict[str, Figure]:
     """What a cell reports.
+
+    Parameters
+    ----------
+    found
+        Scores by kind.
+    images
+        From :func:`images_of`; intervals draw whole images.
 
     Returns
     -------
@@ -108,33 +128,41 @@ def figures(found: dict[str, list[Scores]]) -> dict[str, Figure]:
         prompts with a wrong or damaged given mask. What has no run is left out.
     """
     present, absent, given = found["present"], found["absent"], found["given"]
+    seen, missing, shown = images["present"], images["absent"], images["given"]
     every = [*present, *absent, *given]
     told = {
-        "iou": figure([_number(s.iou) for s in present]),
-        "dice": figure([_number(s.dice) for s in present]),
-        "steps": figure([float(s.num_steps) for s in present]),
-        "false_refusals": figure([float(bool(s.false_refusal)) for s in present]),
+        "iou": figure([_number(s.iou) for s in present], seen),
+        "dice": figure([_number(s.dice) for s in present], seen),
+        "steps": figure([float(s.num_steps) for s in present], seen),
+        "false_refusals": figure([float(bool(s.false_refusal)) for s in present], seen),
         "refinement_success": ratio(
-            [s.num_improvements or 0 for s in present], [s.num_refinements or 0 for s in present]
+            [s.num_improvements or 0 for s in present], [s.num_refinements or 0 for s in present], seen
         ),
-        "validity": ratio([s.num_valid for s in every], [s.num_replies for s in every]),
-        "right_refusals": figure([float(bool(s.right_refusal)) for s in absent]),
-        "iou_given": figure([_number(s.iou) for s in given]),
+        "validity": ratio([s.num_valid for s in every], [s.num_replies for s in every], [*seen, *missing, *shown]),
+        "right_refusals": figure([float(bool(s.right_refusal)) for s in absent], missing),
+        "iou_given": figure([_number(s.iou) for s in given], shown),
     }
     return {name: value for name, value in told.items() if value is not None}
 
 
-def figure(values: Sequence[float]) -> Figure | None:
-    """A mean over runs with its bootstrap interval; None of nothing."""
-    interval = bootstrap_ci95(values)
+def figure(values: Sequence[float], images: Sequence[int] | None = None) -> Figure | None:
+    """A mean over runs with its bootstrap interval, which draws whole images where they are named; None of nothing."""
+    groups = range(len(values)) if images is None else images
+    interval = grouped_ci95(values, [str(image) for image in groups])
     if interval is None:
         return None
     return {"value": _short(float(np.mean(values))), "ci95": [_short(v) for v in interval], "n": len(values)}
 
 
-def ratio(parts: Sequence[int], wholes: Sequence[int], num_resamples: int = 5000) -> Figure | None:
-    """Sum over sum; the interval draws runs, not replies. ``n`` is the sum of `wholes`. None where that is 0."""
-    part, whole = np.asarray(parts, float), np.asarray(wholes, float)
+def ratio(
+    parts: Sequence[int], wholes: Sequence[int], images: Sequence[int] | None = None, num_resamples: int = 5000
+) -> Figure | None:
+    """Sum over sum; the interval draws runs, not replies, and whole images where they are named.
+
+    ``n`` is the sum of `wholes`. None where that is 0.
+    """
+    group = np.arange(len(parts)) if images is None else np.unique(np.asarray(images), return_inverse=True)[1]
+    part, whole = np.bincount(group, np.asarray(parts, float)), np.bincount(group, np.asarray(wholes, float))
     if not whole.sum():
         return None
     drawn = np.random.default_rng(0).integers(0, len(part), (num_resamples, len(part)))

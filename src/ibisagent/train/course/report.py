@@ -118,7 +118,11 @@ def read_cells(folder: Path) -> tuple[Cells, list[str]]:
         try:
             cell = json.loads(path.read_text(encoding="utf-8"))
             known = (
-                cell["row"] in ROWS and cell["config_sha256"] and cell["figures"]["iou"]["n"] and cell["runs"]["iou"]
+                cell["row"] in ROWS
+                and cell["config_sha256"]
+                and cell["figures"]["iou"]["n"]
+                and cell["runs"]["iou"]
+                and len(cell["runs"]["image"]) == len(cell["runs"]["iou"])
             )
         except (OSError, ValueError, KeyError, TypeError):
             known = False
@@ -178,7 +182,7 @@ def _line(row: Row, made: Mapping[int, dict[str, Any]]) -> list[str]:
     runs = {what: _runs(made, what) for what in ("iou", "steps")}
     told = [label, str(len(made)), str(runs["iou"].shape[1])]
     for what, scale, digits in (("iou", 100, 1), ("steps", 1, 2)):
-        low, high = _interval(runs[what])
+        low, high = _interval(runs[what], _images(made))
         mean = runs[what].mean()
         told.append(f"{scale * mean:.{digits}f} ({scale * low:.{digits}f}–{scale * high:.{digits}f})")
     names = ("validity", "refinement_success", "right_refusals", "false_refusals", "iou_given")
@@ -207,11 +211,10 @@ def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards")) -> 
         if not seeds:
             lines.append(f"| {name} | {published:+.2f} | – | 0 | not run |")
             continue
-        difference = _runs({s: cells[first][s] for s in seeds}, what) - _runs(
-            {s: cells[second][s] for s in seeds}, what
-        )
+        left, right = ({seed: cells[row][seed] for seed in seeds} for row in (first, second))
+        difference = _runs(left, what) - _runs(right, what)
         scale = 100 if what == "iou" else 1
-        low, high = (scale * v for v in _interval(difference))
+        low, high = (scale * v for v in _interval(difference, _images(left)))
         mean = scale * float(difference.mean())
         verdict = "undecided" if low <= 0 <= high else "yes" if (mean > 0) == (published > 0) else "no"
         lines.append(
@@ -262,14 +265,31 @@ def _runs(made: Mapping[int, dict[str, Any]], what: str) -> np.ndarray:
     return np.asarray(rows, float)
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """95% bootstrap interval of the mean: seeds are drawn, and prompts, which are the same for all seeds."""
+def _images(made: Mapping[int, dict[str, Any]]) -> np.ndarray:
+    """The image of each case, by number.
+
+    Raises
+    ------
+    InputError
+        If seeds were not examined on the same images.
+    """
+    rows = [cell["runs"]["image"] for cell in made.values()]
+    if any(row != rows[0] for row in rows):
+        raise InputError("cells of one row were examined on different images")
+    return np.asarray(rows[0])
+
+
+def _interval(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:
+    """95% bootstrap interval of the mean: seeds are drawn, and whole images, which are the same for all seeds."""
     rng = np.random.default_rng(0)
-    seeds, cases = values.shape
+    seeds = len(values)
+    _, image = np.unique(images, return_inverse=True)
+    sums, counts = np.stack([np.bincount(image, row) for row in values]), np.bincount(image)
     means = np.empty(_RESAMPLES)
     for number in range(_RESAMPLES):
-        picked = values[rng.integers(0, seeds, seeds)].mean(0)
-        means[number] = picked[rng.integers(0, cases, cases)].mean()
+        picked = sums[rng.integers(0, seeds, seeds)].mean(0)
+        drawn = rng.integers(0, len(counts), len(counts))
+        means[number] = picked[drawn].sum() / counts[drawn].sum()
     low, high = np.percentile(means, [2.5, 97.5])
     mean = float(values.mean())
     return min(float(low), mean), max(float(high), mean)

@@ -78,7 +78,7 @@ class _NanoSession:
         self._blocks: list[_Block] | None = None
 
     def sample(self, contexts: Sequence[Context]) -> list[Sample]:
-        """See :class:`~ibisagent.train.rl.sampler.SamplerSession`; contexts of like length share a block and its cache."""
+        """See :class:`~ibisagent.train.rl.sampler.SamplerSession`; contexts of like length share a block."""
         own = self._sampler
         by_key = {context.key: context for context in contexts}
         if self._blocks is None:
@@ -108,7 +108,7 @@ class _Block:
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     def sample(self, contexts: Sequence[Context], generator: torch.Generator) -> list[Sample]:
-        """The next replies of some of the block's runs, in their order; the others are dropped from its cache for good."""
+        """The next replies of some of the block's runs, in order; the others are dropped from its cache for good."""
         self._keep([self.keys.index(context.key) for context in contexts])
         return self._draw(self._show(contexts), generator)
 

@@ -28,7 +28,7 @@ def write_cell(folder: Path, row: str, seed: int, iou: float, steps: float = 3.0
         "row": row,
         "seed": seed,
         "figures": {"iou": figure(ious), "validity": {"value": 0.99, "ci95": [0.98, 1.0], "n": 90}},
-        "runs": {"iou": ious, "steps": (steps + rng.integers(0, 2, n)).tolist()},
+        "runs": {"iou": ious, "steps": (steps + rng.integers(0, 2, n)).tolist(), "image": [i // 2 for i in range(n)]},
         "training": {"base": {"parameters": 0.9}},
         "seconds_own": 100.0 + seed,
         "cpu_seconds_own": 150.0,
@@ -119,6 +119,29 @@ def test_a_ratio_weighs_runs_by_their_replies() -> None:
     assert told["value"] == round(10 / 11, 4) and told["n"] == 11
     assert told["ci95"][0] <= told["value"] <= told["ci95"][1]
     assert ratio([0], [0]) is None and figure([]) is None
+
+
+def test_prompts_about_one_image_are_drawn_together() -> None:
+    """Pairs that agree hold half as much: the interval of 20 pairs is that of 20 runs, not of 40."""
+    values = np.random.default_rng(0).random(20).tolist()
+    doubled, images = [v for v in values for _ in range(2)], [i // 2 for i in range(40)]
+    alone, pairs, apart = figure(values), figure(doubled, images), figure(doubled)
+    assert alone is not None and pairs is not None and apart is not None
+    assert pairs["ci95"] == pytest.approx(alone["ci95"], abs=0.02) and pairs["n"] == 40
+    assert apart["ci95"][1] - apart["ci95"][0] < 0.8 * (pairs["ci95"][1] - pairs["ci95"][0])
+    replies, told = ratio([1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 1, 1]), ratio([2, 0], [2, 2])
+    assert replies is not None and replies == told
+
+
+def test_seeds_with_other_images_are_refused(tmp_path: Path) -> None:
+    write_cell(tmp_path, "sft", 0, 0.5)
+    write_cell(tmp_path, "sft", 1, 0.5)
+    path = tmp_path / "sft-seed1.json"
+    cell = json.loads(path.read_text())
+    cell["runs"]["image"] = list(range(40))
+    path.write_text(json.dumps(cell))
+    with pytest.raises(InputError, match="different images"):
+        report.table(report.read_cells(tmp_path)[0], "stages")
 
 
 def test_the_grid_prints_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
