@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ibisagent.errors import InputError
 from ibisagent.segmenters.clicknet import SIZE, letterbox
+from ibisagent.segmenters.precision import fast_dtype
 from ibisagent.segmenters.preprocess import Frame
 from ibisagent.segmenters.sam_parts import MaskDecoder, PromptEncoder
 from ibisagent.segmenters.tinyvit import TinyVit
@@ -38,19 +39,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read weights from {path}: {error}") from None
-
-
-def _fast_dtype(device: torch.device) -> torch.dtype:
-    """Half-width floats where the processor multiplies them at twice the speed, else ``float32``."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu":
-        try:
-            flags = Path("/proc/cpuinfo").read_text()
-        except OSError:
-            return torch.float32
-        return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
-    return torch.float32
 
 
 def letterbox_frame(height: int, width: int) -> Frame:
@@ -107,7 +95,7 @@ class LiteMedSam(nn.Module):
             model.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise InputError(f"{path} does not hold LiteMedSAM's weights: {str(error).splitlines()[0]}") from None
-        model.encoder.halve(dtype or _fast_dtype(device))
+        model.encoder.halve(dtype or fast_dtype(device))
         model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(device).eval().requires_grad_(False)
 

@@ -37,6 +37,7 @@ from ibisagent.errors import InputError
 from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration
 from ibisagent.policies.nano_parts import CHOICE_WEIGHT, choice_loss
 from ibisagent.policies.nano_processor import NanoProcessor, load_processor
+from ibisagent.segmenters.precision import fast_dtype
 from ibisagent.train import nano_corpus
 from ibisagent.train.nano_corpus import SYSTEM_PROMPT
 from ibisagent.train.nano_data import NanoSamples
@@ -318,7 +319,7 @@ def _train(a: argparse.Namespace, share: float) -> int:
     budget, warm = a.minutes * 60, min(90.0, a.minutes * 60 * 0.04)
     until = share * budget
     clock = saved = shown = time.perf_counter()
-    frozen = False
+    frozen, low = False, fast_dtype(a.device) is torch.bfloat16
     running: list[dict[str, float]] = []
 
     with (a.out / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -337,7 +338,7 @@ def _train(a: argparse.Namespace, share: float) -> int:
             batch = {k: v.to(a.device) for k, v in batch.items()}
             pixels = batch["pixel_values"].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
             batch["pixel_values"] = pixels.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(torch.device(a.device).type, dtype=torch.bfloat16):
+            with torch.autocast(torch.device(a.device).type, torch.bfloat16, enabled=low):
                 loss, parts = _loss(model, batch, a.cell_weight, a.belief_weight)
             if not math.isfinite(float(loss.detach())):
                 print("ibisagent: error: the loss is not finite; the last checkpoint is kept", file=sys.stderr)

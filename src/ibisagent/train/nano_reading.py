@@ -27,6 +27,7 @@ from ibisagent.geometry import Geometry
 from ibisagent.messages import build_messages
 from ibisagent.policies.nano_model import NanoForConditionalGeneration
 from ibisagent.policies.protocol import View
+from ibisagent.segmenters.precision import fast_dtype
 from ibisagent.train.nano_scenes import SceneSource
 from ibisagent.train.nano_trajectories import GRID, cell_click
 from ibisagent.train.tokens import render
@@ -133,6 +134,7 @@ def learn_to_read(
     optimizer = torch.optim.AdamW([*language, *head.parameters()], lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     started, known, steps = time.perf_counter(), [0.0], 0
     model.train()
+    low = fast_dtype(device) is torch.bfloat16
     while (elapsed := time.perf_counter() - started) < minutes * 60:
         share = elapsed / (minutes * 60)
         for g in optimizer.param_groups:
@@ -146,7 +148,7 @@ def learn_to_read(
             ids[b, : len(row)], learnt[b, : len(row)] = torch.from_numpy(row), torch.from_numpy(mask)
         names = torch.tensor([which for _, _, which in batch], device=device)
         ids, learnt = ids.to(device), learnt.to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
             hidden = model.language(inputs_embeds=model.embed(ids), use_cache=False).last_hidden_state
             at = learnt[:, 1:].nonzero(as_tuple=True)
             goal = ids[:, 1:][at]

@@ -39,6 +39,7 @@ from torch.utils.data import DataLoader
 from ibisagent.clicks import jittered_click
 from ibisagent.errors import InputError
 from ibisagent.segmenters.clicknet import MAX_CLICKS, SIZE, ClickNet, image_planes, prompt_planes
+from ibisagent.segmenters.precision import fast_dtype
 from ibisagent.train.segmenter_data import Diet, SegmenterSamples, load_pool
 
 __all__ = ["export", "load_checkpoint", "main"]
@@ -242,6 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     running: list[list[float]] = []
     log = (a.out / "log.jsonl").open("a")
     warm = min(60.0, budget * 0.04)
+    low = fast_dtype(a.device) is torch.bfloat16
     for rgb, target in loader:
         rng = np.random.default_rng([a.seed, 1, samples_done])
         truth = target.numpy()
@@ -279,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lr = a.lr * min(1.0, (elapsed + 1) / warm) * max(0.02, 0.5 * (1 + math.cos(math.pi * share)))
             for g in optimizer.param_groups:
                 g["lr"] = lr
-            with torch.autocast(torch.device(a.device).type, dtype=torch.bfloat16):
+            with torch.autocast(torch.device(a.device).type, torch.bfloat16, enabled=low):
                 logits, quality = net(
                     image.contiguous(memory_format=torch.channels_last),
                     prompts.contiguous(memory_format=torch.channels_last),

@@ -67,7 +67,7 @@ class RlConfig(Settings):
             "max_pixels": None,
             "micro_batch": 8,
             "num_updates": 90,
-            "bf16": True,
+            "bf16": None,
         },
         "tiny": {
             "group_size": 2,
@@ -201,8 +201,8 @@ class RlConfig(Settings):
     """Leave the vision tower and its projector as they are; nano's then looks at every picture once."""
     random_weights: bool = False
     """Start from random weights in the model's shape: for plans and tests."""
-    bf16: bool = False
-    """Whether the update computes in bfloat16 where that is safe."""
+    bf16: bool | None = False
+    """Whether the update computes in bfloat16 where that is safe; None: where this machine does so faster."""
     gradient_checkpointing: bool = False
     """Whether activations are computed twice to save memory."""
 
@@ -249,6 +249,17 @@ class RlConfig(Settings):
                     f"({self.updates_per_batch}): a checkpoint in the middle of a batch could not be resumed exactly"
                 )
         return self
+
+    @property
+    def low_precision(self) -> bool:
+        """Whether this machine computes in bfloat16."""
+        if self.bf16 is not None:
+            return self.bf16
+        import torch
+
+        from ibisagent.segmenters.precision import fast_dtype
+
+        return fast_dtype("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu") is torch.bfloat16
 
     def accumulation(self, num_processes: int) -> int:
         """Micro batches of one process that make an update.

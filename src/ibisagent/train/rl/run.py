@@ -128,7 +128,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
     lora = Lora(config.lora_rank, config.lora_alpha, 0.0, config.lora_targets) if config.lora_rank else None
     start = load_start(
         config.model,
-        dtype="bfloat16" if config.bf16 and lora is not None else "float32",
+        dtype="bfloat16" if config.low_precision and lora is not None else "float32",
         lora=lora,
         freeze_vision=config.freeze_vision,
         random_weights=config.random_weights,

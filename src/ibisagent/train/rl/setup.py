@@ -90,7 +90,7 @@ def sampler_maker(config: RlConfig, renderer: Renderer, server: VllmServer | Non
         temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
         batch_size=config.sampler_batch,
-        bf16=config.bf16,
+        bf16=config.low_precision,
     )
 
 
@@ -138,7 +138,7 @@ def grpo_arguments(config: RlConfig, num_processes: int = 1) -> GRPOConfig:
         warmup_steps=config.warmup_updates,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        bf16=config.bf16,
+        bf16=config.low_precision,
         gradient_checkpointing=config.gradient_checkpointing,
         seed=config.seed,
         use_cpu=config.device == "cpu" or not torch.cuda.is_available(),
