@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from ibisagent.errors import InputError
 from ibisagent.train.config import load_config
@@ -26,6 +27,15 @@ def test_the_paper_s_recipe_is_a_preset() -> None:
 def test_presets_are_whole(preset: str) -> None:
     config = load("--preset", preset)
     assert config.accumulation(1) * config.micro_batch == config.prompts_per_update * config.group_size
+
+
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+def test_none_leaves_the_precision_to_the_machine(monkeypatch: pytest.MonkeyPatch, fast: torch.dtype) -> None:
+    monkeypatch.setattr("ibisagent.segmenters.precision.fast_dtype", lambda device: fast)
+    nano = load("--preset", "nano", "--device", "cpu")
+    assert nano.bf16 is None and nano.low_precision == (fast is torch.bfloat16)
+    assert load("--preset", "paper").low_precision is True
+    assert load("--device", "cpu").low_precision is False
 
 
 def test_yaml_and_command_line(tmp_path: Path) -> None:
