@@ -5,7 +5,7 @@
 
 Folders are those that ``ibisagent evaluate --out`` writes; every ``--exam`` has a ``--before`` and one ``--after`` run
 a seed. Differences are of the same cases. Intervals are 95% bootstraps that draw seeds, and whole images: cases of
-one image are not independent. An image is what a case id says before its first "__".
+one image are not independent.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ def read(folder: Path) -> dict[str, dict[str, str]]:
     """Rows of ``cases.csv`` by case id."""
     with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
         return {row["case_id"]: row for row in csv.DictReader(file)}
+
+
+def images_of(folder: Path) -> dict[str, str]:
+    """The image of each case, by case id."""
+    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["case_id"]: row["image"] for row in map(json.loads, lines)}
 
 
 def number(text: str) -> float:
@@ -69,7 +75,8 @@ def compare(before: Path, after: list[Path]) -> dict[str, Any]:
             sys.exit(f"{folder} and {before} are not of the same cases")
     present = [c for c in first if first[c]["right_refusal"] == ""]
     absent = [c for c in first if c not in set(present)]
-    images = [c.split("__")[0] for c in present]
+    image_of = images_of(before)
+    images = [image_of[c] for c in present]
     targets = [f"{first[c]['group']}/{first[c]['target']}" for c in present]
     told: dict[str, Any] = {"n": len(present), "images": len(set(images)), "seeds": len(after)}
     for what, column in (("iou", "iou"), ("steps", "num_steps")):

@@ -5,8 +5,8 @@
 
 docs/results holds what the other benchmarks printed: ``lab_val.json`` (lab_figures.py), ``oracle_val.json``
 and ``leave_out_GROUP.json`` (oracle_clicks.py), ``timings.json``, ``encoder.json``, ``synthesis_PRESET.json``
-(synthesis.py), ``leak_verifier.json`` (leak_verifier.py), ``nano_rl.json`` (nano_rl.py), ``corpus_paper.json``
-(statistics.json of a corpus of that preset), ``metrics.json`` (metrics.py), ``volumes.json``,
+(synthesis.py), ``leak_verifier.json`` (leak_verifier.py), ``nano_rl.json`` and ``speedrun.json`` (nano_rl.py),
+``corpus_paper.json`` (statistics.json of a corpus of that preset), ``metrics.json`` (metrics.py), ``volumes.json``,
 ``large_volume.json`` and ``geometry.json``. docs/corpus holds the data card of the
 corpus that docs/data-engine.md speaks of.
 """
@@ -124,9 +124,9 @@ def speed() -> str:
     return "\n".join(lines)
 
 
-def nano_rl() -> str:
+def nano_rl(name: str = "nano_rl") -> str:
     """Nano after RL beside the SFT that it began with."""
-    found = _load("nano_rl")
+    found = _load(name)
     if not found:
         return ""
     lines = [
@@ -203,7 +203,7 @@ BLOCKS = {
         "volumes": lambda: volumes(_load),
         "results": lambda: results(_load),
     },
-    "docs/course.md": {"nano-rl": nano_rl},
+    "docs/course.md": {"nano-rl": nano_rl, "speedrun": lambda: nano_rl("speedrun")},
     "docs/evaluation/metrics.md": {"metrics": metrics},
     "docs/data-engine.md": {"corpus": corpus, "verifier": verifier, "speed": speed},
 }

@@ -1,13 +1,13 @@
 #!/bin/sh
-# From masks to a trained, evaluated agent at nano scale: 2 cores, planned for 120 minutes.
+# From masks to a trained, evaluated agent at nano scale: 131 minutes on two cores without fast bfloat16.
 #
 #   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR]
 #
-#   stage      planned   what
-#   nano        82 min   trajectories of an expert on mini's train masks and phantoms, then NanoVLM on them (SFT, corrections)
-#   exam         2 min   held-out phantoms with instructions of held-out templates, as a case list
-#   rl          27 min   90 updates, two processes, fresh scenes of the same train masks and phantoms
-#   evaluate     9 min   the agent before and after RL, on mini's val split and on the held-out phantoms
+#   stage         took   what
+#   nano        67 min   trajectories of an expert on mini's train masks and phantoms, then NanoVLM on them (SFT, corrections)
+#   exam         7 s     held-out phantoms with instructions of held-out templates, as a case list
+#   rl          53 min   90 updates, two processes, fresh scenes of the same train masks and phantoms
+#   evaluate    10 min   the agent before and after RL, on mini's val split and on the held-out phantoms
 #
 # A finished stage is skipped and an interrupted one goes on: the same command again. The interpreter is .venv's
 # where `make demo` made one, else python3; PYTHON names another.
@@ -52,7 +52,7 @@ if stage nano; then
     finished nano
 fi
 if stage exam; then
-    run "$python" -m ibisagent synthesize "phantoms:120?seed=$((1000 + seed))&split=test" --teacher terse --out "$work/phantoms"
+    run "$python" -m ibisagent synthesize "phantoms:40?seed=$((1000 + seed))&split=test" --teacher terse --out "$work/phantoms"
     run rm -rf "$work/cases"
     run "$python" -m ibisagent data convert "$work/phantoms" --to mini --table test --out "$work/cases"
     finished exam
