@@ -1,5 +1,5 @@
 # make demo   creates .venv and segments a real chest CT slice from a sentence (CPU, no download but packages)
-# make test   creates .venv and runs the tests
+# make test   creates .venv and runs the tests, in two processes
 # make lint   ruff and mypy
 # The first run installs some packages (minutes); later ones start at once.
 
@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 # make demo TORCH='torch==2.13.0 --index-url <index of CPU builds>'
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
+# Two processes of one thread each, and a file's tests in one of them: they share what its fixtures made.
+TEST_PROCESSES ?= 2
 
 DEMO_IMAGE ?= data/mini/images/lung1_axial_014.png
 DEMO_INSTRUCTION ?= Segment the left lung.
@@ -39,7 +41,7 @@ demo: $(VENV)/.installed
 	@echo "Look at $(DEMO_OUT)/overlay.png (the mask) and open $(DEMO_OUT)/episode.html in a browser (every step: image, click, mask, thought)."
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
