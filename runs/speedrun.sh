@@ -1,12 +1,12 @@
 #!/bin/sh
-# From masks to a trained, evaluated agent at nano scale: 131 minutes on two cores without fast bfloat16.
+# From masks to a trained, evaluated agent at nano scale: 131 minutes in all on two cores without fast bfloat16.
 #
-#   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR]
+#   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR] [--processes 2]
 #
 #   stage         took   what
 #   nano        67 min   trajectories of an expert on mini's train masks and phantoms, then NanoVLM on them (SFT, corrections)
 #   exam         7 s     held-out phantoms with instructions of held-out templates, as a case list
-#   rl          53 min   90 updates, two processes, fresh scenes of the same train masks and phantoms
+#   rl          53 min   90 updates, --processes (8.5 GB each), fresh scenes of the same train masks and phantoms
 #   evaluate    10 min   the agent before and after RL, on mini's val split and on the held-out phantoms
 #
 # A finished stage is skipped and an interrupted one goes on: the same command again. The interpreter is .venv's
@@ -14,12 +14,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ -n "${PYTHON:-}" ] || { [ -x .venv/bin/python ] && PYTHON=.venv/bin/python || PYTHON=python3; }
-python=$PYTHON seed=0 work="" dry=""
+python=$PYTHON seed=0 work="" dry="" processes=2
 while [ $# -gt 0 ]; do
     case $1 in
         --dry-run) dry=1; shift ;;
         --seed) seed=$2; shift 2 ;;
         --work) work=$2; shift 2 ;;
+        --processes) processes=$2; shift 2 ;;
         -h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p;}' "$0"; exit 0 ;;
         *) echo "speedrun.sh: unknown option $1 (--help shows all)" >&2; exit 2 ;;
     esac
@@ -58,7 +59,9 @@ if stage exam; then
     finished exam
 fi
 if stage rl; then
-    run env OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --standalone --nproc_per_node 2 -m ibisagent train rl \
+    # two processes of one thread each, or one of two
+    [ "$processes" = 1 ] && threads=2 || threads=1
+    run env OMP_NUM_THREADS=$threads "$python" -m torch.distributed.run --standalone --nproc_per_node "$processes" -m ibisagent train rl \
         --preset nano --model "$work/nano/model" --prompts "scenes:$cases?instances=2&absent_share=0.35" \
         --seed "$seed" --out "$work/rl" --resume
     finished rl

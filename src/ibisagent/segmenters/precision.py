@@ -12,10 +12,9 @@ __all__ = ["fast_dtype"]
 def fast_dtype(device: torch.device | str, cpuinfo: Path = Path("/proc/cpuinfo")) -> torch.dtype:
     """``bfloat16`` where it is faster than ``float32``, else that.
 
-    On GPUs that have it; on CPUs with AMX; and on AMD's with AVX-512's bfloat16, which multiply it at twice the speed.
-    Intel's AVX-512 has no more throughput for it than for single precision, and conversions come on top: a training
-    step of nano took 1.4 times as long there (Emerald Rapids under a hypervisor that hides AMX), where on AMD's Zen 4
-    it took less.
+    On GPUs that have it; on CPUs with AMX; and on AMD's with AVX-512's bfloat16. On an Intel processor that has
+    AVX-512's but not AMX (a hypervisor may hide it) it was slower than single precision: ``benchmarks/precision.py``
+    times both wherever it is run. CPUs with AMX were not at hand.
 
     Parameters
     ----------

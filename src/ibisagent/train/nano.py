@@ -268,6 +268,7 @@ def _train(a: argparse.Namespace, share: float) -> int:
     seconds, drawn, steps = 0.0, 0, 0
 
     def save() -> None:
+        """Write ``OUT/last.pt``: all that a resumed run needs, whole or not at all."""
         temporary = last.with_suffix(".tmp")
         torch.save(
             {

@@ -224,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     budget = a.minutes * 60
 
     def save() -> None:
+        """Write ``OUT/last.pt``: all that a resumed run needs, whole or not at all."""
         tmp = last.with_suffix(".tmp")
         state = {
             "diet": diet,

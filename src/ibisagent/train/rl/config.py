@@ -202,7 +202,8 @@ class RlConfig(Settings):
     random_weights: bool = False
     """Start from random weights in the model's shape: for plans and tests."""
     bf16: bool | None = False
-    """Whether the update computes in bfloat16 where that is safe; None: where this machine does so faster."""
+    """Whether the update computes in bfloat16 where that is safe; None: where this machine does so faster
+    (a run that is resumed on another kind of processor goes on in what is faster there)."""
     gradient_checkpointing: bool = False
     """Whether activations are computed twice to save memory."""
 
