@@ -61,6 +61,8 @@ class NanoOutput(CausalLMOutputWithPast):
         (B, T) index among the N images of the last one up to each position, -1 before the first; likewise.
     log_probs, entropy
         ``float32`` (B, T) of the tokens of ``wanted``, 0 elsewhere; with ``wanted`` only.
+    place_log_probs
+        ``float32`` (B, T, K) of ``places``, given that a coordinate is written there; 0 where there is none.
     """
 
     pointer_keys: Tensor | None = None
@@ -70,6 +72,7 @@ class NanoOutput(CausalLMOutputWithPast):
     image_of: Tensor | None = None
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
+    place_log_probs: Tensor | None = None
 
 
 class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -171,6 +174,7 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         wanted: Tensor | None = None,
         temperature: float = 1.0,
         forbidden: Sequence[int] = (),
+        places: Tensor | None = None,
         **kwargs: Any,
     ) -> NanoOutput:
         """Score the next token at every position.
@@ -195,6 +199,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             With ``wanted``: at which they were sampled; see :func:`~ibisagent.policies.nano_scores.nano_token_scores`.
         forbidden
             With ``wanted``: ids that could not be drawn; likewise.
+        places
+            With ``wanted``: ``int64`` (B, T, K) ids of coordinates to score in place of a wanted one; -1 for none.
 
         Raises
         ------
@@ -257,8 +263,8 @@ class NanoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if wanted is None:
                 return states
             with torch.autocast(device, enabled=False):  # small products that decide what a token was worth
-                scores, entropy = nano_token_scores(self, states, input_ids, wanted, temperature, forbidden)
-            return NanoOutput(log_probs=scores, entropy=entropy)
+                found = nano_token_scores(self, states, input_ids, wanted, temperature, forbidden, places)
+            return NanoOutput(log_probs=found.log_probs, entropy=found.entropy, place_log_probs=found.places)
         last = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         b, t, d = last.shape
         if seen_all is not None and image_of is not None and t > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ibisagent.policies.nano_model import NanoConfig, NanoForConditionalGeneration, NanoOutput
 
-__all__ = ["nano_token_scores", "unwritten"]
+__all__ = ["TokenScores", "nano_token_scores", "unwritten"]
 
 
 def unwritten(config: NanoConfig, forbidden: Iterable[int] = ()) -> list[int]:
@@ -23,6 +23,23 @@ def unwritten(config: NanoConfig, forbidden: Iterable[int] = ()) -> list[int]:
     return sorted(i for i in ids if 0 <= i < config.vocab_size)
 
 
+class TokenScores(NamedTuple):
+    """Of wanted tokens.
+
+    Attributes
+    ----------
+    log_probs, entropy
+        ``float32`` (B, T); 0 where not wanted. A coordinate's entropy is that of word and cell together.
+    places
+        ``float32`` (B, T, K) log-probabilities of the asked coordinates, given that one is written there; 0 where none
+        was asked for. None without the question.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor
+    places: Tensor | None
+
+
 def nano_token_scores(
     model: NanoForConditionalGeneration,
     states: NanoOutput,
@@ -30,7 +47,8 @@ def nano_token_scores(
     wanted: Tensor,
     temperature: float = 1.0,
     forbidden: Iterable[int] = (),
-) -> tuple[Tensor, Tensor]:
+    places: Tensor | None = None,
+) -> TokenScores:
     """Score the wanted tokens of whole conversations, and no others.
 
     Parameters
@@ -47,11 +65,8 @@ def nano_token_scores(
         The words' scores and the cells' scores are divided by it, each before their own softmax.
     forbidden
         Ids that could not be drawn, see :func:`unwritten`.
-
-    Returns
-    -------
-    log_probs, entropies
-        ``float32`` (B, T); 0 where not wanted. A coordinate's entropy is that of word and cell together.
+    places
+        ``int64`` (B, T, K), ids of coordinates to score where a wanted token is one; -1 for none.
     """
     config = model.config
     assert states.hidden is not None
@@ -80,4 +95,11 @@ def nano_token_scores(
         entropy = entropy.index_add(0, at, gate * -(cells.exp() * cells).sum(-1))
     empty = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
     place = (row, column + 1)
-    return empty.index_put(place, scores), empty.index_put(place, entropy)
+    of_places = None
+    if places is not None:
+        of_places = torch.zeros(places.shape, dtype=torch.float32, device=input_ids.device)
+        if bool(is_cell.any()):
+            asked = places[row[at], column[at] + 1]
+            known = cells.gather(1, (asked - config.vocab_size).clamp_min(0)).masked_fill(asked < 0, 0.0)
+            of_places = of_places.index_put((row[at], column[at] + 1), known)
+    return TokenScores(empty.index_put(place, scores), empty.index_put(place, entropy), of_places)

@@ -254,6 +254,8 @@ class _Maker:
                 schedule="linear",
                 temperature=c.rl_temperature,
                 beta=c.rl_beta,
+                num_places=c.rl_places,
+                place_weight=c.rl_place_weight,
                 freeze_vision=False,
                 seed=c.seed,
                 device="cpu",

@@ -24,10 +24,11 @@ _BASE = (
 _SFT = (*_BASE, "sft_steps", "sft_learning_rate")
 _RL = (
     *_SFT, "rl_updates", "rl_learning_rate", "rl_temperature", "rl_beta", "rl_prompts", "group_size", "max_new_tokens",
+    "rl_places", "rl_place_weight",
 )  # fmt: skip
 _DECIDES = {"corpora": _DATA, "base": _BASE, "sft": _SFT, "reflection": _SFT, "rl": _RL}
 """Settings that decide what a part makes."""
-_ADDED = ("cases", "segmenter")
+_ADDED = ("cases", "segmenter", "rl_places", "rl_place_weight")
 """Settings that came later: at their defaults they are no part of what names a finished cell."""
 
 
@@ -127,6 +128,10 @@ class GymConfig(Settings):
     """Of RL's sampling; the exam is greedy."""
     rl_beta: float = Field(default=0.05, ge=0)
     """Weight of RL's KL term. Without it refusals vanish: a group that refuses as one has no advantage to keep it."""
+    rl_places: int = Field(default=0, ge=0)
+    """Further places that are tried for every click of RL."""
+    rl_place_weight: float = Field(default=1.0, ge=0)
+    """What they count beside the rest of the loss."""
     rl_prompts: int = Field(default=12, ge=1)
     """Cases of an update."""
     group_size: int = Field(default=8, ge=2)

@@ -27,6 +27,8 @@ _OF_COMPLETION = (
     "old_per_token_logps",
     "ref_per_token_logps",
     "importance_sampling_ratio",
+    "place_ids",
+    "place_advantages",
 )
 """What has a column for every token after the prompt."""
 

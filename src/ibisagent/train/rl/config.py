@@ -172,6 +172,11 @@ class RlConfig(Settings):
     """With credit "turn": what a reply's own advantage counts beside the run's."""
     return_decay: float = Field(default=0.9, ge=0, le=1)
     """With credit "return": lambda; 1 trusts what happened alone, 0 the fitted values of states."""
+    num_places: int = Field(default=0, ge=0)
+    """Further places drawn for every click of nano and tried in the same state; a click then learns from how much
+    better it does than these, and not from how its run ends."""
+    place_weight: float = Field(default=1.0, ge=0)
+    """What that counts beside the rest of the loss."""
     beta: float = Field(default=0.0, ge=0)
     """Weight of the KL term towards the start (the paper: none). Needs a second copy of a model that is not LoRA."""
     epsilon: float = Field(default=0.2, gt=0)
@@ -243,6 +248,8 @@ class RlConfig(Settings):
             raise ValueError(
                 f"prompts_per_update x group_size = {runs} runs cannot be cut into micro batches of {self.micro_batch}"
             )
+        if self.num_places and (self.updates_per_batch > 1 or self.rollouts != "local"):
+            raise ValueError("num_places needs updates_per_batch 1 and local rollouts: it knows no ratio to clip")
         for name in ("num_updates", "save_updates"):
             if getattr(self, name) % self.updates_per_batch:
                 raise ValueError(

@@ -16,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ibisagent.train.rl.places import Tried
     from ibisagent.train.tokens import Renderer
 
 __all__ = ["Context"]
@@ -45,6 +46,8 @@ class Context:
         Whether a reply was cut off by the budget of tokens.
     log_probs
         Of every id that the model drew, in order, what the sampler said; NaN where it said nothing.
+    tried
+        Places that were tried beside those that the model clicked, see :mod:`ibisagent.train.rl.places`.
     """
 
     key: str
@@ -56,6 +59,7 @@ class Context:
     num_turns: int = 0
     truncated: bool = False
     log_probs: list[float] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
 
     @classmethod
     def begin(cls, key: str, messages: Sequence[dict[str, Any]], renderer: Renderer) -> Context:

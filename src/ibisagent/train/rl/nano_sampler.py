@@ -45,6 +45,8 @@ class NanoSampler:
         Most runs in one forward pass.
     bf16
         Whether to compute in bfloat16 where that is safe, as the update does then.
+    num_places
+        Further places to draw for every coordinate, see :mod:`ibisagent.train.rl.places`.
     """
 
     def __init__(
@@ -56,12 +58,13 @@ class NanoSampler:
         max_new_tokens: int = 96,
         batch_size: int = 32,
         bf16: bool = False,
+        num_places: int = 0,
     ) -> None:
         if temperature < 0 or max_new_tokens < 1 or batch_size < 1:
             raise InputError("temperature must not be negative, max_new_tokens and batch_size at least 1")
         self.model, self.renderer = model, renderer
         self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
-        self.bf16 = bf16
+        self.bf16, self.num_places = bf16, num_places
 
     def session(self, seed: int) -> _NanoSession:
         """See :class:`~ibisagent.train.rl.sampler.Sampler`."""
@@ -189,6 +192,7 @@ class _Block:
         count, end = len(hidden), config.eos_token_id
         drawn: list[list[int]] = [[] for _ in range(count)]
         said: list[list[float]] = [[] for _ in range(count)]
+        places: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(count)]
         live = torch.ones(count, dtype=torch.bool, device=self._device)
         warm = self._sampler.temperature or 1.0
         never = unwritten(config, self._sampler.renderer.forbidden_ids)
@@ -204,6 +208,10 @@ class _Block:
                 cells = model.pointer.score(hidden[rows].float(), keys[rows], belief[rows]).float() / warm
                 cells = cells.log_softmax(-1)
                 cell = self._pick(cells, generator)
+                if self._sampler.num_places:
+                    others = torch.multinomial(cells.exp(), self._sampler.num_places, True, generator=generator)
+                    for row, more in zip(rows.tolist(), (others + config.vocab_size).tolist(), strict=True):
+                        places[row].append((position, tuple(more)))
                 token[rows] = config.vocab_size + cell
                 log_prob[rows] += cells.gather(1, cell[:, None])[:, 0]
                 if self._sampler.temperature == 0:  # a word may be likelier than the likeliest of the cells
@@ -224,7 +232,10 @@ class _Block:
             mask = live.long()[:, None]
             fed = torch.where(live, token, torch.full_like(token, config.pad_token_id))[:, None]
             hidden = self._forward(fed, mask).hidden[:, -1]
-        return [Sample(tuple(row), row[-1] == end, tuple(scores)) for row, scores in zip(drawn, said, strict=True)]
+        return [
+            Sample(tuple(row), row[-1] == end, tuple(scores), tuple(more))
+            for row, scores, more in zip(drawn, said, places, strict=True)
+        ]
 
     def _pick(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         if self._sampler.temperature == 0:

@@ -16,6 +16,7 @@ from ibisagent.actions import Dialect
 from ibisagent.config import RolloutConfig
 from ibisagent.engine.questions import VisualQuestion
 from ibisagent.segmenters.memo import MemoSegmenter
+from ibisagent.train.rl.places import try_places
 from ibisagent.train.rl.question_run import Answered, QuestionRun
 from ibisagent.train.rl.run_state import Rollout, Run, RunRules
 
@@ -139,6 +140,9 @@ class Player:
             samples = session.sample([run.context for run in live])
             self.seconds.policy += time.perf_counter() - asked
             texts = [self.renderer.text(sample.ids) for sample in samples]
+            pairs = [(r, s) for r, s in zip(live, samples, strict=True) if isinstance(r, Run) and s.places]
+            for context, tried in try_places(pairs, _Timed(self.segmenter, self.seconds), self.renderer):
+                context.tried.append(tried)
             if self.batched:
                 self._foresee([(r, t) for r, t in zip(live, texts, strict=True) if isinstance(r, Run)])
             for run, sample, text in zip(live, samples, texts, strict=True):

@@ -36,11 +36,14 @@ class Sample:
         Whether it was reached within the budget.
     log_probs
         Log-probability of every id under the sampler's weights and temperature, or None if it does not say.
+    places
+        Of every id that is a place: its position in `ids`, and the ids of further places that were drawn for it.
     """
 
     ids: tuple[int, ...]
     ended: bool
     log_probs: tuple[float, ...] | None = None
+    places: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 class SamplerSession(Protocol):

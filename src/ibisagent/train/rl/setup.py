@@ -91,11 +91,14 @@ def sampler_maker(config: RlConfig, renderer: Renderer, server: VllmServer | Non
         max_new_tokens=config.max_new_tokens,
         batch_size=config.sampler_batch,
         bf16=config.low_precision,
+        num_places=config.num_places,
     )
 
 
-def make_sampler(model: Any, renderer: Renderer, *, bf16: bool = False, **options: Any) -> Sampler:
-    """Who samples from a model: NanoVLM has a sampler of its own, which can compute in bfloat16.
+def make_sampler(
+    model: Any, renderer: Renderer, *, bf16: bool = False, num_places: int = 0, **options: Any
+) -> Sampler:
+    """Who samples from a model: NanoVLM has a sampler of its own, which can compute in bfloat16 and draw more places.
 
     Options are those of :class:`~ibisagent.train.rl.sampler.GenerateSampler`.
     """
@@ -104,7 +107,9 @@ def make_sampler(model: Any, renderer: Renderer, *, bf16: bool = False, **option
     from ibisagent.train.rl.sampler import GenerateSampler
 
     if is_nano(model):
-        return NanoSampler(model, renderer, bf16=bf16, **options)
+        return NanoSampler(model, renderer, bf16=bf16, num_places=num_places, **options)
+    if num_places:
+        raise InputError("num_places: only NanoVLM draws a place as one token")
     return GenerateSampler(model, renderer, **options)
 
 

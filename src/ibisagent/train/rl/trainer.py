@@ -31,6 +31,7 @@ from ibisagent.train.rl.batch import to_tensors, token_advantages, trimmed
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
 from ibisagent.train.rl.parity import Agreement
+from ibisagent.train.rl.places import place_tensors
 from ibisagent.train.rl.returns import return_advantages, rewarded_turns
 from ibisagent.train.rl.sharded import whole_model
 
@@ -96,6 +97,8 @@ class AgentGrpoTrainer(GRPOTrainer):
         self._corrected = served is not None and config.vllm_correction != "none"
         self.use_vllm = self.vllm_importance_sampling_correction = self._corrected
         self._agreement = Agreement()
+        self._places: Tensor | None = None
+        self._place_scores: Tensor | None = None
         # Of the time split: the last update's end, this one's first pass, and what it spent before learning.
         self._clock: float | None = None
         self._begun: float | None = None
@@ -165,6 +168,8 @@ class AgentGrpoTrainer(GRPOTrainer):
             self._player.renderer,
             self.accelerator.device,
         )
+        if config.num_places:
+            batch.update(place_tensors([rollouts[place] for place in order], batch))
         own = (batch["completion_mask"] * batch["tool_mask"]).sum()
         batch["num_items_in_batch"] = self.accelerator.gather(own).sum()
         with torch.no_grad():
@@ -236,7 +241,11 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._own = inputs["completion_mask"] * inputs["tool_mask"]
+        self._places = inputs.get("place_ids")
         loss: Tensor = super()._compute_loss(model, inputs)
+        if self._places is not None:
+            loss = loss + self._config.place_weight * self._place_loss(inputs)
+            self._places = self._place_scores = None
         drawn, before = inputs["sampling_per_token_logps"], inputs.get("old_per_token_logps", self._scores)
         self._agreement.add(before, drawn, self._own)
         return loss
@@ -268,8 +277,11 @@ class AgentGrpoTrainer(GRPOTrainer):
         # Only what the model drew: nano gives what it was shown (image tokens) no probability at all.
         wanted = torch.zeros_like(input_ids, dtype=torch.bool)
         wanted[:, -logits_to_keep:] = self._own.bool()
-        scores, entropies = [], []
         width = input_ids.shape[1]
+        places = self._places
+        if places is not None:
+            places = F.pad(places, (0, 0, width - logits_to_keep, 0), value=-1)
+        scores, entropies, of_places = [], [], []
         for at in range(0, len(input_ids), size):
             until = min(len(input_ids), at + size)
             used = attention_mask[at:until].any(0).nonzero()
@@ -282,12 +294,28 @@ class AgentGrpoTrainer(GRPOTrainer):
                     wanted=wanted[at:until, first:last],
                     temperature=self.temperature,
                     forbidden=renderer.forbidden_ids,
+                    places=None if places is None else places[at:until, first:last],
                 )
             whole = (first, width - last)
+            if places is not None:
+                of_places.append(F.pad(out.place_log_probs, (0, 0, *whole))[:, -logits_to_keep:])
             scores.append(F.pad(out.log_probs, whole)[:, -logits_to_keep:])
             entropies.append(F.pad(out.entropy, whole)[:, -logits_to_keep:])
         self._scores = torch.cat(scores).detach()
+        if self._places is not None:
+            self._place_scores = torch.cat(of_places)
         return torch.cat(scores), torch.cat(entropies), None
+
+    def _place_loss(self, inputs: dict[str, Any]) -> Tensor:
+        """Minus the log-probabilities of tried places, weighed by what they were worth; as a part of the token loss.
+
+        Divided as trl divides ``dapo``'s sum over tokens. One batch is one update here, so no ratio is needed.
+        """
+        total = -(inputs["place_advantages"] * self._place_scores).sum()
+        tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        part = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        loss: Tensor = total / (tokens * part if self.model.training else tokens)
+        return loss
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """One forward and backward pass; a loss that is no number ends the run before it reaches the weights.

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ibisagent.train.rl.run import main  # noqa: E402
 from ibisagent.train.rl.sampler import Sample  # noqa: E402
 from ibisagent.train.rl.trainer import AgentGrpoTrainer  # noqa: E402
 from sample_corpus import write_sample_corpus  # noqa: E402
-from sample_rl import ABSENT, FOUND, make_small_nano  # noqa: E402
+from sample_rl import ABSENT, FOUND, GRID, make_small_nano  # noqa: E402
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
 MINI = Path(__file__).parents[4] / "data" / "mini" / "cases.jsonl"
@@ -259,6 +260,41 @@ def test_variants_learn(
         assert any(len(set(run.tolist())) > 1 for run in runs)
     after = weights(out / "model")
     assert after and differ({k: v.half() for k, v in weights(nano).items() if k in after}, after)
+
+
+def test_clicks_learn_from_places_that_were_tried_beside_them(
+    train: Train, batches: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Mixed.sample
+
+    def sample(self: Any, contexts: Sequence[Any]) -> list[Sample]:
+        """The script's clicks with three further places."""
+        first = len(self.inner.renderer.tokenizer) - GRID**2
+        found = real(self, contexts)
+        own = [s for s in found if s.log_probs is not None]
+        assert all(len(s.places) == sum(i >= first for i in s.ids) for s in own)
+        return [
+            replace(s, places=tuple((k, (first, first + 40, first + 200)) for k, i in enumerate(s.ids) if i >= first))
+            if s.log_probs is None
+            else s
+            for s in found
+        ]
+
+    monkeypatch.setattr(Mixed, "sample", sample)
+    # On the small nano's grid, or it is no place.
+    monkeypatch.setitem(globals(), "LIVER", LIVER.replace("0.3661, 0.5125", "0.3438, 0.5312"))
+    monkeypatch.setitem(globals(), "CENTRE", CENTRE.replace("0.5000, 0.5000", "0.5312, 0.4688"))
+    after = {}
+    for weight in (0, 4):
+        words = ("--group-size", 4, "--micro-batch", 2, "--num-places", 3, "--place-weight", weight)
+        assert train(tmp_path / str(weight), *words) == 0
+        after[weight] = weights(tmp_path / str(weight) / "model")
+        assert all(math.isfinite(row["loss"]) for row in lines(tmp_path / str(weight)))
+    tried = [b for b in batches if bool((b["place_ids"] >= 0).any())]
+    assert tried and any(bool(b["place_advantages"].any()) for b in tried)
+    for batch in tried:
+        assert (batch["advantages"][(batch["place_ids"] >= 0).any(-1)] == 0).all()
+    assert any(name.startswith("pointer") for name in differ(after[0], after[4]))
 
 
 def test_a_batch_of_failed_tools_changes_nothing_and_goes_on(
