@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.sampler import Sample
     from ibisagent.train.tokens import Renderer
 
-__all__ = ["Tried", "place_advantages", "place_tensors", "try_places"]
+__all__ = ["Tried", "place_advantages", "place_measures", "place_tensors", "try_places"]
 
 _EPSILON = 1e-4
 
@@ -130,6 +130,31 @@ def place_advantages(tried: Sequence[Tried]) -> list[NDArray[np.float32]]:
     variance = np.mean([s @ c**2 for s, c in zip(shares, centred, strict=True)]) if tried else 0.0
     deviation = float(np.sqrt(variance)) + _EPSILON
     return [(s * c / deviation).astype(np.float32) for s, c in zip(shares, centred, strict=True)]
+
+
+def place_measures(tried: Sequence[Tried]) -> dict[str, float]:
+    """What there was to choose from.
+
+    Parameters
+    ----------
+    tried
+        Of a batch.
+
+    Returns
+    -------
+    dict
+        ``places/tried`` (places a click, each once), ``places/spread`` (deviation of their worth within a state) and
+        ``places/missed`` (worth of the best minus that of the one that was clicked); means over the clicks, NaN
+        without any.
+    """
+    spread, missed = [], []
+    for state in tried:
+        share = np.array(state.counts, np.float64) / sum(state.counts)
+        worth = np.array(state.worth, np.float64)
+        spread.append(float(np.sqrt(share @ (worth - share @ worth) ** 2)))
+        missed.append(max(state.worth) - state.worth[0])
+    found = {"tried": [float(len(state.ids)) for state in tried], "spread": spread, "missed": missed}
+    return {f"places/{name}": float(np.mean(v)) if v else float("nan") for name, v in found.items()}
 
 
 def place_tensors(runs: Sequence[Played], batch: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ from ibisagent.train.rl.batch import to_tensors, token_advantages, trimmed
 from ibisagent.train.rl.images import check_images, num_features
 from ibisagent.train.rl.measures import measure
 from ibisagent.train.rl.parity import Agreement
-from ibisagent.train.rl.places import place_tensors
+from ibisagent.train.rl.places import place_measures, place_tensors
 from ibisagent.train.rl.returns import return_advantages, rewarded_turns
 from ibisagent.train.rl.sharded import whole_model
 
@@ -340,6 +340,8 @@ class AgentGrpoTrainer(GRPOTrainer):
         spent = {name: after[name] - before[name] for name in after}
         spent["rest"] = max(0.0, spent["total"] - spent["policy"] - spent["segmenter"])
         values |= {f"seconds/{name if name != 'total' else 'rollout'}": value for name, value in spent.items()}
+        if self._config.num_places:
+            values |= place_measures([tried for run in rollouts for tried in run.context.tried])
         values["images_per_batch"] = float(sum(batch["num_images"]))
         values["tokens/own"] = float((batch["completion_mask"] * batch["tool_mask"]).sum())
         values["tokens/all"] = float(batch["prompt_mask"].sum() + batch["completion_mask"].sum())

@@ -16,7 +16,7 @@ from ibisagent.rle import decode_mask  # noqa: E402
 from ibisagent.train.rl.batch import to_tensors, token_advantages  # noqa: E402
 from ibisagent.train.rl.contexts import Context  # noqa: E402
 from ibisagent.train.rl.nano_sampler import NanoSampler  # noqa: E402
-from ibisagent.train.rl.places import Tried, place_advantages, place_tensors  # noqa: E402
+from ibisagent.train.rl.places import Tried, place_advantages, place_measures, place_tensors  # noqa: E402
 from ibisagent.train.rl.sampler import Sample, evaluating  # noqa: E402
 from sample_rl import ABSENT, FOUND, GRID, UNDO, CountingSegmenter, make_small_nano  # noqa: E402
 
@@ -128,6 +128,10 @@ def test_advantages_are_those_computed_by_hand() -> None:
     assert second.tolist() == [0, 0, 0]
     assert float(first.sum()) == pytest.approx(0, abs=1e-6)
     assert place_advantages([]) == []
+    told = place_measures([one, other])
+    assert told == pytest.approx({"places/tried": 2.5, "places/spread": np.sqrt(0.03) / 2, "places/missed": 0.0})
+    assert place_measures([replace(one, ids=(401, 400), counts=(1, 3), worth=(0.4, 0.8))])["places/missed"] == 0.4
+    assert all(np.isnan(value) for value in place_measures([]).values())
 
 
 def test_tensors_stand_where_the_places_were_drawn(renderer: Any) -> None:
