@@ -72,6 +72,11 @@ class GymConfig(Settings):
             "rl_prompts": 6,
             "rl_updates": 24,
         },
+        "places": {
+            "results": Path("docs/results/ablation-places"),
+            "rl_places": 8,
+            "rl_place_weight": 8.0,
+        },
     }
 
     work: Path = Path("runs/gym")

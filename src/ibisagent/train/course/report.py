@@ -3,10 +3,11 @@
 How to run::
 
     python -m ibisagent.train.course.report [--results docs/results/ablation] [--mini docs/results/ablation-mini]
-        [--document docs/course.md] [--check]
+        [--places docs/results/ablation-places] [--document docs/course.md] [--check]
 
-Cells on phantoms have their tables between ``<!-- course stages -->`` and ``<!-- /course -->`` and the like, cells on
-real images between ``<!-- course mini stages -->`` and ``<!-- /course -->``, where the document has such places.
+Cells on phantoms have their tables between ``<!-- course stages -->`` and ``<!-- /course -->`` and the like; cells on
+real images between ``<!-- course mini stages -->`` and ``<!-- /course -->``, and those of RL that tries further places
+of every click between ``<!-- course places stages -->`` and ``<!-- /course -->``, where the document has such places.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ __all__ = ["comparisons", "main", "read_cells", "table", "with_tables"]
 Cells = dict[str, dict[int, dict[str, Any]]]
 """Cells by row and seed."""
 
-_MINI = "mini "
-"""Stands before the names of the places for cells on real images; of those, only the stages are run."""
+_ASIDE = ("mini", "places")
+"""Presets whose tables have places of their own, named with this word before; of those, only stages are run."""
 
 _RESAMPLES = 4000
 
@@ -46,6 +47,8 @@ _CLAIMS: tuple[tuple[str, str, str], ...] = (
     ("sft+rl", "rl", "iou"),
     ("all", "reflection", "iou"),
     ("all", "sft+rl", "iou"),
+    ("sft+rl", "sft", "steps"),
+    ("all", "reflection", "steps"),
     ("reward-click", "reward-none", "iou"),
     ("reward-progress", "reward-none", "iou"),
     ("reward-length", "reward-none", "iou"),
@@ -55,7 +58,7 @@ _CLAIMS: tuple[tuple[str, str, str], ...] = (
     ("reward-length", "reward-none", "steps"),
     ("reward-all", "reward-none", "steps"),
 )
-"""(row, other row, what): the order of the published figures, which is held against ours."""
+"""(row, other row, what): the order of the published figures, which is held against ours; table 4 has no steps."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="report", description=__doc__.split("\n")[0])
     p.add_argument("--results", type=Path, default=Path("docs/results/ablation"), help="folder of the cells' files")
     p.add_argument("--mini", type=Path, default=Path("docs/results/ablation-mini"), help="those on real images")
+    p.add_argument("--places", type=Path, default=Path("docs/results/ablation-places"), help="those of preset places")
     p.add_argument("--document", type=Path, default=Path("docs/course.md"), help="Markdown with places for the tables")
     p.add_argument("--check", action="store_true", help="write nothing; say whether the document is up to date")
     a = p.parse_args(argv)
@@ -89,10 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     cells, left_out = read_cells(a.results)
     after = with_tables(before, cells, left_out)
     number = sum(map(len, cells.values()))
-    if f"<!-- course {_MINI}stages -->" in before:
-        real, left_out = read_cells(a.mini)
-        after = with_tables(after, real, left_out, _MINI)
-        number += sum(map(len, real.values()))
+    for name in _ASIDE:
+        if f"<!-- course {name} stages -->" in before:
+            aside, left_out = read_cells(getattr(a, name))
+            after = with_tables(after, aside, left_out, f"{name} ")
+            number += sum(map(len, aside.values()))
     if a.check:
         if after != before:
             say(f"{a.document} is not what the results say; run runs/report")
@@ -142,7 +147,7 @@ def read_cells(folder: Path) -> tuple[Cells, list[str]]:
 def with_tables(text: str, cells: Cells, left_out: Sequence[str] = (), prefix: str = "") -> str:
     """`text` with what stands between ``<!-- course NAME -->`` and ``<!-- /course -->`` written anew.
 
-    `prefix` stands before the names; with one there is no table of rewards.
+    `prefix` stands before the names; with one there is no table of rewards, and what has not run has no line.
 
     Raises
     ------
@@ -150,8 +155,8 @@ def with_tables(text: str, cells: Cells, left_out: Sequence[str] = (), prefix: s
         If a table has no place in it.
     """
     tables = ("stages",) if prefix else ("stages", "rewards")
-    parts = {name: table(cells, name) for name in tables}
-    parts |= {"shapes": comparisons(cells, tables), "made": _made(cells, left_out)}
+    parts = {name: table(cells, name, whole=not prefix) for name in tables}
+    parts |= {"shapes": comparisons(cells, tables, whole=not prefix), "made": _made(cells, left_out)}
     for name, content in parts.items():
         opening = f"<!-- course {prefix}{name} -->\n"
         if opening not in text:
@@ -161,15 +166,15 @@ def with_tables(text: str, cells: Cells, left_out: Sequence[str] = (), prefix: s
     return text
 
 
-def table(cells: Cells, name: str) -> str:
-    """One table: every row of it, with a dash where nothing has run."""
+def table(cells: Cells, name: str, whole: bool = True) -> str:
+    """One table: every row of it, with a dash where nothing has run; not `whole`: without such rows."""
     lines = [
         "| row | seeds | n | IoU | steps | valid actions | refinements that helped | right refusals | false refusals "
         "| IoU, given mask | paper: IoU | steps |",
         "|" + "---|" * 12,
     ]
     for row in ROWS.values():
-        if row.table == name:
+        if row.table == name and (whole or row.name in cells):
             lines.append("| " + " | ".join(_line(row, cells.get(row.name, {}))) + " |")
     return "\n".join(lines) + "\n"
 
@@ -198,28 +203,35 @@ def _line(row: Row, made: Mapping[int, dict[str, Any]]) -> list[str]:
     return [*told, *paper]
 
 
-def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards")) -> str:
-    """What the published order says, and what the runs say: paired differences on the same prompts and seeds."""
+def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards"), whole: bool = True) -> str:
+    """What the published order says, and what the runs say: paired differences on the same prompts and seeds.
+
+    Not `whole`: without what has not run.
+    """
     lines = ["| what | paper | here | seeds | the same? |", "|---|---|---|---|---|"]
     for first, second, what in _CLAIMS:
         one, other = ROWS[first], ROWS[second]
         if one.table not in tables:
             continue
         published = _published(one, other, what)
+        said = "–" if published is None else f"{published:+.2f}"
         seeds = sorted(set(cells.get(first, {})) & set(cells.get(second, {})))
         name = f"{_label(one)} against {_label(other)}, {'IoU' if what == 'iou' else 'steps'}"
         if not seeds:
-            lines.append(f"| {name} | {published:+.2f} | – | 0 | not run |")
+            lines += [f"| {name} | {said} | – | 0 | not run |"] * whole
             continue
         left, right = ({seed: cells[row][seed] for seed in seeds} for row in (first, second))
         difference = _runs(left, what) - _runs(right, what)
         scale = 100 if what == "iou" else 1
         low, high = (scale * v for v in _interval(difference, _images(left)))
         mean = scale * float(difference.mean())
-        verdict = "undecided" if low <= 0 <= high else "yes" if (mean > 0) == (published > 0) else "no"
-        lines.append(
-            f"| {name} | {published:+.2f} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) | {len(seeds)} | {verdict} |"
-        )
+        if low <= 0 <= high:
+            verdict = "undecided"
+        elif published is None:
+            verdict = "more" if mean > 0 else "fewer"
+        else:
+            verdict = "yes" if (mean > 0) == (published > 0) else "no"
+        lines.append(f"| {name} | {said} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) | {len(seeds)} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
@@ -227,9 +239,9 @@ def _label(row: Row) -> str:
     return f"reward {row.name.removeprefix('reward-')}" if row.table == "rewards" else row.name
 
 
-def _published(one: Row, other: Row, what: str) -> float:
-    values = [(r.paper_iou if what == "iou" else r.paper_steps) for r in (one, other)]
-    return float(values[0] or 0) - float(values[1] or 0)
+def _published(one: Row, other: Row, what: str) -> float | None:
+    first, second = ((r.paper_iou if what == "iou" else r.paper_steps) for r in (one, other))
+    return None if first is None or second is None else first - second
 
 
 def _made(cells: Cells, left_out: Sequence[str]) -> str:

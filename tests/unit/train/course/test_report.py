@@ -89,6 +89,24 @@ def test_cells_on_real_images_have_places_of_their_own(tmp_path: Path) -> None:
     assert line(rest, "sft against base, IoU").endswith("| 1 | yes |")
 
 
+def test_rows_that_were_not_to_run_are_left_out_of_the_places_preset(tmp_path: Path) -> None:
+    document = tmp_path / "course.md"
+    places = "".join(f"<!-- course places {name} -->\nold\n<!-- /course -->\n" for name in ("stages", "shapes", "made"))
+    document.write_text(PLACES + places)
+    for seed in (0, 1):
+        write_cell(tmp_path / "places", "reflection", seed, 0.5, steps=5)
+        write_cell(tmp_path / "places", "all", seed, 0.6, steps=3)
+    words = ["--results", tmp_path / "none", "--places", tmp_path / "places", "--document", document]
+    assert report.main([str(word) for word in words]) == 0
+    first, rest = document.read_text().split("<!-- course places stages -->")
+    assert line(first, "reflection").startswith("| reflection | 0 | – |") and "not run" in first
+    assert line(rest, "all").startswith("| all | 2 | 40 |")
+    assert "| sft |" not in rest and "not run" not in rest and "old" not in rest
+    assert line(rest, "all against reflection, IoU").endswith("| 2 | yes |")
+    fewer = line(rest, "all against reflection, steps")
+    assert fewer.startswith("| all against reflection, steps | – | -2.00") and fewer.endswith("| 2 | fewer |")
+
+
 def test_nothing_has_run(tmp_path: Path) -> None:
     document = tmp_path / "course.md"
     document.write_text(PLACES)
