@@ -75,7 +75,6 @@ class GymConfig(Settings):
         "places": {
             "results": Path("docs/results/ablation-places"),
             "rl_places": 8,
-            "rl_place_weight": 8.0,
         },
     }
 
