@@ -46,6 +46,7 @@ def training_step() -> Callable[[torch.dtype], None]:
     pixels = pixels.contiguous(memory_format=torch.channels_last)
 
     def step(dtype: torch.dtype) -> None:
+        """One step; gradients are dropped."""
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
             out = model(input_ids=ids, pixel_values=pixels, return_states=True, use_cache=False)
         out.hidden.float().square().mean().backward()
@@ -60,6 +61,7 @@ def encoder() -> Callable[[torch.dtype], None]:
     image = torch.rand(256, 256, 3, generator=torch.Generator().manual_seed(0))
 
     def look(dtype: torch.dtype) -> None:
+        """One look at the picture."""
         with torch.no_grad():
             models[dtype].encoder(image.clone())
 

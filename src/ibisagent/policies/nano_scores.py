@@ -67,6 +67,11 @@ def nano_token_scores(
         Ids that could not be drawn, see :func:`unwritten`.
     places
         ``int64`` (B, T, K), ids of coordinates to score where a wanted token is one; -1 for none.
+
+    Returns
+    -------
+    TokenScores
+        In ``float32``, with gradients.
     """
     config = model.config
     assert states.hidden is not None

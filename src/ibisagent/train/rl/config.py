@@ -174,7 +174,8 @@ class RlConfig(Settings):
     """With credit "return": lambda; 1 trusts what happened alone, 0 the fitted values of states."""
     num_places: int = Field(default=0, ge=0)
     """Further places drawn for every click of nano and tried in the same state; a click then learns from how much
-    better it does than these, and not from how its run ends."""
+    better it does than these, and not from how its run ends (but for absent targets and replies that are no legal
+    click)."""
     place_weight: float = Field(default=1.0, ge=0)
     """What that counts beside the rest of the loss."""
     beta: float = Field(default=0.0, ge=0)
@@ -250,6 +251,8 @@ class RlConfig(Settings):
             )
         if self.num_places and (self.updates_per_batch > 1 or self.rollouts != "local"):
             raise ValueError("num_places needs updates_per_batch 1 and local rollouts: it knows no ratio to clip")
+        if self.num_places and self.loss not in ("dapo", "cispo"):
+            raise ValueError(f"num_places needs the loss dapo or cispo, which average over all tokens, not {self.loss}")
         for name in ("num_updates", "save_updates"):
             if getattr(self, name) % self.updates_per_batch:
                 raise ValueError(

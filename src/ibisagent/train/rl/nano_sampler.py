@@ -208,10 +208,6 @@ class _Block:
                 cells = model.pointer.score(hidden[rows].float(), keys[rows], belief[rows]).float() / warm
                 cells = cells.log_softmax(-1)
                 cell = self._pick(cells, generator)
-                if self._sampler.num_places:
-                    others = torch.multinomial(cells.exp(), self._sampler.num_places, True, generator=generator)
-                    for row, more in zip(rows.tolist(), (others + config.vocab_size).tolist(), strict=True):
-                        places[row].append((position, tuple(more)))
                 token[rows] = config.vocab_size + cell
                 log_prob[rows] += cells.gather(1, cell[:, None])[:, 0]
                 if self._sampler.temperature == 0:  # a word may be likelier than the likeliest of the cells
@@ -221,6 +217,11 @@ class _Block:
                     is_word = best > log_prob[rows]
                     token[rows] = torch.where(is_word, word, token[rows])
                     log_prob[rows] = torch.where(is_word, best, log_prob[rows])
+                if self._sampler.num_places:
+                    more = torch.multinomial(cells.exp(), self._sampler.num_places, True, generator=generator)
+                    for row, drawn_too in zip(rows.tolist(), (more + config.vocab_size).tolist(), strict=True):
+                        if token[row] >= config.vocab_size:
+                            places[row].append((position, tuple(drawn_too)))
             ids, log_probs = token.tolist(), log_prob.tolist()
             for row in live.nonzero()[:, 0].tolist():
                 drawn[row].append(ids[row])

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ibisagent.metrics.overlap import iou
+from ibisagent.segmenters.session import check_prediction
 from ibisagent.train.rl.run_state import Run
 
 if TYPE_CHECKING:
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.play import Played
     from ibisagent.train.rl.sampler import Sample
     from ibisagent.train.tokens import Renderer
+    from ibisagent.types import Prompt
 
 __all__ = ["Tried", "place_advantages", "place_measures", "place_tensors", "try_places"]
 
 _EPSILON = 1e-4
+_AT_ONCE = 32
+"""Prompts in one call: their masks are held together."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,30 @@ class Tried:
     position
         Of the token that was drawn, in the run's ids.
     ids
-        Ids of the places, each once; the drawn one is among them.
+        Ids of the places, each once, the drawn one first.
     counts
         How often each was drawn.
     worth
         IoU of the mask that each leads to.
+    num_failed
+        Further places that the segmenter failed on; they are left out.
     """
 
     position: int
     ids: tuple[int, ...]
     counts: tuple[int, ...]
     worth: tuple[float, ...]
+    num_failed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A state with the places that can be asked for in it, the drawn one first."""
+
+    run: Run
+    position: int
+    counts: Counter[int]
+    prompts: dict[int, Prompt]
 
 
 def try_places(
@@ -65,10 +82,12 @@ def try_places(
     Parameters
     ----------
     runs
-        Live runs and what they drew. Absent targets, replies without further places, and states in which a place could
-        not be asked for are left out.
+        Live runs and what they drew. Left out, so that their tokens keep the advantage of their run: absent targets,
+        replies that ask for no mask, and those that the segmenter fails on. What a failure on another place leaves is
+        learnt from, without it.
     segmenter
-        The tool that encoded their images, without memory: no answer is asked for twice.
+        The tool itself, without a memory of answers: those to further places are dropped as soon as they are scored.
+        What the replies themselves ask for is taken from the runs' own, where it may be remembered.
     renderer
         Of the model's processor.
 
@@ -77,44 +96,83 @@ def try_places(
     list of (Context, Tried)
         To be noted on each run's context.
     """
-    asked: dict[int, list[tuple[Run, int, Counter[int], list[Any]]]] = {}
+    groups: dict[int, list[_State]] = {}
+    embeddings: dict[int, Any] = {}
     for run, sample in runs:
-        target = run.prompt.target
-        if target is None or not target.any():
+        if run.prompt.target is None or not run.prompt.target.any():
             continue
         for at, others in sample.places:
-            drawn = Counter((sample.ids[at], *others))
-            wanted = [
-                run.env.foresee(renderer.text((*sample.ids[:at], place, *sample.ids[at + 1 :]))) for place in drawn
-            ]
-            if len(drawn) > 1 and all(w is not None for w in wanted):
-                asked.setdefault(id(run.env.segmenter), []).append((run, at, drawn, wanted))
+            counts = Counter((sample.ids[at], *others))
+            prompts = {}
+            for place in counts:
+                wanted = run.env.foresee(renderer.text((*sample.ids[:at], place, *sample.ids[at + 1 :])))
+                if wanted is not None:
+                    group = id(run.env.segmenter)
+                    embeddings[group], prompts[place] = wanted
+            if sample.ids[at] in prompts:
+                groups.setdefault(id(run.env.segmenter), []).append(_State(run, at, counts, prompts))
     found = []
-    for states in asked.values():
-        prompts = [prompt for *_, wanted in states for _, prompt in wanted]
-        try:
-            answers = iter(segmenter.predict(states[0][3][0][0], prompts))
-        except Exception:
-            # A tool that fails will fail on the run itself in a moment, and is recorded there.
-            continue
-        for run, at, drawn, wanted in states:
-            assert run.prompt.target is not None
-            worth = tuple(iou(next(answers).mask, run.prompt.target) for _ in wanted)
-            tried = Tried(len(run.context.ids) + at, tuple(drawn), tuple(drawn.values()), worth)
-            found.append((run.context, tried))
+    for group, states in groups.items():
+        worth = _worth(states, embeddings[group], segmenter)
+        for state in states:
+            known = {place: worth.get(_key(prompt)) for place, prompt in state.prompts.items()}
+            scored = {place: value for place, value in known.items() if value is not None}
+            if next(iter(known.values())) is None:
+                continue
+            tried = Tried(
+                len(state.run.context.ids) + state.position,
+                tuple(scored),
+                tuple(state.counts[place] for place in scored),
+                tuple(scored.values()),
+                len(known) - len(scored),
+            )
+            found.append((state.run.context, tried))
     return found
+
+
+def _worth(states: Sequence[_State], embedding: Any, segmenter: Segmenter) -> dict[Any, float]:
+    """IoU by prompt, of states of one case; siblings in the same state ask once. What failed is missing."""
+    own = {_key(prompt): prompt for state in states for prompt in list(state.prompts.values())[:1]}
+    more = {_key(prompt): prompt for state in states for prompt in state.prompts.values()}
+    rest = {key: prompt for key, prompt in more.items() if key not in own}
+    found: dict[Any, float] = {}
+    for tool, prompts in ((states[0].run.env.segmenter, own), (segmenter, rest)):
+        keys = list(prompts)
+        for at in range(0, len(keys), _AT_ONCE):
+            _score(tool, embedding, {key: prompts[key] for key in keys[at : at + _AT_ONCE]}, states[0].run, found)
+    return found
+
+
+def _score(tool: Segmenter, embedding: Any, prompts: dict[Any, Prompt], run: Run, found: dict[Any, float]) -> None:
+    """Note the IoU of what a tool answers; where it fails on several together, each is asked alone."""
+    target = run.prompt.target
+    assert target is not None
+    try:
+        answers = tool.predict(embedding, list(prompts.values()))
+        shape = (target.shape[0], target.shape[1])
+        for key, answer in zip(prompts, answers, strict=True):
+            found[key] = iou(check_prediction(answer, shape, tool.name).mask, target)
+    except Exception:
+        if len(prompts) > 1:
+            for key, prompt in prompts.items():
+                _score(tool, embedding, {key: prompt}, run, found)
+
+
+def _key(prompt: Prompt) -> Any:
+    """The same for prompts of one case that ask for the same; masks and logits by identity."""
+    return prompt.clicks, prompt.box, id(prompt.prior_logits), id(prompt.prior_mask)
 
 
 def place_advantages(tried: Sequence[Tried]) -> list[NDArray[np.float32]]:
     """Worth minus the mean of the state, over the deviation of all states together.
 
     A state in which all places do alike has next to nothing to teach; dividing by its own deviation would make as much
-    of it as of any other.
+    of it as of any other. The rubric's weights and ``scale_rewards`` have no say here.
 
     Parameters
     ----------
     tried
-        Of a batch.
+        Of the runs of a batch that one process plays.
 
     Returns
     -------
@@ -143,9 +201,9 @@ def place_measures(tried: Sequence[Tried]) -> dict[str, float]:
     Returns
     -------
     dict
-        ``places/tried`` (places a click, each once), ``places/spread`` (deviation of their worth within a state) and
-        ``places/missed`` (worth of the best minus that of the one that was clicked); means over the clicks, NaN
-        without any.
+        ``places/tried`` (places a click, each once), ``places/spread`` (deviation of their worth within a state),
+        ``places/missed`` (worth of the best minus that of the one that was clicked) and ``places/failed`` (places
+        that the segmenter failed on); means over the clicks, NaN without any.
     """
     spread, missed = [], []
     for state in tried:
@@ -153,7 +211,12 @@ def place_measures(tried: Sequence[Tried]) -> dict[str, float]:
         worth = np.array(state.worth, np.float64)
         spread.append(float(np.sqrt(share @ (worth - share @ worth) ** 2)))
         missed.append(max(state.worth) - state.worth[0])
-    found = {"tried": [float(len(state.ids)) for state in tried], "spread": spread, "missed": missed}
+    found = {
+        "tried": [float(len(state.ids)) for state in tried],
+        "spread": spread,
+        "missed": missed,
+        "failed": [float(state.num_failed) for state in tried],
+    }
     return {f"places/{name}": float(np.mean(v)) if v else float("nan") for name, v in found.items()}
 
 

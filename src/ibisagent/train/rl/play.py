@@ -140,11 +140,11 @@ class Player:
             samples = session.sample([run.context for run in live])
             self.seconds.policy += time.perf_counter() - asked
             texts = [self.renderer.text(sample.ids) for sample in samples]
+            if self.batched:
+                self._foresee([(r, t) for r, t in zip(live, texts, strict=True) if isinstance(r, Run)])
             pairs = [(r, s) for r, s in zip(live, samples, strict=True) if isinstance(r, Run) and s.places]
             for context, tried in try_places(pairs, _Timed(self.segmenter, self.seconds), self.renderer):
                 context.tried.append(tried)
-            if self.batched:
-                self._foresee([(r, t) for r, t in zip(live, texts, strict=True) if isinstance(r, Run)])
             for run, sample, text in zip(live, samples, texts, strict=True):
                 run.step(sample, text)
             live = [run for run in live if not run.done]

@@ -107,11 +107,12 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
     from accelerate import PartialState
 
     from ibisagent.engine.questions import open_questions
+    from ibisagent.errors import InputError
     from ibisagent.messages import default_system_prompt
     from ibisagent.train.models import Lora, load_start
     from ibisagent.train.rl.frozen_vision import remember_vision
     from ibisagent.train.rl.prompts import open_mix
-    from ibisagent.train.rl.setup import grpo_arguments, make_player, sampler_maker, serve
+    from ibisagent.train.rl.setup import NO_PLACES, grpo_arguments, make_player, sampler_maker, serve
     from ibisagent.train.rl.trainer import AgentGrpoTrainer
     from ibisagent.train.tokens import Renderer
     from ibisagent.train.vqa_probe import attach_probe
@@ -141,6 +142,8 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
     if start.nano:
         start.model.to(memory_format=torch.channels_last)  # its tower is convolutions
         remember_vision(start.model)
+    elif config.num_places:
+        raise InputError(NO_PLACES)
     renderer = Renderer(start.processor)
     served = serve(config, start.nano)
     player = make_player(config, renderer, told)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.vllm_server import VllmServer
     from ibisagent.train.rl.vllm_weights import ServedWeights
 
-__all__ = ["grpo_arguments", "make_player", "make_sampler", "sampler_maker", "serve"]
+__all__ = ["NO_PLACES", "grpo_arguments", "make_player", "make_sampler", "sampler_maker", "serve"]
 
 
 def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None) -> Player:
@@ -95,6 +95,9 @@ def sampler_maker(config: RlConfig, renderer: Renderer, server: VllmServer | Non
     )
 
 
+NO_PLACES = "num_places is for NanoVLM alone: other models write a place as several tokens"
+
+
 def make_sampler(
     model: Any, renderer: Renderer, *, bf16: bool = False, num_places: int = 0, **options: Any
 ) -> Sampler:
@@ -109,7 +112,7 @@ def make_sampler(
     if is_nano(model):
         return NanoSampler(model, renderer, bf16=bf16, num_places=num_places, **options)
     if num_places:
-        raise InputError("num_places: only NanoVLM draws a place as one token")
+        raise InputError(NO_PLACES)
     return GenerateSampler(model, renderer, **options)
 
 

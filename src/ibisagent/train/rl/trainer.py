@@ -309,7 +309,8 @@ class AgentGrpoTrainer(GRPOTrainer):
     def _place_loss(self, inputs: dict[str, Any]) -> Tensor:
         """Minus the log-probabilities of tried places, weighed by what they were worth; as a part of the token loss.
 
-        Divided as trl divides ``dapo``'s sum over tokens. One batch is one update here, so no ratio is needed.
+        Divided as trl divides the sum over tokens of ``dapo`` and ``cispo``. One batch is one update here, so no ratio
+        is needed.
         """
         total = -(inputs["place_advantages"] * self._place_scores).sum()
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes

@@ -107,6 +107,10 @@ def test_cells_that_have_run_keep_their_names_beside_settings_that_came_later() 
     real = GymConfig(**GymConfig.PRESETS["mini"])
     assert real.sha256 != GymConfig().sha256 and real.corpora.name != GymConfig().corpora.name
     assert real.content["cases"] == "data/mini/cases.jsonl" and real.content["segmenter"] == "litemedsam"
+    places = GymConfig(**GymConfig.PRESETS["places"])
+    assert places.run_folder("reflection", "reflection", 0) == GymConfig().run_folder("reflection", "reflection", 0)
+    assert places.run_folder("all", "rl", 0) != GymConfig().run_folder("all", "rl", 0)
+    assert places.sha256 != GymConfig().sha256 and places.results != GymConfig().results
 
 
 @pytest.mark.slow

@@ -107,7 +107,48 @@ def test_what_cannot_be_tried_is_left_out(
     (run,) = make_player(CountingSegmenter(broken_row=row)).play(
         [disc_prompt], 1, Placing(scripted(script), renderer), seed=1
     )
-    assert run.context.tried == [] and run.breakdown.excluded is None, "another place's failure is not the run's"
+    (tried,) = run.context.tried
+    assert tried.ids == (Placing(scripted({}), renderer).cells[0],) and tried.num_failed == 1
+    assert run.breakdown.excluded is None, "another place's failure is not the run's"
+    script = {"0/0": [OUTSIDE, FOUND], "0/1": [INSIDE, FOUND]}
+    failed, other = make_player(CountingSegmenter(broken_row=row)).play(
+        [disc_prompt], 2, Placing(scripted(script), renderer), seed=1
+    )
+    assert failed.breakdown.excluded is not None and failed.context.tried == []
+    assert other.breakdown.excluded is None and len(other.context.tried) == 1
+
+
+def test_a_tool_that_answers_wrongly_ends_no_training(
+    make_player: Make, scripted: Make, renderer: Any, disc_prompt: Any
+) -> None:
+    class Odd(CountingSegmenter):
+        """Too few answers to many, a mask of the wrong size for OUTSIDE."""
+
+        def predict(self, embedding: Any, prompts: Any) -> Any:
+            found = super().predict(embedding, prompts)
+            found = [
+                replace(answer, mask=answer.mask[1:]) if prompt.clicks[-1].x < 20 else answer
+                for prompt, answer in zip(prompts, found, strict=True)
+            ]
+            return found[:1]
+
+    (run,) = make_player(Odd(), batched=False).play(
+        [disc_prompt], 1, Placing(scripted({"0/0": [INSIDE, FOUND]}), renderer), seed=1
+    )
+    (tried,) = run.context.tried
+    assert len(tried.ids) == 1 and tried.num_failed == 1 and run.breakdown.excluded is None
+
+
+def test_siblings_in_one_state_ask_once(make_player: Make, scripted: Make, renderer: Any, disc_prompt: Any) -> None:
+    tool = CountingSegmenter()
+    script = {f"0/{k}": [text, FOUND] for k, text in enumerate((INSIDE, INSIDE, OUTSIDE, INSIDE))}
+    runs = make_player(tool).play([disc_prompt], 4, Placing(scripted(script), renderer), seed=1)
+    assert sum(tool.calls) == 2, "the two places, once each"
+    assert all(len(run.context.tried[0].ids) == 2 for run in runs)
+    tool = CountingSegmenter()
+    script = {"0/0": [INSIDE, FOUND]}
+    make_player(tool).play([disc_prompt], 1, Placing(scripted(script), renderer), seed=1)
+    assert sum(tool.calls) == 2
 
 
 def _fails(row: int, make_player: Make, scripted: Make, renderer: Any, prompt: Any) -> bool:
@@ -129,7 +170,8 @@ def test_advantages_are_those_computed_by_hand() -> None:
     assert float(first.sum()) == pytest.approx(0, abs=1e-6)
     assert place_advantages([]) == []
     told = place_measures([one, other])
-    assert told == pytest.approx({"places/tried": 2.5, "places/spread": np.sqrt(0.03) / 2, "places/missed": 0.0})
+    want = {"places/tried": 2.5, "places/spread": np.sqrt(0.03) / 2, "places/missed": 0.0, "places/failed": 0.0}
+    assert told == pytest.approx(want)
     assert place_measures([replace(one, ids=(401, 400), counts=(1, 3), worth=(0.4, 0.8))])["places/missed"] == 0.4
     assert all(np.isnan(value) for value in place_measures([]).values())
 
@@ -138,6 +180,7 @@ def test_tensors_stand_where_the_places_were_drawn(renderer: Any) -> None:
     from types import SimpleNamespace
 
     def run(excluded: str | None = None) -> Any:
+        """A prompt of three ids, a reply of three with a place in the middle."""
         context = Context("0/0", [6, 6, 6], [False] * 3, [-1] * 3, [], 3)
         context.reply([40, 400, 8], True, 8)
         context.tried.append(Tried(4, (400, 405), (1, 3), (1.0, 0.0)))

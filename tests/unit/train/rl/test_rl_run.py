@@ -262,39 +262,98 @@ def test_variants_learn(
     assert after and differ({k: v.half() for k, v in weights(nano).items() if k in after}, after)
 
 
-def test_clicks_learn_from_places_that_were_tried_beside_them(
-    train: Train, batches: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def placing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script's clicks lie on the small nano's grid, or they were no places, and come with three further ones."""
     real = Mixed.sample
 
     def sample(self: Any, contexts: Sequence[Any]) -> list[Sample]:
-        """The script's clicks with three further places."""
+        """What was drawn, with places."""
         first = len(self.inner.renderer.tokenizer) - GRID**2
         found = real(self, contexts)
         own = [s for s in found if s.log_probs is not None]
         assert all(len(s.places) == sum(i >= first for i in s.ids) for s in own)
+        more = (first, first + 40, first + 200)
         return [
-            replace(s, places=tuple((k, (first, first + 40, first + 200)) for k, i in enumerate(s.ids) if i >= first))
-            if s.log_probs is None
-            else s
+            replace(s, places=tuple((k, more) for k, i in enumerate(s.ids) if i >= first)) if s.log_probs is None else s
             for s in found
         ]
 
     monkeypatch.setattr(Mixed, "sample", sample)
-    # On the small nano's grid, or it is no place.
     monkeypatch.setitem(globals(), "LIVER", LIVER.replace("0.3661, 0.5125", "0.3438, 0.5312"))
     monkeypatch.setitem(globals(), "CENTRE", CENTRE.replace("0.5000, 0.5000", "0.5312, 0.4688"))
-    after = {}
-    for weight in (0, 4):
-        words = ("--group-size", 4, "--micro-batch", 2, "--num-places", 3, "--place-weight", weight)
-        assert train(tmp_path / str(weight), *words) == 0
-        after[weight] = weights(tmp_path / str(weight) / "model")
-        assert all(math.isfinite(row["loss"]) for row in lines(tmp_path / str(weight)))
+
+
+@pytest.mark.usefixtures("placing")
+def test_clicks_learn_from_places_that_were_tried_beside_them(
+    train: Train, batches: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better places become likelier, and the loss is the same however a batch is cut."""
+    real = AgentGrpoTrainer._place_loss
+    seen: list[tuple[Any, dict[str, Any], float, float]] = []
+
+    def watch(self: Any, inputs: dict[str, Any]) -> Any:
+        """The loss, noted with what it was made of."""
+        loss = real(self, inputs)
+        gained = float((inputs["place_advantages"] * self._place_scores).sum())
+        seen.append((self, inputs, float(loss), gained))
+        return loss
+
+    monkeypatch.setattr(AgentGrpoTrainer, "_place_loss", watch)
+    whole = {}
+    for micro in (2, 4, 8):
+        words = ("--prompts-per-update", 2, "--num-updates", 1, "--place-weight", 20, "--learning-rate", 1e-3)
+        out = tmp_path / str(micro)
+        assert train(out, "--group-size", 4, "--micro-batch", micro, "--num-places", 3, *words) == 0
+        (row,) = lines(out)
+        assert row["places/tried"] > 1 and row["places/spread"] > 0 and row["places/failed"] == 0
+        tokens = float(seen[0][1]["num_items_in_batch"])
+        assert len(seen) == 8 // micro
+        # Each part is of all tokens of the batch; accumulation only adds them up.
+        parts = sum(loss for _, _, loss, _ in seen)
+        assert parts == pytest.approx(-sum(gained for *_, gained in seen) / tokens, rel=1e-4)
+        whole[micro] = parts
+        before = sum(gained for *_, gained in seen)
+        after = []
+        for trainer, inputs, *_ in list(seen):
+            trainer._own, trainer._places = inputs["completion_mask"] * inputs["tool_mask"], inputs["place_ids"]
+            with torch.no_grad():
+                trainer._compute_loss(trainer.model, inputs)
+            after.append(seen[-1][3])
+        assert sum(after) > before, "what did better than the others of its state became likelier"
+        seen.clear()
+    assert whole[2] == pytest.approx(whole[4], rel=1e-3) and whole[4] == pytest.approx(whole[8], rel=1e-3)
     tried = [b for b in batches if bool((b["place_ids"] >= 0).any())]
     assert tried and any(bool(b["place_advantages"].any()) for b in tried)
     for batch in tried:
         assert (batch["advantages"][(batch["place_ids"] >= 0).any(-1)] == 0).all()
-    assert any(name.startswith("pointer") for name in differ(after[0], after[4]))
+
+
+@pytest.mark.usefixtures("placing")
+def test_a_run_with_places_goes_on_as_if_nothing_had_happened(train: Train, tmp_path: Path) -> None:
+    words = ("--group-size", 4, "--micro-batch", 4, "--num-places", 3, "--schedule", "constant", "--save-updates", 1)
+    assert train(tmp_path / "whole", *words, "--num-updates", 3) == 0
+    assert train(tmp_path / "cut", *words, "--num-updates", 1) == 0
+    assert train(tmp_path / "cut", *words, "--num-updates", 3, "--resume") == 0
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+    assert not differ(weights(tmp_path / "cut" / "model"), weights(tmp_path / "whole" / "model"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--loss", "dr_grpo"), "needs the loss dapo or cispo"),
+        (("--updates-per-batch", 2, "--num-updates", 2, "--save-updates", 2), "updates_per_batch 1"),
+        (("--model", "TINY"), "for NanoVLM alone"),
+    ],
+)
+def test_places_are_refused_where_they_cannot_be_learnt_from(
+    words: tuple[Any, ...], said: str, train: Train, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    words = tuple(str(tiny(KINDS[0])) if word == "TINY" else word for word in words)
+    with pytest.raises(InputError, match=said):
+        train(tmp_path / "out", "--num-places", 3, *words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_batch_of_failed_tools_changes_nothing_and_goes_on(
