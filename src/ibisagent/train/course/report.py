@@ -28,7 +28,7 @@ from ibisagent.rendering.png import write_atomic
 from ibisagent.train.course.stages import ROWS, Row
 from ibisagent.train.runs import say
 
-__all__ = ["comparisons", "main", "read_cells", "table", "with_tables"]
+__all__ = ["comparisons", "main", "paired_difference", "read_cells", "table", "with_tables"]
 
 Cells = dict[str, dict[int, dict[str, Any]]]
 """Cells by row and seed."""
@@ -221,10 +221,8 @@ def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards"), who
             lines += [f"| {name} | {said} | – | 0 | not run |"] * whole
             continue
         left, right = ({seed: cells[row][seed] for seed in seeds} for row in (first, second))
-        difference = _runs(left, what) - _runs(right, what)
         scale = 100 if what == "iou" else 1
-        low, high = (scale * v for v in _interval(difference, _images(left)))
-        mean = scale * float(difference.mean())
+        mean, low, high = (scale * v for v in paired_difference(left, right, what))
         if low <= 0 <= high:
             verdict = "undecided"
         elif published is None:
@@ -233,6 +231,30 @@ def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards"), who
             verdict = "yes" if (mean > 0) == (published > 0) else "no"
         lines.append(f"| {name} | {said} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) | {len(seeds)} | {verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def paired_difference(
+    one: Mapping[int, dict[str, Any]], other: Mapping[int, dict[str, Any]], what: str
+) -> tuple[float, float, float]:
+    """The mean difference of two rows over the same seeds and prompts, and the ends of its 95% interval.
+
+    Parameters
+    ----------
+    one, other
+        Cells by seed; the second row is taken from the first.
+    what
+        ``iou`` or ``steps``.
+
+    Raises
+    ------
+    InputError
+        If they were not examined on the same prompts, or are not of the same seeds.
+    """
+    left, right = _runs(one, what), _runs(other, what)
+    if set(one) != set(other) or left.shape != right.shape or (_images(one) != _images(other)).any():
+        raise InputError("the two rows were not examined on the same prompts, or are not of the same seeds")
+    difference = left - right
+    return (float(difference.mean()), *_interval(difference, _images(one)))
 
 
 def _label(row: Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,27 @@ def test_seeds_with_other_images_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(cell))
     with pytest.raises(InputError, match="different images"):
         report.table(report.read_cells(tmp_path)[0], "stages")
+
+
+def test_rows_of_two_folders_are_held_against_each_other(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_cell(tmp_path / "with", "all", seed, 0.6)
+        write_cell(tmp_path / "without", "all", seed, 0.5)
+    write_cell(tmp_path / "short", "all", 0, 0.5, n=20)
+    with_, without, short = (
+        report.read_cells(tmp_path / name)[0]["all"] for name in ("with", "without", "short")
+    )
+    mean, low, high = report.paired_difference(with_, without, "iou")
+    assert mean == pytest.approx(0.1, abs=0.005) and low <= mean <= high and high - low < 0.01
+    assert report.paired_difference(with_, without, "steps") == (0, 0, 0)
+    for other in ({0: with_[0]}, short):
+        with pytest.raises(InputError, match="same"):
+            report.paired_difference(with_, other, "iou")
+    script = [sys.executable, ROOT / "benchmarks/course_difference.py"]
+    run = subprocess.run([*script, tmp_path / "with/all", tmp_path / "without/all"], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.startswith(f"iou: {100 * mean:+.2f} ["), run.stderr
+    run = subprocess.run([*script, tmp_path / "with/all", tmp_path / "without/rl"], capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr == f"error: {tmp_path / 'without'} has no cell of the row rl\n"
 
 
 def test_the_grid_prints_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
