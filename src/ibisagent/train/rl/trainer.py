@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from ibisagent.train.rl.parity import Agreement
 from ibisagent.train.rl.places import place_measures, place_tensors
 from ibisagent.train.rl.returns import return_advantages, rewarded_turns
 from ibisagent.train.rl.sharded import whole_model
+from ibisagent.train.rl.trl_parts import in_order, reference_like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         self._is_nano = is_nano(model)
         # trl only counts them (see `_numbers`), and would train on nothing if they were fewer than a batch.
         rows = Dataset.from_dict({"prompt": [""] * max(len(prompts), args.generation_batch_size or 0)})
-        with _reference_like(model):
+        with reference_like(model):
             super().__init__(model=model, reward_funcs=_unused_reward, args=args, train_dataset=rows, **options)
         # trl's loss then weighs every token by `importance_sampling_ratio`; its own rollouts are not used.
         self._corrected = served is not None and config.vllm_correction != "none"
@@ -144,7 +144,7 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         # Rows of a batch that is learnt from in one update need no shuffling: in order of length, little is padding.
-        with _in_order(self._config.updates_per_batch == 1):
+        with in_order(self._config.updates_per_batch == 1):
             return trimmed(super()._prepare_inputs(generation_batch))
 
     def _batch(self, rollouts: Sequence[Played], size: int) -> dict[str, Any]:
@@ -385,43 +385,6 @@ class AgentGrpoTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """Nothing: what is trained here is nobody else's business."""
-
-
-@contextmanager
-def _reference_like(model: Any) -> Iterator[None]:
-    """Where the KL term needs a reference, it is a copy of the start.
-
-    trl loads it again by the name in the model's configuration. That is the base where an adapter was merged, the
-    published weights where the start is random, and nothing that it could load for NanoVLM.
-    """
-    import copy
-
-    from trl.trainer import grpo_trainer
-
-    def copied(*_: Any, **__: Any) -> Any:
-        """What trl would load from its name: a frozen copy of the model that is trained."""
-        return copy.deepcopy(model).requires_grad_(False).eval()
-
-    before = grpo_trainer.create_model_from_path
-    grpo_trainer.create_model_from_path = copied
-    try:
-        yield
-    finally:
-        grpo_trainer.create_model_from_path = before
-
-
-@contextmanager
-def _in_order(wanted: bool) -> Iterator[None]:
-    """trl leaves the rows of a batch in the order in which it got them, where that is wanted."""
-    from trl.trainer import grpo_trainer
-
-    before = grpo_trainer.shuffle_sequence_dict
-    if wanted:
-        grpo_trainer.shuffle_sequence_dict = lambda seq_dict: seq_dict
-    try:
-        yield
-    finally:
-        grpo_trainer.shuffle_sequence_dict = before
 
 
 def _unused_reward(**_: Any) -> list[float]:

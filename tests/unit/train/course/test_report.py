@@ -168,9 +168,7 @@ def test_rows_of_two_folders_are_held_against_each_other(tmp_path: Path) -> None
         write_cell(tmp_path / "with", "all", seed, 0.6)
         write_cell(tmp_path / "without", "all", seed, 0.5)
     write_cell(tmp_path / "short", "all", 0, 0.5, n=20)
-    with_, without, short = (
-        report.read_cells(tmp_path / name)[0]["all"] for name in ("with", "without", "short")
-    )
+    with_, without, short = (report.read_cells(tmp_path / name)[0]["all"] for name in ("with", "without", "short"))
     mean, low, high = report.paired_difference(with_, without, "iou")
     assert mean == pytest.approx(0.1, abs=0.005) and low <= mean <= high and high - low < 0.01
     assert report.paired_difference(with_, without, "steps") == (0, 0, 0)
