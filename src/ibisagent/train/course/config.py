@@ -68,7 +68,7 @@ class GymConfig(Settings):
             "num_present": 92,
             "num_absent": 66,
             "num_given": 36,
-            # A click of litemedsam costs a hundred of the rules': half of the cases, and fewer updates.
+            # A click of litemedsam costs far more than one of the rules: half of the cases, and fewer updates.
             "rl_prompts": 6,
             "rl_updates": 24,
         },
