@@ -152,7 +152,7 @@ def _score(tool: Segmenter, embedding: Any, prompts: dict[Any, Prompt], run: Run
         shape = (target.shape[0], target.shape[1])
         for key, answer in zip(prompts, answers, strict=True):
             found[key] = iou(check_prediction(answer, shape, tool.name).mask, target)
-    except Exception:
+    except Exception:  # a prompt that fails alone is missing in `found`, and counted in `Tried.num_failed`
         if len(prompts) > 1:
             for key, prompt in prompts.items():
                 _score(tool, embedding, {key: prompt}, run, found)

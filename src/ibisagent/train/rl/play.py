@@ -56,6 +56,7 @@ class _Timed:
         self.weights_sha256 = segmenter.weights_sha256
 
     def encode(self, image: Any) -> Any:
+        """As the segmenter does, and raises what it raises."""
         started = time.perf_counter()
         try:
             return self._inner.encode(image)
@@ -63,6 +64,7 @@ class _Timed:
             self._seconds.segmenter += time.perf_counter() - started
 
     def predict(self, embedding: Any, prompts: Sequence[Any]) -> list[Any]:
+        """As the segmenter does, and raises what it raises."""
         started = time.perf_counter()
         try:
             return self._inner.predict(embedding, prompts)
