@@ -201,18 +201,21 @@ def place_measures(tried: Sequence[Tried]) -> dict[str, float]:
     Returns
     -------
     dict
-        ``places/tried`` (places a click, each once), ``places/spread`` (deviation of their worth within a state),
+        ``places/tried`` (places a click, each once), ``places/worth`` (the mean worth of a click, places as often as
+        they were drawn), ``places/spread`` (deviation of their worth within a state),
         ``places/missed`` (worth of the best minus that of the one that was clicked) and ``places/failed`` (places
         that the segmenter failed on); means over the clicks, NaN without any.
     """
-    spread, missed = [], []
+    mean, spread, missed = [], [], []
     for state in tried:
         share = np.array(state.counts, np.float64) / sum(state.counts)
         worth = np.array(state.worth, np.float64)
-        spread.append(float(np.sqrt(share @ (worth - share @ worth) ** 2)))
+        mean.append(float(share @ worth))
+        spread.append(float(np.sqrt(share @ (worth - mean[-1]) ** 2)))
         missed.append(max(state.worth) - state.worth[0])
     found = {
         "tried": [float(len(state.ids)) for state in tried],
+        "worth": mean,
         "spread": spread,
         "missed": missed,
         "failed": [float(state.num_failed) for state in tried],

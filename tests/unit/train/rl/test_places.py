@@ -170,8 +170,8 @@ def test_advantages_are_those_computed_by_hand() -> None:
     assert float(first.sum()) == pytest.approx(0, abs=1e-6)
     assert place_advantages([]) == []
     told = place_measures([one, other])
-    want = {"places/tried": 2.5, "places/spread": np.sqrt(0.03) / 2, "places/missed": 0.0, "places/failed": 0.0}
-    assert told == pytest.approx(want)
+    want = {"tried": 2.5, "worth": 0.6, "spread": np.sqrt(0.03) / 2, "missed": 0.0, "failed": 0.0}
+    assert told == pytest.approx({f"places/{name}": value for name, value in want.items()})
     assert place_measures([replace(one, ids=(401, 400), counts=(1, 3), worth=(0.4, 0.8))])["places/missed"] == 0.4
     assert all(np.isnan(value) for value in place_measures([]).values())
 
