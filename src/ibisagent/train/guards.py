@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,15 @@ from transformers import TrainerCallback
 
 from ibisagent.errors import IbisError
 
-__all__ = ["StopOnSignal", "TrainingError", "last_checkpoint", "not_finite", "one_line_errors", "step_of"]
+__all__ = [
+    "FailureWatch",
+    "StopOnSignal",
+    "TrainingError",
+    "last_checkpoint",
+    "not_finite",
+    "one_line_errors",
+    "step_of",
+]
 
 
 class TrainingError(IbisError):
@@ -84,6 +92,44 @@ class StopOnSignal(TrainerCallback):
         return bool(flag)
 
 
+class FailureWatch:
+    """Ends a training whose tool is broken for good: updates without a single whole run teach nothing.
+
+    Parameters
+    ----------
+    checkpoints
+        Folder of the run's checkpoints, for the message.
+    most
+        So many such updates in a row are one too many.
+    """
+
+    def __init__(self, checkpoints: Path, most: int = 3) -> None:
+        self.checkpoints, self.most = checkpoints, most
+        self._row = 0
+
+    def note(self, share_failed: float, reasons: Iterable[str | None]) -> None:
+        """Count an update.
+
+        Parameters
+        ----------
+        share_failed
+            Of its runs, over all processes.
+        reasons
+            Errors of this process's runs.
+
+        Raises
+        ------
+        TrainingError
+            If it was the last that is allowed.
+        """
+        self._row = self._row + 1 if share_failed == 1.0 else 0
+        if self._row >= self.most:
+            told = next((f" ({' '.join(reason.split())})" for reason in reasons if reason), "")
+            raise TrainingError(
+                f"in {self._row} updates in a row every run failed{told}; mend that first{_where(self.checkpoints)}"
+            )
+
+
 @contextmanager
 def one_line_errors(checkpoints: Path, smaller: str) -> Iterator[None]:
     """Turn "out of memory" into a :class:`TrainingError` that says what helps and where to go on.
@@ -106,9 +152,9 @@ def one_line_errors(checkpoints: Path, smaller: str) -> Iterator[None]:
         ) from error
 
 
-def not_finite(step: int, checkpoints: Path) -> TrainingError:
-    """The error of a loss that is NaN or infinite."""
-    return TrainingError(f"the loss of step {step} is not finite; try a lower --learning-rate{_where(checkpoints)}")
+def not_finite(step: int, checkpoints: Path, what: str = "loss") -> TrainingError:
+    """The error of a loss or a gradient that is NaN or infinite."""
+    return TrainingError(f"the {what} of step {step} is not finite; try a lower --learning-rate{_where(checkpoints)}")
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -10,7 +10,17 @@ from typing import Any
 from ibisagent.errors import InputError, MissingExtraError
 from ibisagent.policies.conversation import one_line
 
-__all__ = ["Lora", "Start", "export_model", "freeze", "is_nano", "limit_pixels", "load_start", "vision_parts"]
+__all__ = [
+    "Lora",
+    "Start",
+    "export_model",
+    "freeze",
+    "is_nano",
+    "limit_pixels",
+    "load_start",
+    "vision_parts",
+    "without_input_gradients",
+]
 
 _VISION = ("visual", "vision_tower", "vision_model", "vision", "multi_modal_projector", "connector")
 """Attributes that hold the vision tower and its projector: Qwen, LLaVA and Gemma, Idefics, nano."""
@@ -81,8 +91,8 @@ def load_start(
     Parameters
     ----------
     spec
-        ``nano``, a folder, a hub id, or the folder of a LoRA adapter. With `lora`, such an adapter is trained on;
-        without, it is merged into its base.
+        ``nano``, a folder, a hub id, or the folder of a LoRA adapter. With `lora`, which must name its rank, such an
+        adapter is trained on; without, it is merged into its base.
     dtype
         ``float32`` or ``bfloat16``: of the weights.
     lora
@@ -99,7 +109,7 @@ def load_start(
     Raises
     ------
     InputError
-        If there is no such model, or an adapter fits nothing in it.
+        If there is no such model, an adapter fits nothing in it, or has another rank than `lora`.
     MissingExtraError
         If peft is needed and not installed.
     """
@@ -122,7 +132,10 @@ def load_start(
         model.generation_config = checkpoint.model.generation_config
     if adapted and lora is None:
         model = model.merge_and_unload().requires_grad_(True)  # below an adapter, weights are not learnt
-    elif adapted:
+    elif adapted and lora is not None:
+        known = int(model.peft_config["default"].r)
+        if lora.rank != known:
+            raise InputError(f"the adapter in {where} has rank {known}, not {lora.rank}: name that rank to train it on")
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
     if freeze_vision:
@@ -213,9 +226,28 @@ def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> 
 
         export(model.cpu(), start.processor, folder)
     else:
-        model.save_pretrained(folder)
+        # An adapter's frozen copy, which the KL term is held to, is no part of the result.
+        model.save_pretrained(folder, **({"selected_adapters": ["default"]} if adapted else {}))
         start.processor.save_pretrained(folder)
     (folder / "system_prompt.txt").write_text(system_prompt + "\n", encoding="utf-8")
+
+
+def without_input_gradients(model: Any, args: Any) -> None:
+    """Spare a frozen vision tower the way back; call it whenever gradient checkpointing was switched on.
+
+    For checkpointing, trl and transformers make the embeddings' output require gradients, that of Qwen2.5-VL's patches
+    too. Only reentrant checkpointing needs it. Every switching on adds hooks and forgets those before.
+
+    Parameters
+    ----------
+    model
+        With or without an adapter.
+    args
+        Of transformers' trainer.
+    """
+    reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+    if args.gradient_checkpointing and not reentrant and hasattr(model, "disable_input_require_grads"):
+        model.disable_input_require_grads()
 
 
 def _with_lora(model: Any, lora: Lora, freeze_vision: bool) -> Any:

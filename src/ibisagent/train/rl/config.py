@@ -99,11 +99,13 @@ class RlConfig(Settings):
     """Visual questions that are answered before the first and after the last update, to see what is forgotten:
     corpus:FOLDER, vqa-rad:DIR …, with ?split=test&number=500."""
     segmenter: str = "litemedsam"
-    """The tool that the model steers."""
+    """The tool that the model steers; the one that the corpus was made with, and that will be evaluated with."""
+    segmenter_device: str = "auto"
+    """Where it computes: cpu, cuda, cuda:1; auto is the device that the process trains on."""
     reward: str = "ibis"
     """Rubric: ibis, paper, paper:click+progress, ibis:step_cost=0.02 …"""
     dialect: str = "plain"
-    """Grammar of the replies: plain, json or ibis-paper."""
+    """Grammar of the replies: plain, json or ibis-paper; the one that the model was taught."""
     system_prompt: Path | None = None
     """File with the fixed system prompt; none: the model folder's system_prompt.txt, else the dialect's."""
 

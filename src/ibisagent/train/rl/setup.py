@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ibisagent.actions import DIALECTS
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.rewards import load_rubric
+from ibisagent.train.rl.grammar import dialect_for
 from ibisagent.train.rl.play import Player
 from ibisagent.train.tokens import Renderer
 
@@ -29,18 +29,20 @@ def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None)
     Raises
     ------
     InputError
-        If there is no such dialect, segmenter or reward.
+        If there is no such dialect, segmenter, device or reward, or the prompt is of another dialect.
     """
+    from accelerate import PartialState
+
     from ibisagent.registry import make_segmenter
 
-    if config.dialect not in DIALECTS:
-        raise InputError(f"no dialect is called '{config.dialect}'; there are {', '.join(DIALECTS)}")
+    # "auto": beside a model on a GPU, a segmenter on CPU cores would be most of an update.
+    device = str(PartialState().device) if config.segmenter_device == "auto" else config.segmenter_device
     return Player(
-        make_segmenter(config.segmenter),
+        make_segmenter(config.segmenter, device),
         renderer,
         load_rubric(config.reward),
         RolloutConfig(max_steps=config.max_steps, seed=config.seed),
-        DIALECTS[config.dialect],
+        dialect_for(config.dialect, system_prompt),
         system_prompt,
         max_context=config.max_context,
         name=config.model,
@@ -98,9 +100,7 @@ def sampler_maker(config: RlConfig, renderer: Renderer, server: VllmServer | Non
 NO_PLACES = "num_places is for NanoVLM alone: other models write a place as several tokens"
 
 
-def make_sampler(
-    model: Any, renderer: Renderer, *, bf16: bool = False, num_places: int = 0, **options: Any
-) -> Sampler:
+def make_sampler(model: Any, renderer: Renderer, *, bf16: bool = False, num_places: int = 0, **options: Any) -> Sampler:
     """Who samples from a model: NanoVLM has a sampler of its own, which can compute in bfloat16 and draw more places.
 
     Options are those of :class:`~ibisagent.train.rl.sampler.GenerateSampler`.

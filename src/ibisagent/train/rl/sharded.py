@@ -47,13 +47,19 @@ def whole_model(trainer: Any) -> Iterator[Any]:
     """
     from trl.models.utils import unwrap_model_for_generation
 
-    with (
-        unwrap_model_for_generation(
-            trainer.model_wrapped,
-            trainer.accelerator,
-            gather_deepspeed3_params=getattr(trainer.args, "ds3_gather_for_generation", True),
-            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
-        ) as model,
-        whole(trainer.model_wrapped),
-    ):
-        yield model
+    from ibisagent.train.models import without_input_gradients
+
+    try:
+        with (
+            unwrap_model_for_generation(
+                trainer.model_wrapped,
+                trainer.accelerator,
+                gather_deepspeed3_params=getattr(trainer.args, "ds3_gather_for_generation", True),
+                gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+            ) as model,
+            whole(trainer.model_wrapped),
+        ):
+            yield model
+    finally:
+        # Leaving the block has switched gradient checkpointing on again.
+        without_input_gradients(trainer.accelerator.unwrap_model(trainer.model_wrapped), trainer.args)

@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from trl import GRPOConfig, GRPOTrainer
 
 from ibisagent.errors import IbisError
-from ibisagent.train.guards import not_finite
+from ibisagent.train.careful import CarefulTrainer
+from ibisagent.train.guards import FailureWatch, not_finite
 from ibisagent.train.models import is_nano
 from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
 from ibisagent.train.rl.batch import to_tensors, token_advantages, trimmed
@@ -32,6 +33,7 @@ from ibisagent.train.rl.measures import measure
 from ibisagent.train.rl.parity import Agreement
 from ibisagent.train.rl.places import place_measures, place_tensors
 from ibisagent.train.rl.returns import return_advantages, rewarded_turns
+from ibisagent.train.rl.run_state import Rollout
 from ibisagent.train.rl.sharded import whole_model
 from ibisagent.train.rl.trl_parts import in_order, reference_like
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["AgentGrpoTrainer"]
 
 
-class AgentGrpoTrainer(GRPOTrainer):
+class AgentGrpoTrainer(CarefulTrainer, GRPOTrainer):
     """GRPO over multi-turn, multi-image runs.
 
     Parameters
@@ -97,6 +99,7 @@ class AgentGrpoTrainer(GRPOTrainer):
         self._corrected = served is not None and config.vllm_correction != "none"
         self.use_vllm = self.vllm_importance_sampling_correction = self._corrected
         self._agreement = Agreement()
+        self._failures = FailureWatch(Path(args.output_dir))
         self._places: Tensor | None = None
         self._place_scores: Tensor | None = None
         # Of the time split: the last update's end, this one's first pass, and what it spent before learning.
@@ -349,8 +352,10 @@ class AgentGrpoTrainer(GRPOTrainer):
         names = sorted(values)
         mine = torch.tensor([values[name] for name in names], device=self.accelerator.device, dtype=torch.float32)
         everyone = self.accelerator.gather(mine[None])
-        for name, value in zip(names, everyone.nanmean(0).tolist(), strict=True):
+        found = dict(zip(names, everyone.nanmean(0).tolist(), strict=True))
+        for name, value in found.items():
             self._metrics[mode][name].append(value)
+        self._failures.note(found["failed"], (run.episode.error for run in rollouts if isinstance(run, Rollout)))
         if mode == "train":
             total = int(self.accelerator.gather(batch["prompt_mask"].sum() + batch["completion_mask"].sum()).sum())
             self.state.num_input_tokens_seen += total

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ibisagent.actions import DIALECTS
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.rewards import load_rubric
 from ibisagent.scoring import score_episode
 from ibisagent.segmenters.cache import EmbeddingCache
+from ibisagent.train.rl.grammar import dialect_for
 from ibisagent.train.rl.run_state import Rollout, Run, RunRules
 from ibisagent.train.runs import read_prompt
 from ibisagent.train.tokens import Renderer
@@ -111,8 +111,8 @@ class VerlWorker:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
             keep_freed_memory()
-        if options.dialect not in DIALECTS:
-            raise InputError(f"no dialect is called '{options.dialect}'; there are {', '.join(DIALECTS)}")
+        told = _system_prompt(options.system_prompt, model)
+        dialect = dialect_for(options.dialect, told)
         self.options, self.processor = options, processor
         self.renderer = Renderer(processor, options.max_pixels)
         self.rubric = load_rubric(options.reward)
@@ -121,8 +121,8 @@ class VerlWorker:
         self.rules = RunRules(
             self.renderer,
             RolloutConfig(max_steps=options.max_steps, seed=options.seed),
-            DIALECTS[options.dialect],
-            _system_prompt(options.system_prompt, model),
+            dialect,
+            told,
             options.max_context,
             model or "rl",
         )

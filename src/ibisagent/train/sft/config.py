@@ -137,6 +137,9 @@ class SftConfig(Settings):
     """Conversations of a step; gradients are accumulated to it."""
     group_by_length: bool = True
     """Batches of conversations of like length, so that little of them is padding."""
+    length_group: int | None = Field(default=None, ge=1)
+    """How many of them stand side by side; none: as many as go through all devices at a time. A run that goes on, on
+    fewer devices or with less at a time, keeps what it began with: the order of the rows hangs on it."""
     bf16: bool | None = None
     """Compute in bfloat16; none: where a GPU can."""
     gradient_checkpointing: bool = False

@@ -26,7 +26,8 @@ class SeededOrder(Sampler[int]):
     count
         Rows.
     batch
-        Rows that are worked on at the same time, on all devices together.
+        Rows of like length side by side. It decides the order: a run that goes on must name the one that it began with,
+        however many rows its devices take at a time.
     seed
         Of the order.
     """

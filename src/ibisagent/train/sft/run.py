@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ibisagent.train.config import load_config, write_config
+from ibisagent.train.config import load_config, read_yaml, write_config
 from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
 from ibisagent.train.sft.config import SftConfig
 
@@ -59,6 +59,7 @@ def train(config: SftConfig) -> int:
     accumulation = config.accumulation(state.num_processes)
     checkpoints = config.out / "checkpoints"
     newest = last_checkpoint(checkpoints)
+    config = _in_its_order(config, state.num_processes)
     check_out(config, newest)
     with one_line_errors(checkpoints, "--per-device-batch, or in another --out a smaller --max-pixels or --max-length"):
         trainer, start, facts, probe = _build(config, bf16, accumulation, checkpoints)
@@ -93,6 +94,15 @@ def train(config: SftConfig) -> int:
             say(f"{result['steps']} steps, loss {result['loss']}; the model is in {folder} (--policy vlm:{folder})")
         state.wait_for_everyone()
     return 0
+
+
+def _in_its_order(config: SftConfig, num_processes: int) -> SftConfig:
+    """The settings with the number that the order of the rows hangs on: as the run began, where it goes on."""
+    if config.length_group is not None:
+        return config
+    known = config.out / CONFIG
+    begun = read_yaml(known).get("length_group") if config.resume and known.is_file() else None
+    return config.model_copy(update={"length_group": begun or config.per_device_batch * num_processes})
 
 
 def _build(
@@ -195,7 +205,7 @@ def _build(
             LogFile(config.out / "log.jsonl"),
             *tensorboard_callback(config.report_to, config.out / "tensorboard"),
         ],
-        group_by_length=config.group_by_length,
+        length_group=config.length_group if config.group_by_length else None,
         still_norms=config.freeze_vision or not config.random_weights,
     )
     own_lines_only(trainer)

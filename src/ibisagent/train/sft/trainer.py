@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
+from ibisagent.train.careful import CarefulTrainer
 from ibisagent.train.guards import TrainingError, not_finite
 from ibisagent.train.models import is_nano
 from ibisagent.train.sft.collator import IGNORED, SftCollator
@@ -22,7 +23,7 @@ NANO_KEYS = ("cell_row", "cell_at", "cell_weights", "target_maps", "shown_maps",
 """What :class:`~ibisagent.train.sft.nano_batch.NanoCollator` adds to a batch."""
 
 
-class SftTrainer(SFTTrainer):
+class SftTrainer(CarefulTrainer, SFTTrainer):
     """Trains on rows that name conversations (``part``, ``row``, ``length``); the collator reads them.
 
     Parameters
@@ -33,8 +34,8 @@ class SftTrainer(SFTTrainer):
         Of the three columns above.
     collator
         Makes batches.
-    group_by_length
-        Whether rows of like length meet in a batch.
+    length_group
+        How many rows of like length stand side by side; None where like lengths need not meet.
     still_norms
         Keep the running statistics of batch norms as they are: a batch of conversations of one length says
         something about how they end.
@@ -50,10 +51,10 @@ class SftTrainer(SFTTrainer):
         processing_class: Any,
         collator: SftCollator,
         callbacks: list[Any],
-        group_by_length: bool,
+        length_group: int | None,
         still_norms: bool,
     ) -> None:
-        self._group_by_length, self._still_norms = group_by_length, still_norms
+        self._length_group, self._still_norms = length_group, still_norms
         self._image_id, self._end_id = collator.renderer.image_id, collator.renderer.end_id
         super().__init__(
             model=model,
@@ -64,13 +65,15 @@ class SftTrainer(SFTTrainer):
             processing_class=processing_class,
             callbacks=callbacks,
         )
-        self._without_input_gradients(self.model)  # trl's hooks; those of transformers would replace, not remove them
+        # Qwen's classes say that they know no count of a step's tokens, and losses would be means of means: short
+        # conversations would weigh more, and how much would hang on how many go through a device at a time. The loss
+        # is computed outside the model, which is asked for log-probabilities alone.
+        self.model_accepts_loss_kwargs: bool = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        lengths = rows["length"] if self._group_by_length else None
-        at_once = self.args.per_device_train_batch_size * self.accelerator.num_processes
-        return SeededOrder(None if lengths is None else list(lengths), len(rows), at_once, self.args.seed)
+        group = self._length_group
+        return SeededOrder(None if group is None else list(rows["length"]), len(rows), group or 1, self.args.seed)
 
     def get_train_dataloader(self) -> Any:
         """The batches, which stay in main memory until their turn.
@@ -127,20 +130,6 @@ class SftTrainer(SFTTrainer):
         self._metrics[mode]["mean_token_accuracy"].append(float(right / total))
         self._metrics[mode]["entropy"].append(float(entropy / total))
         return loss
-
-    def _wrap_model(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        self._without_input_gradients(model)
-        return super()._wrap_model(model, *args, **kwargs)
-
-    def _without_input_gradients(self, model: Any) -> None:
-        """Spare a frozen vision tower the way back.
-
-        For checkpointing, the embeddings' output is made to require gradients, that of Qwen2.5-VL's patches too. Only
-        reentrant checkpointing needs it.
-        """
-        reentrant = (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
-        if self.args.gradient_checkpointing and not reentrant and hasattr(model, "disable_input_require_grads"):
-            model.disable_input_require_grads()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One pass forward and backward; raises TrainingError if the loss is not finite."""

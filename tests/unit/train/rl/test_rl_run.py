@@ -206,11 +206,54 @@ def test_an_adapter_is_held_to_its_start(kind: str, tiny: Callable[[str], Path],
     assert abs(rows[0]["kl"]) < 1e-6 < rows[1]["kl"]  # it begins at the reference, and leaves it
     names = set(weights(tmp_path / "a" / "model"))
     assert names and all("lora_" in name and "visual" not in name for name in names)
-    # Going on from an adapter, the reference is that adapter, not the base.
+    # Going on from an adapter, the reference is that adapter, not the base; it is no part of the result.
     model = tmp_path / "a" / "model"
+    assert not (model / "ref").exists()
     assert train(tmp_path / "b", *words, "--model", model) == 0
     assert abs(lines(tmp_path / "b")[0]["kl"]) < 1e-6
     assert differ(weights(model), weights(tmp_path / "b" / "model"))
+
+
+def test_an_adapter_that_is_held_to_its_start_goes_on_as_it_was(
+    tiny: Callable[[str], Path], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint then holds two adapters; transformers alone would load the frozen one."""
+    words = ("--model", tiny(KINDS[0]), "--lora-rank", 2, "--beta", 0.1, "--group-size", 4, "--micro-batch", 4,
+             "--num-updates", 3)  # fmt: skip
+    assert train(tmp_path / "a", *words) == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, lambda: SystemExit("killed"))
+        with pytest.raises(SystemExit):
+            train(tmp_path / "b", *words)
+    newest = last_checkpoint(tmp_path / "b" / "checkpoints")
+    assert newest is not None and newest.name == "checkpoint-2" and (newest / "ref").is_dir()
+    assert train(tmp_path / "b", *words, "--resume") == 0
+    same(tmp_path / "b", tmp_path / "a")
+
+
+def test_checkpointing_goes_not_back_through_a_frozen_tower(
+    tiny: Callable[[str], Path], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor after playing, for which checkpointing is switched off and on again."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionBlock
+
+    tracked: list[bool] = []
+    real = Qwen2_5_VLVisionBlock.forward
+
+    def watch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        out = real(self, *args, **kwargs)
+        if torch.is_grad_enabled():
+            tracked.append(out.requires_grad)
+        return out
+
+    monkeypatch.setattr(Qwen2_5_VLVisionBlock, "forward", watch)
+    words = ("--model", tiny(KINDS[0]), "--lora-rank", 2, "--group-size", 4, "--micro-batch", 4, "--freeze-vision")
+    assert train(tmp_path / "a", *words) == 0
+    assert train(tmp_path / "b", *words, "--gradient-checkpointing") == 0
+    assert tracked and not any(tracked)
+    for one, other in zip(figures(tmp_path / "a"), figures(tmp_path / "b"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4, abs=1e-6)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -372,6 +415,22 @@ def test_a_batch_of_failed_tools_changes_nothing_and_goes_on(
         for row in lines(out):
             assert row["loss"] == 0 and row["failed"] == 1.0 and row["grad_norm"] == 0
             assert row.get("reward") is None
+
+
+def test_a_tool_that_is_broken_for_good_ends_the_run(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ibisagent.segmenters.rules import RulesSegmenter
+
+    def fail(self: Any, image: Any) -> Any:
+        raise RuntimeError("no more\nmemory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RulesSegmenter, "encode", fail)
+        with pytest.raises(TrainingError, match=r"in 3 updates in a row every run failed \(.*no more") as error:
+            train(tmp_path, "--num-updates", 5)
+    assert "\n" not in str(error.value) and "checkpoint-2 is whole, --resume" in str(error.value)
+    assert train(tmp_path, "--num-updates", 5, "--resume") == 0
 
 
 def test_what_is_scored_is_what_was_drawn(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,6 +598,26 @@ def test_a_loss_that_is_no_number_ends_with_a_line_and_a_usable_checkpoint(
     same(tmp_path, unbroken)
 
 
+def test_gradients_that_are_no_numbers_end_with_a_line_and_a_usable_checkpoint(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: Path
+) -> None:
+    """The loss is finite; one weight's gradient is not."""
+    real = AgentGrpoTrainer.training_step
+
+    def broken(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = real(self, model, *args, **kwargs)
+        if self.state.global_step == 3:  # a checkpoint is due after this update
+            next(p for p in model.parameters() if p.grad is not None).grad.view(-1)[0] = float("inf")
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentGrpoTrainer, "training_step", broken)
+        with pytest.raises(TrainingError, match=r"gradient of step 4 is not finite.*checkpoint-2 is whole, --resume"):
+            train(tmp_path, *LONG)
+    assert train(tmp_path, *LONG, "--resume") == 0
+    same(tmp_path, unbroken)
+
+
 def test_missing_memory_ends_with_a_line(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at(monkeypatch, 1, lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     with pytest.raises(TrainingError, match=r"memory on the GPU; .* a smaller --micro-batch.*no checkpoint") as error:
@@ -552,6 +631,7 @@ def test_missing_memory_ends_with_a_line(train: Train, tmp_path: Path, monkeypat
         (("--model", "/not/there"), "/not/there"),
         (("--segmenter", "nothing"), "there is no segmenter 'nothing'"),
         (("--dialect", "latin"), "no dialect is called 'latin'"),
+        (("--segmenter", "litemedsam", "--segmenter-device", "abacus"), "device 'abacus' is not known"),
         (("--reward", "praise"), "there is no reward 'praise'"),
         (("--prompts", "corpus:/not/there"), "/not/there"),
         (("--system-prompt", "/not/there.txt"), "cannot read"),
@@ -563,3 +643,39 @@ def test_what_cannot_be_done_is_said_in_one_line(
     with pytest.raises(InputError) as error:
         train(tmp_path / "out", *words)
     assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_model_that_was_taught_another_grammar_is_refused(
+    tiny: Callable[[str], Path], train: Train, tmp_path: Path
+) -> None:
+    words = ("--model", tiny(KINDS[0]), "--group-size", 2, "--num-updates", 1)
+    assert train(tmp_path / "a", *words) == 0
+    assert "Undo" in (tmp_path / "a" / "model" / "system_prompt.txt").read_text()
+    with pytest.raises(InputError, match="use --dialect plain"):
+        train(tmp_path / "b", *words, "--model", tmp_path / "a" / "model", "--dialect", "ibis-paper")
+    assert not (tmp_path / "b" / "model").exists()
+
+
+def test_the_segmenter_computes_where_it_is_told(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renderer: Any
+) -> None:
+    from accelerate import PartialState
+
+    import ibisagent.registry
+    from ibisagent.train.rl.config import RlConfig
+    from ibisagent.train.rl.setup import make_player
+
+    asked: list[str] = []
+    real = ibisagent.registry.make_segmenter
+
+    def make(spec: str, device: str = "cpu", **options: Any) -> Any:
+        asked.append(device)
+        return real(spec, "cpu", **options)
+
+    monkeypatch.setattr(ibisagent.registry, "make_segmenter", make)
+    config = RlConfig(out=tmp_path, segmenter="rules")
+    PartialState(cpu=True)
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda", 1))
+    make_player(config, renderer, None)
+    make_player(config.model_copy(update={"segmenter_device": "cpu"}), renderer, None)
+    assert asked == ["cuda:1", "cpu"]

@@ -16,6 +16,7 @@ pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
 from ibisagent.errors import InputError  # noqa: E402
+from ibisagent.train.config import read_yaml  # noqa: E402
 from ibisagent.train.guards import TrainingError, last_checkpoint  # noqa: E402
 from ibisagent.train.sft.trainer import SftTrainer  # noqa: E402
 
@@ -117,6 +118,8 @@ def test_lora_is_saved_as_an_adapter_that_is_loaded_and_trained_on(tiny: Any, tr
     assert set(first) == set(second) and any(not torch.equal(first[n], second[n]) for n in first)
     config = json.loads((tmp_path / "b" / "model" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tiny(KINDS[1]).resolve())
+    with pytest.raises(InputError, match="has rank 2, not 4: name that rank"):
+        train(tmp_path / "c", "--model", model, "--lora-rank", 4, "--max-steps", 2)
 
 
 def test_checkpointing_changes_nothing_and_goes_not_back_through_a_frozen_tower(
@@ -220,6 +223,40 @@ def test_a_loss_that_is_no_number_ends_with_a_line_and_a_usable_checkpoint(
             train(tmp_path / "out", "--model", tiny(KINDS[0]))
     assert "\n" not in str(error.value)
     assert train(tmp_path / "out", "--model", tiny(KINDS[0]), "--resume") == 0
+
+
+def test_gradients_that_are_no_numbers_end_with_a_line(
+    tiny: Any, train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SftTrainer.training_step
+
+    def broken(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = real(self, model, *args, **kwargs)
+        next(p for p in model.parameters() if p.grad is not None).grad.view(-1)[0] = float("nan")
+        return loss
+
+    monkeypatch.setattr(SftTrainer, "training_step", broken)
+    with pytest.raises(TrainingError, match=r"the gradient of step 1 is not finite.*there is no checkpoint yet"):
+        train(tmp_path / "out", "--model", tiny(KINDS[0]))
+
+
+def test_a_run_may_go_on_with_less_at_a_time(
+    tiny: Any, train: Run, losses: Losses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the line says that ends a run without memory: the rows and their order stay."""
+    words = ("--model", tiny(KINDS[0]), "--max-steps", 4, "--epochs", 3, "--global-batch", 4, "--per-device-batch", 4,
+             "--lora-rank", 2)  # fmt: skip
+    assert train(tmp_path / "a", *words) == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, lambda: torch.OutOfMemoryError("CUDA out of memory"))
+        with pytest.raises(TrainingError, match="a smaller --per-device-batch"):
+            train(tmp_path / "b", *words)
+    assert train(tmp_path / "b", *words, "--per-device-batch", 1, "--resume") == 0
+    assert losses(tmp_path / "b") == pytest.approx(losses(tmp_path / "a"), rel=1e-5)
+    assert read_yaml(tmp_path / "b" / "config.yaml")["length_group"] == 4
+    # Another order is another run.
+    with pytest.raises(InputError, match="begun with length_group 4, not 2"):
+        train(tmp_path / "b", *words, "--length-group", 2, "--resume")
 
 
 def test_missing_memory_ends_with_a_line(

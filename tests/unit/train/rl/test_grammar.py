@@ -1,0 +1,36 @@
+"""The grammar of a run must be the one that its model is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from ibisagent.actions import DIALECTS
+from ibisagent.errors import InputError
+from ibisagent.messages import default_system_prompt, system_prompt_for_weights
+from ibisagent.train.rl.grammar import dialect_for
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_a_dialect_fits_its_own_prompt_and_any_that_quotes_none(name: str) -> None:
+    own = default_system_prompt(DIALECTS[name])
+    for prompt in (own, None, "", "Segment the target.\nLook twice.", own + "\nBe brief."):
+        assert dialect_for(name, prompt) is DIALECTS[name]
+    # A segmenter without boxes offers none.
+    fewer = DIALECTS[name].restrict(DIALECTS[name].kinds - {"box"})
+    assert dialect_for(name, default_system_prompt(fewer)) is DIALECTS[name]
+
+
+def test_a_prompt_of_another_dialect_is_refused_in_one_line() -> None:
+    plain = default_system_prompt(DIALECTS["plain"])
+    with pytest.raises(InputError, match=r"dialect 'ibis-paper', but .* offers '.+'; use --dialect plain$") as error:
+        dialect_for("ibis-paper", plain)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"use --dialect plain$"):
+        dialect_for("json", plain)
+    with pytest.raises(InputError, match=r"use --dialect ibis-paper$"):
+        dialect_for("plain", system_prompt_for_weights())
+    both = plain + "\n" + default_system_prompt(DIALECTS["json"])
+    with pytest.raises(InputError, match=r"a --system-prompt of one dialect$"):
+        dialect_for("ibis-paper", both)
+    with pytest.raises(InputError, match=r"no dialect is called 'latin'; there are plain"):
+        dialect_for("latin", plain)
