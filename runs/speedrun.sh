@@ -1,5 +1,5 @@
 #!/bin/sh
-# From masks to a trained, evaluated agent at nano scale: 131 minutes in all on two cores without fast bfloat16.
+# From masks to a trained, evaluated agent at nano scale: 131 minutes on two cores without fast bfloat16, the sum of three starts.
 #
 #   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR] [--processes 2]
 #
