@@ -131,7 +131,7 @@ class FailureWatch:
 
 
 @contextmanager
-def one_line_errors(checkpoints: Path, smaller: str) -> Iterator[None]:
+def one_line_errors(checkpoints: Path, smaller: str, checkpointing: bool = False) -> Iterator[None]:
     """Turn "out of memory" into a :class:`TrainingError` that says what helps and where to go on.
 
     Parameters
@@ -140,6 +140,8 @@ def one_line_errors(checkpoints: Path, smaller: str) -> Iterator[None]:
         Folder of the run's checkpoints.
     smaller
         Settings that save memory when they are smaller, for the message.
+    checkpointing
+        Whether gradient checkpointing is on already.
     """
     try:
         yield
@@ -147,8 +149,9 @@ def one_line_errors(checkpoints: Path, smaller: str) -> Iterator[None]:
         if not _no_memory(error):
             raise
         device = "the GPU" if "cuda" in str(error).lower() else "this machine"
+        other = "" if checkpointing else "--gradient-checkpointing or "
         raise TrainingError(
-            f"out of memory on {device}; try --gradient-checkpointing or a smaller {smaller}{_where(checkpoints)}"
+            f"out of memory on {device}; try {other}a smaller {smaller}{_where(checkpoints)}"
         ) from error
 
 

@@ -84,6 +84,7 @@ def load_start(
     freeze_vision: bool = False,
     random_weights: bool = False,
     max_pixels: int | None = None,
+    gradient_checkpointing: bool = False,
     seed: int = 0,
 ) -> Start:
     """Load a model to train it.
@@ -103,13 +104,16 @@ def load_start(
         Draw the weights anew in the same shape.
     max_pixels
         Larger images are shown smaller, by the processor itself.
+    gradient_checkpointing
+        Whether the training will ask for it; not every model has it.
     seed
         Of random weights and adapters.
 
     Raises
     ------
     InputError
-        If there is no such model, an adapter fits nothing in it, or has another rank than `lora`.
+        If there is no such model, it has no gradient checkpointing where that is asked for, an adapter fits nothing in
+        it, or has another rank than `lora`.
     MissingExtraError
         If peft is needed and not installed.
     """
@@ -123,6 +127,8 @@ def load_start(
     set_seed(seed)
     checkpoint = load_checkpoint(where, device="cpu", dtype=dtype)
     model, processor = checkpoint.model, checkpoint.processor
+    if gradient_checkpointing and not getattr(model, "supports_gradient_checkpointing", False):
+        raise InputError(f"{type(model).__name__} has no gradient checkpointing; leave --gradient-checkpointing out")
     adapted = hasattr(model, "peft_config")
     base = str(model.peft_config["default"].base_model_name_or_path) if adapted else where
     if random_weights:

@@ -161,9 +161,9 @@ def _times(plan: Plan) -> Section:
     note = (
         f"SFT: batch {sft.batch} ({sample}), {sft.epochs:g} epochs, {sft.conversations:,} episodes of {sft.actions:g} "
         f"actions. RL: {rl.batch} prompts x {rl.group} episodes, {rl.epochs:g} epochs, {rl.prompts:,} prompts, "
-        f"{rl.actions:g} actions in the mean. Presets `paper` and `ibis` of `train rl` take a batch for its runs, and play "
-        "256 of them an update; their rollouts by transformers' generate read each turn again, what is reckoned here "
-        "supposes an engine that keeps keys and values. A dash: it does not fit."
+        f"{rl.actions:g} actions in the mean. Presets `paper` and `ibis` of `train rl` take a batch for its runs, and "
+        "play 256 of them an update; their rollouts by transformers' generate read each turn again, what is reckoned "
+        "here supposes an engine that keeps keys and values. A dash: it does not fit."
     )
     return Section("Time", note, _rows(plan, "Time", parts))
 

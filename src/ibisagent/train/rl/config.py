@@ -295,9 +295,9 @@ class RlConfig(Settings):
         """The settings that a resumed run must share with its beginning."""
         free = {
             "out", "resume", "num_updates", "report_to", "save_updates", "keep_checkpoints", "page_updates",
-            "num_pages", "device", "gradient_checkpointing", "sampler_batch", "vqa_probe", "vllm_url",
-            "vllm_group_port", "vllm_wait_s", "vllm_timeout_s", "vllm_retries", "parity_runs", "parity_mean",
-            "parity_max", "parity_ratio", "parity_kl", "parity_weights",
+            "num_pages", "device", "segmenter_device", "gradient_checkpointing", "sampler_batch", "vqa_probe",
+            "vllm_url", "vllm_group_port", "vllm_wait_s", "vllm_timeout_s", "vllm_retries", "parity_runs",
+            "parity_mean", "parity_max", "parity_ratio", "parity_kl", "parity_weights",
         }  # fmt: skip
         if self.schedule != "constant":  # it falls over all updates
             free -= {"num_updates"}

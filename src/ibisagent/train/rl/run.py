@@ -69,7 +69,7 @@ def train(config: RlConfig) -> int:
     newest = last_checkpoint(checkpoints)
     check_out(config, newest)
     smaller = "--sampler-batch, or in another --out a smaller --micro-batch, --max-pixels or --max-context"
-    with one_line_errors(checkpoints, smaller):
+    with one_line_errors(checkpoints, smaller, config.gradient_checkpointing):
         trainer, start, told, probe = _build(config, state.num_processes)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
@@ -134,6 +134,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
         freeze_vision=config.freeze_vision,
         random_weights=config.random_weights,
         max_pixels=config.max_pixels,
+        gradient_checkpointing=config.gradient_checkpointing,
         seed=config.seed,
     )
     told = start.system_prompt

@@ -61,7 +61,8 @@ def train(config: SftConfig) -> int:
     newest = last_checkpoint(checkpoints)
     config = _in_its_order(config, state.num_processes)
     check_out(config, newest)
-    with one_line_errors(checkpoints, "--per-device-batch, or in another --out a smaller --max-pixels or --max-length"):
+    smaller = "--per-device-batch, or in another --out a smaller --max-pixels or --max-length"
+    with one_line_errors(checkpoints, smaller, config.gradient_checkpointing):
         trainer, start, facts, probe = _build(config, bf16, accumulation, checkpoints)
         if state.is_main_process:
             config.out.mkdir(parents=True, exist_ok=True)
@@ -136,6 +137,7 @@ def _build(
         freeze_vision=config.freeze_vision,
         random_weights=config.random_weights,
         max_pixels=config.max_pixels,
+        gradient_checkpointing=config.gradient_checkpointing,
         seed=config.seed,
     )
     prompt = start.system_prompt

@@ -198,9 +198,17 @@ def test_the_grid_prints_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
 def test_scripts_print_their_commands(script: str, any_python: dict[str, Any]) -> None:
     run = subprocess.run([ROOT / "runs" / script, "--dry-run"], capture_output=True, text=True, **any_python)
     assert run.returncode == 0, run.stderr
-    assert len(run.stdout.splitlines()) >= 10
+    assert len(run.stdout.splitlines()) >= 9
     if script == "speedrun.sh":
         assert [word in run.stdout for word in ("train nano", "synthesize", "train rl", "evaluate")] == [True] * 4
+        assert "--nproc_per_node 2" in run.stdout and "cuda" not in run.stdout
+        command = [ROOT / "runs" / script, "--dry-run", "--device", "cuda"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, **any_python).stdout
+        # Two processes on one GPU would not start.
+        assert "--nproc_per_node 1" in told and "--device cpu" not in told
+        assert [line.count("--device") for line in told.splitlines() if "train" in line or "evaluate " in line] == [
+            1
+        ] * 6
 
 
 @pytest.fixture

@@ -635,6 +635,7 @@ def test_missing_memory_ends_with_a_line(train: Train, tmp_path: Path, monkeypat
         (("--reward", "praise"), "there is no reward 'praise'"),
         (("--prompts", "corpus:/not/there"), "/not/there"),
         (("--system-prompt", "/not/there.txt"), "cannot read"),
+        (("--gradient-checkpointing",), "NanoForConditionalGeneration has no gradient checkpointing"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
