@@ -1,5 +1,6 @@
 #!/bin/sh
-# From masks to a trained, evaluated agent at nano scale: 131 minutes on two cores without fast bfloat16, the sum of three starts.
+# From masks to a trained, evaluated agent at nano scale: 131 minutes on two cores without fast bfloat16, added
+# up over three starts (it was interrupted twice).
 #
 #   runs/speedrun.sh [--dry-run] [--seed K] [--work DIR] [--processes 2] [--device cuda]
 #

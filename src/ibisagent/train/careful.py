@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ibisagent.train.guards import not_finite
-from ibisagent.train.models import without_input_gradients
+from ibisagent.train.models import same_parameters_learn, without_input_gradients
 
 __all__ = ["CarefulTrainer"]
 
@@ -32,13 +32,15 @@ class CarefulTrainer:
         in a folder of its own, and where there are such folders transformers loads these alone: the trained one would
         stay as it was at the start.
         """
-        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         trainer: Any = self
         target = trainer.model if model is None else model
-        if len(getattr(target, "peft_config", {})) > 1:
-            active = target.active_adapters[0]
-            target.load_adapter(resume_from_checkpoint, active, is_trainable=True)
-            target.set_adapter(active)
+        with same_parameters_learn(target):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            # FSDP has checkpoints of its own kind, and loads the trained adapter out of them.
+            if not trainer.is_fsdp_enabled and len(getattr(target, "peft_config", {})) > 1:
+                active = target.active_adapters[0]
+                target.load_adapter(resume_from_checkpoint, active, is_trainable=True)
+                target.set_adapter(active)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The norm before a step; raises TrainingError if it is not finite.

@@ -93,14 +93,14 @@ class StopOnSignal(TrainerCallback):
 
 
 class FailureWatch:
-    """Ends a training whose tool is broken for good: updates without a single whole run teach nothing.
+    """Ends a training whose tool is broken for good: batches without a single whole run teach nothing.
 
     Parameters
     ----------
     checkpoints
         Folder of the run's checkpoints, for the message.
     most
-        So many such updates in a row are one too many.
+        So many such batches in a row are one too many.
     """
 
     def __init__(self, checkpoints: Path, most: int = 3) -> None:
@@ -108,12 +108,12 @@ class FailureWatch:
         self._row = 0
 
     def note(self, share_failed: float, reasons: Iterable[str | None]) -> None:
-        """Count an update.
+        """Count a batch.
 
         Parameters
         ----------
         share_failed
-            Of its runs, over all processes.
+            Of its runs, over all processes; NaN where nothing was acted on.
         reasons
             Errors of this process's runs.
 
@@ -126,7 +126,7 @@ class FailureWatch:
         if self._row >= self.most:
             told = next((f" ({' '.join(reason.split())})" for reason in reasons if reason), "")
             raise TrainingError(
-                f"in {self._row} updates in a row every run failed{told}; mend that first{_where(self.checkpoints)}"
+                f"in {self._row} batches in a row every run failed{told}; mend that first{_where(self.checkpoints)}"
             )
 
 
@@ -149,7 +149,7 @@ def one_line_errors(checkpoints: Path, smaller: str, checkpointing: bool = False
         if not _no_memory(error):
             raise
         device = "the GPU" if "cuda" in str(error).lower() else "this machine"
-        other = "" if checkpointing else "--gradient-checkpointing or "
+        other = "" if checkpointing else "--gradient-checkpointing (NanoVLM has none) or "
         raise TrainingError(
             f"out of memory on {device}; try {other}a smaller {smaller}{_where(checkpoints)}"
         ) from error
@@ -157,7 +157,8 @@ def one_line_errors(checkpoints: Path, smaller: str, checkpointing: bool = False
 
 def not_finite(step: int, checkpoints: Path, what: str = "loss") -> TrainingError:
     """The error of a loss or a gradient that is NaN or infinite."""
-    return TrainingError(f"the {what} of step {step} is not finite; try a lower --learning-rate{_where(checkpoints)}")
+    lower = "try a lower --learning-rate in another --out"
+    return TrainingError(f"the {what} of step {step} is not finite; {lower}{_where(checkpoints)}")
 
 
 def last_checkpoint(folder: Path) -> Path | None:

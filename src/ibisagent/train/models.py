@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ __all__ = [
     "is_nano",
     "limit_pixels",
     "load_start",
+    "same_parameters_learn",
     "vision_parts",
     "without_input_gradients",
 ]
@@ -92,8 +95,8 @@ def load_start(
     Parameters
     ----------
     spec
-        ``nano``, a folder, a hub id, or the folder of a LoRA adapter. With `lora`, which must name its rank, such an
-        adapter is trained on; without, it is merged into its base.
+        ``nano``, a folder, a hub id, or the folder of a LoRA adapter. With `lora`, which must name its rank and alpha,
+        such an adapter is trained on, on the layers that it has; without, it is merged into its base.
     dtype
         ``float32`` or ``bfloat16``: of the weights.
     lora
@@ -113,7 +116,7 @@ def load_start(
     ------
     InputError
         If there is no such model, it has no gradient checkpointing where that is asked for, an adapter fits nothing in
-        it, or has another rank than `lora`.
+        it, or has another rank or alpha than `lora`.
     MissingExtraError
         If peft is needed and not installed.
     """
@@ -128,7 +131,7 @@ def load_start(
     checkpoint = load_checkpoint(where, device="cpu", dtype=dtype)
     model, processor = checkpoint.model, checkpoint.processor
     if gradient_checkpointing and not getattr(model, "supports_gradient_checkpointing", False):
-        raise InputError(f"{type(model).__name__} has no gradient checkpointing; leave --gradient-checkpointing out")
+        raise InputError(f"{type(model).__name__} has no gradient checkpointing; use --no-gradient-checkpointing")
     adapted = hasattr(model, "peft_config")
     base = str(model.peft_config["default"].base_model_name_or_path) if adapted else where
     if random_weights:
@@ -139,9 +142,10 @@ def load_start(
     if adapted and lora is None:
         model = model.merge_and_unload().requires_grad_(True)  # below an adapter, weights are not learnt
     elif adapted and lora is not None:
-        known = int(model.peft_config["default"].r)
-        if lora.rank != known:
-            raise InputError(f"the adapter in {where} has rank {known}, not {lora.rank}: name that rank to train it on")
+        known = model.peft_config["default"]
+        for name, own, asked in (("rank", known.r, lora.rank), ("alpha", known.lora_alpha, lora.alpha)):
+            if own != asked:
+                raise InputError(f"the adapter in {where} has {name} {own}, not {asked}: train it on with its own")
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
     if freeze_vision:
@@ -254,6 +258,17 @@ def without_input_gradients(model: Any, args: Any) -> None:
     reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
     if args.gradient_checkpointing and not reentrant and hasattr(model, "disable_input_require_grads"):
         model.disable_input_require_grads()
+
+
+@contextmanager
+def same_parameters_learn(model: Any) -> Iterator[None]:
+    """What is learnt stays what is learnt: peft makes all of an adapter trainable whenever it is chosen."""
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        yield
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(before.get(name, False))
 
 
 def _with_lora(model: Any, lora: Lora, freeze_vision: bool) -> Any:

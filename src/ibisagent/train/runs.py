@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) ->
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         trainer.save_model(str(folder))  # gathers the shards, for which every process is needed
         if trainer.accelerator.is_main_process:
+            shutil.rmtree(folder / "ref", ignore_errors=True)  # the frozen copy that a KL term is held to
             start.processor.save_pretrained(folder)
             (folder / "system_prompt.txt").write_text(system_prompt + "\n", encoding="utf-8")
     elif trainer.accelerator.is_main_process:

@@ -41,6 +41,6 @@ def dialect_for(name: str, system_prompt: str | None) -> Dialect:
         fitting = [other for other in DIALECTS if foreign <= lines[other]]
         raise InputError(
             f"replies would be read as dialect '{name}', but the model's system prompt offers '{min(foreign)}'"
-            + (f"; use --dialect {fitting[0]}" if fitting else "; give a --system-prompt of one dialect")
+            + (f"; set dialect to {fitting[0]}" if fitting else "; give it a prompt of one dialect")
         )
     return DIALECTS[name]

@@ -25,7 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 from ibisagent.errors import IbisError
 from ibisagent.train.careful import CarefulTrainer
 from ibisagent.train.guards import FailureWatch, not_finite
-from ibisagent.train.models import is_nano
+from ibisagent.train.models import is_nano, same_parameters_learn, without_input_gradients
 from ibisagent.train.rl.advantages import episode_advantages, turn_advantages
 from ibisagent.train.rl.batch import to_tensors, token_advantages, trimmed
 from ibisagent.train.rl.images import check_images, num_features
@@ -196,8 +196,16 @@ class AgentGrpoTrainer(CarefulTrainer, GRPOTrainer):
 
         model = self.accelerator.unwrap_model(self.model)
         name = "ref" if "ref" in model.peft_config else None
-        with use_adapter(model, adapter_name=name), disable_gradient_checkpointing(self.model, None):
-            return self._score(self.model, batch)
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        try:
+            with (
+                same_parameters_learn(model),
+                use_adapter(model, adapter_name=name),
+                disable_gradient_checkpointing(self.model, checkpointing),
+            ):
+                return self._score(self.model, batch)
+        finally:
+            without_input_gradients(model, self.args)
 
     def played_and_scored(self, count: int, word: str) -> tuple[dict[str, Any], Tensor, list[str]]:
         """Play prompts of this update once each, and score what was drawn; nothing is learnt. All processes call this.

@@ -102,8 +102,10 @@ def _in_its_order(config: SftConfig, num_processes: int) -> SftConfig:
     if config.length_group is not None:
         return config
     known = config.out / CONFIG
-    begun = read_yaml(known).get("length_group") if config.resume and known.is_file() else None
-    return config.model_copy(update={"length_group": begun or config.per_device_batch * num_processes})
+    begun = read_yaml(known) if config.resume and known.is_file() else {}
+    # Runs of before this setting took what went through all devices at a time.
+    group = begun.get("length_group") or begun.get("per_device_batch", config.per_device_batch) * num_processes
+    return config.model_copy(update={"length_group": group})
 
 
 def _build(

@@ -88,7 +88,8 @@ class SftTrainer(CarefulTrainer, SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The mean over all learnt tokens of a step; raises TrainingError where images do not reach the model."""
+        """The mean over all learnt tokens of a step (NanoVLM where it learns places: by turn, click and picture of a
+        batch); raises TrainingError where images do not reach the model."""
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["images"].append(float(self._check_images(inputs)))
         self._metrics[mode]["learnt_tokens"].append(float((inputs["labels"] != IGNORED).sum()))

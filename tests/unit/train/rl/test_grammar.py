@@ -22,15 +22,15 @@ def test_a_dialect_fits_its_own_prompt_and_any_that_quotes_none(name: str) -> No
 
 def test_a_prompt_of_another_dialect_is_refused_in_one_line() -> None:
     plain = default_system_prompt(DIALECTS["plain"])
-    with pytest.raises(InputError, match=r"dialect 'ibis-paper', but .* offers '.+'; use --dialect plain$") as error:
+    with pytest.raises(InputError, match=r"dialect 'ibis-paper', but .* offers '.+'; set dialect to plain$") as error:
         dialect_for("ibis-paper", plain)
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match=r"use --dialect plain$"):
+    with pytest.raises(InputError, match=r"set dialect to plain$"):
         dialect_for("json", plain)
-    with pytest.raises(InputError, match=r"use --dialect ibis-paper$"):
+    with pytest.raises(InputError, match=r"set dialect to ibis-paper$"):
         dialect_for("plain", system_prompt_for_weights())
     both = plain + "\n" + default_system_prompt(DIALECTS["json"])
-    with pytest.raises(InputError, match=r"a --system-prompt of one dialect$"):
+    with pytest.raises(InputError, match=r"a prompt of one dialect$"):
         dialect_for("ibis-paper", both)
     with pytest.raises(InputError, match=r"no dialect is called 'latin'; there are plain"):
         dialect_for("latin", plain)

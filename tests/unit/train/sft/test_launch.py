@@ -77,9 +77,10 @@ def test_a_run_that_is_killed_at_a_random_moment_goes_on_with_the_same_losses(
     while not (tmp_path / "cut" / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists():
         assert run.poll() is None
         time.sleep(0.02)
-    time.sleep(random.uniform(0, 1.5))
+    delay = random.uniform(0, 0.5)
+    time.sleep(delay)
     run.send_signal(signal.SIGKILL)
-    run.wait()
+    assert run.wait() == -signal.SIGKILL, f"it ended before it was killed, {delay:.2f} s after its first checkpoint"
     subprocess.run([*arguments, "--resume"], env=ENVIRONMENT, check=True, capture_output=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 12

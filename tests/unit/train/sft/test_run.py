@@ -118,8 +118,12 @@ def test_lora_is_saved_as_an_adapter_that_is_loaded_and_trained_on(tiny: Any, tr
     assert set(first) == set(second) and any(not torch.equal(first[n], second[n]) for n in first)
     config = json.loads((tmp_path / "b" / "model" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tiny(KINDS[1]).resolve())
-    with pytest.raises(InputError, match="has rank 2, not 4: name that rank"):
-        train(tmp_path / "c", "--model", model, "--lora-rank", 4, "--max-steps", 2)
+    for words, told in (
+        (("--lora-rank", 4), "rank 2, not 4"),
+        (("--lora-rank", 2, "--lora-alpha", 8), "alpha 16, not 8"),
+    ):
+        with pytest.raises(InputError, match=f"has {told}: train it on with its own"):
+            train(tmp_path / "c", "--model", model, *words, "--max-steps", 2)
 
 
 def test_checkpointing_changes_nothing_and_goes_not_back_through_a_frozen_tower(
