@@ -30,8 +30,8 @@ while [ $# -gt 0 ]; do
 done
 work=${work:-runs/speedrun-seed$seed}
 case $device in
-    cpu) minutes="--minutes 48" where="--device cpu" ;;
-    cuda) minutes="--minutes 5 --read-minutes 1" where="--device auto" processes=1 ;;
+    cpu) minutes="--minutes 48" rl_device="--device cpu" ;;
+    cuda) minutes="--minutes 5 --read-minutes 1" rl_device="--device auto" processes=1 ;;
     *) echo "speedrun.sh: --device is cpu or cuda, not $device" >&2; exit 2 ;;
 esac
 cases=data/mini/cases.jsonl
@@ -74,7 +74,7 @@ if stage rl; then
     # shellcheck disable=SC2086
     run env OMP_NUM_THREADS=$threads TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 "$python" -m torch.distributed.run --standalone --nproc_per_node "$processes" -m ibisagent train rl \
         --preset nano --model "$work/nano/model" --prompts "scenes:$cases?instances=2&absent_share=0.35" \
-        --seed "$seed" --out "$work/rl" $where --resume
+        --seed "$seed" --out "$work/rl" $rl_device --resume
     finished rl
 fi
 for agent in nano rl; do

@@ -111,6 +111,7 @@ def restore_on_numbered_cpus() -> None:
     import torch
 
     def to_numbered_cpu(storage: Any, location: str) -> Any:
+        """The storage itself for ``cpu:0``, ``cpu:1`` …; None leaves other locations to other restorers."""
         return storage if location.startswith("cpu:") else None
 
     registry = torch.serialization._package_registry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 pytest.importorskip("trl")
 
 from ibisagent.train.guards import last_checkpoint
+from killed_runs import kill_at_random
 from sample_corpus import write_sample_corpus
 from sample_rl import make_small_nano
 
@@ -52,24 +52,12 @@ def updates(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows if "loss" in row]
 
 
-def wait_for(run: subprocess.Popen[Any], path: Path) -> None:
-    """Until a file is there; the run must be under way."""
-    while not path.exists():
-        assert run.poll() is None, "the run ended early"
-        time.sleep(0.02)
-
-
 def test_a_run_that_is_killed_at_a_random_moment_goes_on_with_the_same_updates(head: list[str], tmp_path: Path) -> None:
     words = ["--num-updates", "20", "--save-updates", "2", "--beta", "0.05"]
     whole = [sys.executable, *head, *words, "--out", str(tmp_path / "whole")]
     subprocess.run(whole, env=ENVIRONMENT, check=True, capture_output=True)
     cut = [sys.executable, *head, *words, "--out", str(tmp_path / "cut")]
-    run = subprocess.Popen(cut, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    wait_for(run, tmp_path / "cut" / "checkpoints" / "checkpoint-2" / "trainer_state.json")
-    delay = random.uniform(0, 0.5)
-    time.sleep(delay)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL, f"it ended before it was killed, {delay:.2f} s after its first checkpoint"
+    kill_at_random(cut, tmp_path / "cut" / "checkpoints" / "checkpoint-2", ENVIRONMENT)
     subprocess.run([*cut, "--resume"], env=ENVIRONMENT, check=True, capture_output=True)
     assert updates(tmp_path / "cut") == updates(tmp_path / "whole")
     assert len(updates(tmp_path / "whole")) == 20

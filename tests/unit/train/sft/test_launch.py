@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("trl")
+
+from killed_runs import kill_at_random
+
 RECIPES = Path(__file__).parents[4] / "recipes" / "accelerate"
 
 
@@ -66,21 +67,12 @@ def test_two_processes_learn_what_one_does(
 def test_a_run_that_is_killed_at_a_random_moment_goes_on_with_the_same_losses(
     corpus: Path, tiny: Any, tmp_path: Path, losses: Callable[[Path], dict[int, float]]
 ) -> None:
-    import random
-
     words = ("--max-steps", 12, "--epochs", 9, "--save-steps", 2)
     model = tiny("qwen3_vl")
     whole = [sys.executable, *command(corpus, model, tmp_path / "whole", *words)]
     subprocess.run(whole, env=ENVIRONMENT, check=True, capture_output=True)
     arguments = [sys.executable, *command(corpus, model, tmp_path / "cut", *words)]
-    run = subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "cut" / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists():
-        assert run.poll() is None
-        time.sleep(0.02)
-    delay = random.uniform(0, 0.5)
-    time.sleep(delay)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL, f"it ended before it was killed, {delay:.2f} s after its first checkpoint"
+    kill_at_random(arguments, tmp_path / "cut" / "checkpoints" / "checkpoint-2", ENVIRONMENT)
     subprocess.run([*arguments, "--resume"], env=ENVIRONMENT, check=True, capture_output=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 12
