@@ -19,6 +19,7 @@ from ibisagent.actions.model import (
     UndoAction,
     Verdict,
 )
+from ibisagent.actions.quoted import dialect_for
 
 __all__ = [
     "DIALECTS",
@@ -34,4 +35,5 @@ __all__ = [
     "Turn",
     "UndoAction",
     "Verdict",
+    "dialect_for",
 ]

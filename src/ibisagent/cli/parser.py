@@ -249,7 +249,11 @@ def _players(p: argparse.ArgumentParser) -> None:
     g.add_argument("--max-seconds", metavar="T", type=seconds, help="wall-clock budget of a run")
     g.add_argument("--device", metavar="D", type=device, default="cpu", help=_DEVICES)
     g.add_argument("--system-prompt", metavar="FILE", help="the prompt that a vlm, api or nano policy was trained with")
-    g.add_argument("--dialect", metavar="NAME", help="action grammar of the policy: plain, json or ibis-paper")
+    g.add_argument(
+        "--dialect",
+        metavar="NAME",
+        help="action grammar: plain, json or ibis-paper (default: the prompt's, else plain)",
+    )
     g.add_argument("--base-url", metavar="URL", help="address of an OpenAI-compatible server, for api:MODEL")
     g.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
     g.add_argument(

@@ -66,7 +66,7 @@ class ApiPolicy:
         model: str,
         base_url: str | None = None,
         api_key: str | None = None,
-        dialect: Dialect | str = "plain",
+        dialect: Dialect | str | None = None,
         system_prompt: str | None = None,
         *,
         timeout: float = 120.0,

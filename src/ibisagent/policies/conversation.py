@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibisagent.actions import DIALECTS, WITHOUT_THOUGHT, Dialect
+from ibisagent.actions import WITHOUT_THOUGHT, Dialect, dialect_for
 from ibisagent.errors import InputError
 from ibisagent.messages import build_messages, default_system_prompt, messages_for_record
 from ibisagent.policies.protocol import View
@@ -40,7 +40,8 @@ class Conversation:
     Parameters
     ----------
     dialect
-        A dialect or its name.
+        A dialect or its name; None takes the one whose grammar `system_prompt` quotes, else ``plain``
+        (:func:`~ibisagent.actions.dialect_for`).
     system_prompt
         The fixed prompt that the policy was trained with; None writes one from the dialect and from the
         actions that the episode allows.
@@ -52,20 +53,18 @@ class Conversation:
     Raises
     ------
     InputError
-        If the dialect is unknown or `max_images` is below 1.
+        If the dialect is unknown, the prompt quotes another one, or `max_images` is below 1.
     """
 
     def __init__(
         self,
-        dialect: Dialect | str = "plain",
+        dialect: Dialect | str | None = None,
         system_prompt: str | None = None,
         history: bool | None = None,
         max_images: int | None = None,
     ) -> None:
-        if isinstance(dialect, str):
-            if dialect not in DIALECTS:
-                raise InputError(f"no dialect is called '{dialect}'; there are {', '.join(DIALECTS)}")
-            dialect = DIALECTS[dialect]
+        if dialect is None or isinstance(dialect, str):
+            dialect = dialect_for(dialect, system_prompt)
         if max_images is not None and max_images < 1:
             raise InputError(f"max_images must be at least 1, not {max_images}")
         self.dialect = dialect

@@ -77,7 +77,7 @@ class VlmPolicy:
         device: str | None = None,
         dtype: str | None = None,
         adapter: str | Path | None = None,
-        dialect: Dialect | str = "plain",
+        dialect: Dialect | str | None = None,
         system_prompt: str | None = None,
         *,
         max_new_tokens: int = 512,
@@ -285,13 +285,15 @@ class VlmPolicy:
 def make(arg: str | None, **options: Any) -> VlmPolicy:
     """``--policy vlm:PATH_OR_ID``; `options` are those of :class:`VlmPolicy`, None meaning the default.
 
-    A folder that our training wrote says in ``system_prompt.txt`` which prompt it was trained with; it holds unless
-    another one is given. ``windows.txt`` says in the same way which windows CT was shown in (:func:`windows`).
+    A folder that our training wrote says in ``system_prompt.txt`` which prompt it was trained with, and so which
+    dialect; it holds unless another one is given, and an adapter's before its base's. ``windows.txt`` says in the same
+    way which windows CT was shown in (:func:`windows`).
     """
     if not arg:
         raise InputError("the policy vlm needs a folder or a hub id: vlm:PATH_OR_ID")
-    prompt = Path(arg).expanduser() / "system_prompt.txt"
-    if options.get("system_prompt") is None and prompt.is_file():
+    told = [Path(folder).expanduser() / "system_prompt.txt" for folder in (options.get("adapter"), arg) if folder]
+    prompt = next((file for file in told if file.is_file()), None)
+    if options.get("system_prompt") is None and prompt is not None:
         options["system_prompt"] = prompt.read_text(encoding="utf-8").strip()
     if options.get("windows") is None:
         options["windows"] = windows(arg)

@@ -23,6 +23,7 @@ __all__ = [
     "same_parameters_learn",
     "vision_parts",
     "without_input_gradients",
+    "write_told",
 ]
 
 _VISION = ("visual", "vision_tower", "vision_model", "vision", "multi_modal_projector", "connector")
@@ -61,12 +62,15 @@ class Start:
         The prompt that its folder names, or None.
     base
         Folder or hub id of the weights below an adapter, for the adapter's own record.
+    windows
+        The ``--window`` option that its folder names (``windows.txt``), or None.
     """
 
     model: Any
     processor: Any
     system_prompt: str | None
     base: str
+    windows: str | None = None
 
     @property
     def nano(self) -> bool:
@@ -125,6 +129,7 @@ def load_start(
 
     from ibisagent.policies.checkpoints import load_checkpoint
     from ibisagent.policies.nano import WEIGHTS_DIR
+    from ibisagent.policies.vlm import windows
 
     where = str(WEIGHTS_DIR) if spec == "nano" else spec
     set_seed(seed)
@@ -160,7 +165,7 @@ def load_start(
         model.config.use_cache = False
     prompt = Path(where).expanduser() / "system_prompt.txt"
     text = prompt.read_text(encoding="utf-8").strip() if prompt.is_file() else None
-    return Start(model.train(), processor, text, base)
+    return Start(model.train(), processor, text, base, windows(where))
 
 
 def is_nano(model: Any) -> bool:
@@ -212,7 +217,7 @@ def limit_pixels(processor: Any, max_pixels: int) -> bool:
 
 
 def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> None:
-    """Write a folder that ``--policy vlm:FOLDER`` loads: weights or adapter, processor, ``system_prompt.txt``.
+    """Write a folder that ``--policy vlm:FOLDER`` loads: weights or adapter, processor, and :func:`write_told`'s files.
 
     Parameters
     ----------
@@ -239,7 +244,24 @@ def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> 
         # An adapter's frozen copy, which the KL term is held to, is no part of the result.
         model.save_pretrained(folder, **({"selected_adapters": ["default"]} if adapted else {}))
         start.processor.save_pretrained(folder)
+    write_told(start, folder, system_prompt)
+
+
+def write_told(start: Start, folder: Path, system_prompt: str) -> None:
+    """Write what inference must do as training did: ``system_prompt.txt``, and ``windows.txt`` where the start had one.
+
+    Parameters
+    ----------
+    start
+        What the training began with.
+    folder
+        Of the trained model; it exists.
+    system_prompt
+        The prompt that was trained with.
+    """
     (folder / "system_prompt.txt").write_text(system_prompt + "\n", encoding="utf-8")
+    if start.windows is not None:
+        (folder / "windows.txt").write_text(start.windows + "\n", encoding="utf-8")
 
 
 def without_input_gradients(model: Any, args: Any) -> None:

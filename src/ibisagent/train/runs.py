@@ -84,7 +84,7 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) ->
     system_prompt
         The prompt that was trained with.
     """
-    from ibisagent.train.models import export_model
+    from ibisagent.train.models import export_model, write_told
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_fsdp_enabled:
@@ -95,7 +95,7 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) ->
         if trainer.accelerator.is_main_process:
             shutil.rmtree(folder / "ref", ignore_errors=True)  # the frozen copy that a KL term is held to
             start.processor.save_pretrained(folder)
-            (folder / "system_prompt.txt").write_text(system_prompt + "\n", encoding="utf-8")
+            write_told(start, folder, system_prompt)
     elif trainer.accelerator.is_main_process:
         # trl's way of computing the loss comes off the model again.
         base = model.get_base_model() if hasattr(model, "get_base_model") else model

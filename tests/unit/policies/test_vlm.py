@@ -13,7 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from ibisagent.actions import DIALECTS  # noqa: E402
 from ibisagent.errors import InputError, PolicyError  # noqa: E402
+from ibisagent.messages import default_system_prompt  # noqa: E402
 from ibisagent.policies.protocol import Policy  # noqa: E402
 from ibisagent.policies.vlm import VlmPolicy, make  # noqa: E402
 from ibisagent.policies.weights import weight_files, weights_hash  # noqa: E402
@@ -145,6 +147,27 @@ def test_sampling_follows_the_seed_and_not_the_batch(folders, make_view):
     assert len(set(batched)) == 3  # siblings differ
     assert [r.text for r in policy.act(views, seed=5)] != batched
     assert torch.equal(torch.get_rng_state(), state)  # nobody else's random numbers are touched
+
+
+def test_a_trained_folder_says_which_dialect_its_replies_are_in(folders, tmp_path):
+    folder = shutil.copytree(folders["qwen2_5_vl"], tmp_path / "m")
+    told = default_system_prompt(DIALECTS["ibis-paper"])
+    (folder / "system_prompt.txt").write_text(told + "\n")
+    policy = make(str(folder), device="cpu")
+    assert (policy.dialect, policy.system_prompt) == (DIALECTS["ibis-paper"], told)
+    with pytest.raises(InputError, match=r"dialect 'json', but .*; set dialect to ibis-paper$"):
+        make(str(folder), device="cpu", dialect="json")
+    other = make(str(folder), device="cpu", dialect="json", system_prompt="Write JSON.")
+    assert other.dialect is DIALECTS["json"]
+    assert make(str(folders["qwen2_5_vl"]), device="cpu").dialect is DIALECTS["plain"]
+
+
+def test_an_adapter_that_is_put_on_says_what_it_was_told(adapter, folders, tmp_path):
+    on = shutil.copytree(adapter, tmp_path / "adapter")
+    (on / "system_prompt.txt").write_text(default_system_prompt(DIALECTS["json"]) + "\n")
+    policy = make(str(folders["qwen2_5_vl"]), device="cpu", adapter=str(on))
+    assert policy.dialect is DIALECTS["json"]
+    assert policy.system_prompt == default_system_prompt(DIALECTS["json"])
 
 
 def test_a_models_own_sampling_settings_are_not_used(folders, policies, make_view, tmp_path):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ibisagent.actions import dialect_for
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.rewards import load_rubric
-from ibisagent.train.rl.grammar import dialect_for
 from ibisagent.train.rl.play import Player
 from ibisagent.train.tokens import Renderer
 

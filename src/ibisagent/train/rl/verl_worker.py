@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ibisagent.actions import dialect_for
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
 from ibisagent.rewards import load_rubric
 from ibisagent.scoring import score_episode
 from ibisagent.segmenters.cache import EmbeddingCache
-from ibisagent.train.rl.grammar import dialect_for
 from ibisagent.train.rl.run_state import Rollout, Run, RunRules
 from ibisagent.train.runs import read_prompt
 from ibisagent.train.tokens import Renderer

@@ -285,7 +285,7 @@ def test_lost_images_end_a_run(tiny: Any, train: Run, tmp_path: Path, monkeypatc
 
 
 def test_nano_learns_and_is_saved_as_nano(train: Run, losses: Losses, tmp_path: Path) -> None:
-    from ibisagent.policies.nano import make
+    from ibisagent.policies.nano import make, windows
 
     arguments = ("--model", "nano", "--max-steps", 3, "--scenarios", "absent", "--no-freeze-vision")
     assert train(tmp_path / "out", *arguments, *SINGLE) == 0
@@ -293,6 +293,7 @@ def test_nano_learns_and_is_saved_as_nano(train: Run, losses: Losses, tmp_path: 
     assert found[3] < found[1]
     policy = make(str(tmp_path / "out" / "model"), device="cpu")
     assert policy.system_prompt is not None and policy.system_prompt.startswith("Segment the target by clicks")
+    assert policy.windows == windows() == "-1000,400"  # CT is shown to it as to what it began with
 
 
 @pytest.mark.parametrize(

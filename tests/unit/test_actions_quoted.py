@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ibisagent.actions import DIALECTS
+from ibisagent.actions import DIALECTS, dialect_for
 from ibisagent.errors import InputError
 from ibisagent.messages import default_system_prompt, system_prompt_for_weights
-from ibisagent.train.rl.grammar import dialect_for
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
@@ -34,3 +33,16 @@ def test_a_prompt_of_another_dialect_is_refused_in_one_line() -> None:
         dialect_for("ibis-paper", both)
     with pytest.raises(InputError, match=r"no dialect is called 'latin'; there are plain"):
         dialect_for("latin", plain)
+
+
+def test_without_a_name_it_is_the_dialect_that_the_model_is_told() -> None:
+    for name, dialect in DIALECTS.items():
+        assert dialect_for(None, default_system_prompt(dialect)) is DIALECTS[name]
+    assert dialect_for(None, system_prompt_for_weights()) is DIALECTS["ibis-paper"]
+    for quotes_none in (None, "", "Segment the target by clicks."):
+        assert dialect_for(None, quotes_none) is DIALECTS["plain"]
+    shared = set.intersection(*(set(dialect.describe().splitlines()) for dialect in DIALECTS.values()))
+    assert shared and dialect_for(None, min(shared)) is DIALECTS["plain"]
+    both = default_system_prompt(DIALECTS["plain"]) + "\n" + default_system_prompt(DIALECTS["json"])
+    with pytest.raises(InputError, match=r"several dialects; give it a prompt of one dialect$"):
+        dialect_for(None, both)
