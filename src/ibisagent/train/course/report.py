@@ -7,7 +7,8 @@ How to run::
 
 Cells on phantoms have their tables between ``<!-- course stages -->`` and ``<!-- /course -->`` and the like; cells on
 real images between ``<!-- course mini stages -->`` and ``<!-- /course -->``, and those of RL that tries further places
-of every click between ``<!-- course places stages -->`` and ``<!-- /course -->``, where the document has such places.
+of every click between ``<!-- course places stages -->`` and ``<!-- /course -->``, where the document has such places
+(for the rewards, too).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Cells = dict[str, dict[int, dict[str, Any]]]
 """Cells by row and seed."""
 
 _ASIDE = ("mini", "places")
-"""Presets whose tables have places of their own, named with this word before; of those, only stages are run."""
+"""Presets whose tables have places of their own, named with this word before."""
 
 _RESAMPLES = 4000
 
@@ -49,6 +50,8 @@ _CLAIMS: tuple[tuple[str, str, str], ...] = (
     ("all", "sft+rl", "iou"),
     ("sft+rl", "sft", "steps"),
     ("all", "reflection", "steps"),
+    ("reward-none", "reflection", "iou"),
+    ("reward-all", "reflection", "iou"),
     ("reward-click", "reward-none", "iou"),
     ("reward-progress", "reward-none", "iou"),
     ("reward-length", "reward-none", "iou"),
@@ -147,14 +150,16 @@ def read_cells(folder: Path) -> tuple[Cells, list[str]]:
 def with_tables(text: str, cells: Cells, left_out: Sequence[str] = (), prefix: str = "") -> str:
     """`text` with what stands between ``<!-- course NAME -->`` and ``<!-- /course -->`` written anew.
 
-    `prefix` stands before the names; with one there is no table of rewards, and what has not run has no line.
+    `prefix` stands before the names; with one the table of rewards is written only where the document has a place for
+    it, and what has not run has no line.
 
     Raises
     ------
     InputError
         If a table has no place in it.
     """
-    tables = ("stages",) if prefix else ("stages", "rewards")
+    rewards = not prefix or f"<!-- course {prefix}rewards -->" in text
+    tables = ("stages", "rewards") if rewards else ("stages",)
     parts = {name: table(cells, name, whole=not prefix) for name in tables}
     parts |= {"shapes": comparisons(cells, tables, whole=not prefix), "made": _made(cells, left_out)}
     for name, content in parts.items():

@@ -90,6 +90,23 @@ def test_cells_on_real_images_have_places_of_their_own(tmp_path: Path) -> None:
     assert line(rest, "sft against base, IoU").endswith("| 1 | yes |")
 
 
+def test_rewards_on_real_images_are_told_where_there_is_a_place_for_them(tmp_path: Path) -> None:
+    names = ("stages", "rewards", "shapes", "made")
+    document = tmp_path / "course.md"
+    document.write_text(PLACES + "".join(f"<!-- course mini {name} -->\nold\n<!-- /course -->\n" for name in names))
+    for seed in (0, 1):
+        for row, iou in (("reflection", 0.3), ("reward-none", 0.2), ("reward-click", 0.4)):
+            write_cell(tmp_path / "mini", row, seed, iou)
+    words = ["--results", tmp_path / "none", "--mini", tmp_path / "mini", "--document", document]
+    assert report.main([str(word) for word in words]) == 0
+    first, rest = document.read_text().split("<!-- course mini rewards -->")
+    assert line(first.split("mini stages")[1], "reflection").startswith("| reflection | 2 | 40 |")
+    assert line(rest, "click").startswith("| click | 2 | 40 |") and "| length |" not in rest and "old" not in rest
+    assert line(rest, "reward click against reward none, IoU").endswith("| 2 | yes |")
+    assert line(rest, "reward none against reflection, IoU").endswith("| 2 | no |")
+    assert "reward length" not in rest
+
+
 def test_rows_that_were_not_to_run_are_left_out_of_the_places_preset(tmp_path: Path) -> None:
     document = tmp_path / "course.md"
     places = "".join(f"<!-- course places {name} -->\nold\n<!-- /course -->\n" for name in ("stages", "shapes", "made"))
