@@ -42,6 +42,7 @@ from ibisagent.train import nano_corpus
 from ibisagent.train.nano_corpus import SYSTEM_PROMPT
 from ibisagent.train.nano_data import NanoSamples
 from ibisagent.train.nano_reading import learn_to_read
+from ibisagent.train.sft.nano_loss import maps_loss
 from ibisagent.train.vocabulary import build_processor, save_processor
 
 __all__ = ["SYSTEM_PROMPT", "export", "main"]
@@ -76,7 +77,7 @@ def _loss(
     # Share of probability on cells where a click would have been right.
     hit = (cells.exp() * (weights > 1e-6)).sum(-1).mean() if len(cross) else words * 0
     truth = torch.stack([batch["target_maps"], batch["shown_maps"]], 1).float() / 255
-    belief, overlap = _belief_loss(out.belief[:, :2], truth)
+    belief, overlap = maps_loss(out.belief[:, :2], truth)
     choice = words * 0  # of weights that choose nothing
     if model.pointer.choice is not None:
         choice = choice_loss(out.belief[:, 2], truth[:, 0] * batch["ones"][:, None])
@@ -88,24 +89,9 @@ def _loss(
         "divergence": float(divergence.detach()),
         "right_place": float(hit.detach()),
         "belief": float(belief.detach()),
-        "belief_dice": overlap,
+        "belief_dice": float(overlap.detach()),
         "choice": float(choice.detach()),
     }
-
-
-def _belief_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
-    """Cross-entropy and Dice of the maps of the target and of the shown mask, (N, 2, cells) both.
-
-    Also the mean Dice of the target's map where there is a target.
-    """
-    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(-1)
-    p = logits.sigmoid()
-    dice = (2 * (p * truth).sum(-1) + 1) / (p.sum(-1) + truth.sum(-1) + 1)
-    there = (truth.sum(-1) > 0).float()
-    missing = ((1 - dice) * there).sum(0) / there.sum(0).clamp_min(1)
-    # The target's map is what has to be learnt; the mask is painted on the image.
-    loss = 4 * cross[:, 0].mean() + missing[0] + cross[:, 1].mean() + 0.3 * missing[1]
-    return loss, float(1 - missing[0].detach())
 
 
 def _decisions(logits: Tensor, goal: Tensor, loss_mask: Tensor, at: tuple[Tensor, ...]) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ibisagent.policies.nano_parts import CHOICE_WEIGHT, choice_loss
 from ibisagent.train.sft.collator import IGNORED
 
-__all__ = ["NanoLoss", "nano_loss"]
+__all__ = ["NanoLoss", "maps_loss", "nano_loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,22 +94,38 @@ def _scored(core: Any, out: Any, inputs: dict[str, Any]) -> NanoLoss:
     elif told:
         places = loss * 0
     if told:
-        maps = _maps_loss(out.belief, inputs["target_maps"], inputs["shown_maps"], inputs["target_known"])
+        truth = torch.stack([inputs["target_maps"], inputs["shown_maps"]], 1)
+        maps, _ = maps_loss(out.belief[:, :2].float(), truth, inputs["target_known"])
         if core.pointer.choice is not None:
             meant = inputs["target_maps"] * inputs["ones"][:, None]
             maps = maps + CHOICE_WEIGHT * choice_loss(out.belief[:, 2], meant)
     return NanoLoss(loss, hit.sum(), entropy, places, maps)
 
 
-def _maps_loss(belief: Tensor, target: Tensor, shown: Tensor, known: Tensor) -> Tensor:
-    """Cross-entropy and Dice of both maps, weighted as in ``ibisagent train nano``: the target's has to be learnt."""
-    truth = torch.stack([target, shown], 1)
-    logits = belief[:, :2].float()
-    counted = torch.stack([known, torch.ones_like(known)], 1).float()
+def maps_loss(logits: Tensor, truth: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and Dice of the maps of target and shown mask, and the mean Dice of the targets that are there.
+
+    The target's map is what has to be learnt, and counts more; the shown mask is painted on the image.
+
+    Parameters
+    ----------
+    logits, truth
+        ``float`` (N, 2, cells): scores, and shares of each cell that are covered; the target first.
+    known
+        ``bool`` (N,): whether an image's target is told; None: all are.
+
+    Returns
+    -------
+    loss, dice
+        Scalars.
+    """
+    counted = torch.ones(truth.shape[:2], device=truth.device)
+    if known is not None:
+        counted[:, 0] = known.float()
     cross = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(-1) * counted).sum(0)
     cross = cross / counted.sum(0).clamp_min(1)
     p = logits.sigmoid()
     dice = (2 * (p * truth).sum(-1) + 1) / (p.sum(-1) + truth.sum(-1) + 1)
     there = (truth.sum(-1) > 0).float()
     missing = ((1 - dice) * there).sum(0) / there.sum(0).clamp_min(1)
-    return 4 * cross[0] + missing[0] + cross[1] + 0.3 * missing[1]
+    return 4 * cross[0] + missing[0] + cross[1] + 0.3 * missing[1], 1 - missing[0]
