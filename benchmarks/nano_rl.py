@@ -4,8 +4,9 @@
         --exam phantoms --before runs/e/start-phantoms --after runs/e/rl{0,1,2}-phantoms --out docs/results/nano_rl.json
 
 Folders are those that ``ibisagent evaluate --out`` writes; every ``--exam`` has a ``--before`` and one ``--after`` run
-a seed. Differences are of the same cases. Intervals are 95% bootstraps that draw seeds, and whole images: cases of
-one image are not independent.
+a seed. Runs of the same cases with other wordings (``evaluate --seed``) are joined by commas: ``--before A,B --after
+A0,B0 A1,B1``. Differences are of the same cases. Intervals are 95% bootstraps that draw seeds, and whole images: cases
+of one image, and wordings of one case, are not independent.
 """
 
 from __future__ import annotations
@@ -23,16 +24,22 @@ import numpy as np
 DRAWS = 4000
 
 
-def read(folder: Path) -> dict[str, dict[str, str]]:
-    """Rows of ``cases.csv`` by case id."""
-    with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
-        return {row["case_id"]: row for row in csv.DictReader(file)}
+def read(folders: str) -> dict[str, dict[str, str]]:
+    """Rows of ``cases.csv`` by case, of folders joined by commas."""
+    rows = {}
+    for number, folder in enumerate(folders.split(",")):
+        with (Path(folder) / "cases.csv").open(encoding="utf-8", newline="") as file:
+            rows |= {f"{number}:{row['case_id']}": row for row in csv.DictReader(file)}
+    return rows
 
 
-def images_of(folder: Path) -> dict[str, str]:
-    """The image of each case, by case id."""
-    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["case_id"]: row["image"] for row in map(json.loads, lines)}
+def images_of(folders: str) -> dict[str, str]:
+    """The image of each case, by the names that :func:`read` gives them."""
+    images = {}
+    for number, folder in enumerate(folders.split(",")):
+        lines = (Path(folder) / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        images |= {f"{number}:{row['case_id']}": row["image"] for row in map(json.loads, lines)}
+    return images
 
 
 def number(text: str) -> float:
@@ -61,7 +68,7 @@ def interval(differences: np.ndarray, images: list[str], targets: list[str] | No
     return [round(float(v), 4) for v in np.percentile(means, (2.5, 97.5))]
 
 
-def compare(before: Path, after: list[Path]) -> dict[str, Any]:
+def compare(before: str, after: list[str]) -> dict[str, Any]:
     """Both sides' means over present targets, their paired differences, and refusals, validity and steps.
 
     Raises
@@ -79,6 +86,8 @@ def compare(before: Path, after: list[Path]) -> dict[str, Any]:
     images = [image_of[c] for c in present]
     targets = [f"{first[c]['group']}/{first[c]['target']}" for c in present]
     told: dict[str, Any] = {"n": len(present), "images": len(set(images)), "seeds": len(after)}
+    if before.count(","):
+        told["wordings"] = before.count(",") + 1
     for what, column in (("iou", "iou"), ("steps", "num_steps")):
         one = np.array([number(first[c][column]) for c in present])
         many = np.array([[number(other[c][column]) for c in present] for other in others])
@@ -109,8 +118,8 @@ def compare(before: Path, after: list[Path]) -> dict[str, Any]:
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--exam", action="append", required=True, help="name of an exam; once for every exam")
-    p.add_argument("--before", action="append", type=Path, required=True, help="run of the start; once for every exam")
-    p.add_argument("--after", action="append", nargs="+", type=Path, required=True, help="runs after RL, one a seed")
+    p.add_argument("--before", action="append", required=True, help="run of the start; once for every exam")
+    p.add_argument("--after", action="append", nargs="+", required=True, help="runs after RL, one a seed")
     p.add_argument("--out", type=Path, help="JSON file")
     a = p.parse_args()
     if not len(a.exam) == len(a.before) == len(a.after):
