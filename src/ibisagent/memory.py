@@ -1,9 +1,11 @@
 """Keep freed memory: on a CPU most of an encoder's time is page faults, because glibc gives large blocks back at once.
 
 Every layer of a network allocates megabytes and frees them. By default glibc maps and unmaps them each time, and the
-kernel zeroes every page anew. Told to keep them, it reuses warm pages (measured on a small convolution net, 2 cores: 5
-million page faults become none, 17 s become 3 s). The price is that the process keeps its peak memory until it ends.
-``IBISAGENT_MALLOC=0`` leaves the allocator as it is, and so does any allocator setting of the user's own.
+kernel zeroes every page anew. Told to keep them, it reuses warm pages (measured on a small convolution net, 2 cores:
+5 million page faults become none, 17 s become 3 s). The price is that the process keeps its peak memory until it ends,
+and more than that where blocks of ever other sizes leave holes that fit nothing: :func:`give_back_freed_memory` is for
+between the phases of a long run. ``IBISAGENT_MALLOC=0`` leaves the allocator as it is, and so does any allocator
+setting of the user's own.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import ctypes
 import os
 import sys
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -45,3 +47,19 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26))
     done = [mallopt(name, value) == 1 for name, value in settings]
     return all(done)
+
+
+def give_back_freed_memory() -> bool:
+    """Give what is freed back to the system, once; whatever is freed later is kept as before.
+
+    Returns
+    -------
+    bool
+        Whether there was something to give back; False without glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return ctypes.CDLL(None).malloc_trim(0) == 1
+    except (OSError, AttributeError):  # musl and other C libraries
+        return False
