@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+from ibisagent.train.course.report import paired_difference, read_cells
 
 Load = Callable[[str], dict | None]
 Row = tuple[str, str, str, str]
@@ -214,3 +217,32 @@ def volumes(load: Load) -> str:
         limits = f"≤ {large['bars']['beyond_seconds']:.0f} s, {large['bars']['use_peak_gib']:.0f} GiB"
         lines.append(f"| CT of {shape} as {name} | {seconds}, peak {row['use_peak_gib']:.2f} GiB | 3 runs | {limits} |")
     return "\n".join(lines)
+
+
+def reinforcement(load: Load, folder: Path) -> str:
+    """What RL adds to the SFT that it begins with: nano and the course's small model, three seeds each.
+
+    `folder` holds the cells of the course.
+    """
+    found = load("speedrun")
+    if not found:
+        return ""
+    lines = ["| RL against its own start | exam | n | IoU | actions |", "|---|---|---|---|---|"]
+    for exam, row in found.items():
+        parts = [(row[what]["difference"], *row[what]["ci95"]) for what in ("iou", "steps")]
+        lines.append(f"| nano of the speedrun, {row['seeds']} seeds | {exam} | {row['n']} | {_differences(parts)} |")
+    for name, exam in (("ablation-mini", "mini val"), ("ablation-places", "phantoms of the gym")):
+        made, _ = read_cells(folder / name)
+        after, before = made["all"], made["reflection"]
+        parts = [paired_difference(after, before, what) for what in ("iou", "steps")]
+        number = len(after[0]["runs"]["iou"])
+        lines.append(f"| a model of 0.93 M, {len(after)} seeds | {exam} | {number} | {_differences(parts)} |")
+    return "\n".join(lines)
+
+
+def _differences(parts: Sequence[tuple[float, float, float]]) -> str:
+    """Of IoU and of actions: mean, low, high."""
+    return " | ".join(
+        f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        for (mean, low, high), digits in zip(parts, (3, 2), strict=True)
+    )

@@ -17,7 +17,7 @@ import json
 import sys
 from pathlib import Path
 
-from readme_results import questioned, results, volumes
+from readme_results import questioned, reinforcement, results, volumes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
@@ -202,6 +202,7 @@ BLOCKS = {
         "lab": lambda: questioned(_load),
         "volumes": lambda: volumes(_load),
         "results": lambda: results(_load),
+        "rl": lambda: reinforcement(_load, RESULTS),
     },
     "docs/course.md": {"nano-rl": nano_rl, "speedrun": lambda: nano_rl("speedrun")},
     "docs/evaluation/metrics.md": {"metrics": metrics},
