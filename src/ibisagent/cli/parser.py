@@ -224,6 +224,7 @@ def _synthesize(p: argparse.ArgumentParser) -> None:
     g.add_argument("--executor", choices=["processes", "ray"], default="processes", help="(default: %(default)s)")
     g.add_argument("--processes", metavar="N", type=at_least(1), help="workers at a time (default: one a core)")
     g.add_argument("--ray-address", metavar="A", help="address of a Ray cluster (default: RAY_ADDRESS, or one here)")
+    g.add_argument("--device", metavar="D", type=device, default="cpu", help=f"of the segmenter: {_DEVICES}")
 
 
 def _replay(p: argparse.ArgumentParser) -> None:

@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
             executor=options.executor,
             num_workers=options.processes,
             ray_address=options.ray_address,
+            device=options.device,
             decisions=options.decisions,
             on_progress=show,
         )

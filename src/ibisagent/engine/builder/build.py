@@ -65,6 +65,7 @@ def synthesize(
     executor: Executor = "processes",
     num_workers: int | None = None,
     ray_address: str | None = None,
+    device: str = "cpu",
     decisions: str | Path | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Result:
@@ -78,6 +79,8 @@ def synthesize(
         Folder; a new one, or that of the same build.
     executor, num_workers, ray_address
         Who works; see :func:`ibisagent.engine.builder.workers.run_jobs`. By default one process a core.
+    device
+        Where the segmenter computes: ``cpu``, ``cuda`` (workers take turns at the GPUs), ``cuda:1``, ``mps``, ``auto``.
     decisions
         File of a person's decisions; rejected trajectories are left out. None looks for ``decisions.jsonl`` in `out`.
     on_progress
@@ -125,13 +128,13 @@ def synthesize(
             on_progress(done, total)
 
         started = time.perf_counter()
-        jobs = [ShardJob(str(folder), shard, config, plan.names_by_modality, rejected) for shard in todo]
+        jobs = [ShardJob(str(folder), shard, config, plan.names_by_modality, rejected, device=device) for shard in todo]
         run_jobs(jobs, executor, num_workers or default_processes(), count, ray_address)
         seconds = time.perf_counter() - started
         result = Result(_add_up(folder, config, plan), made, seconds, _spent(config, folder))
         if made:
-            run = {"samples": made, "seconds": round(seconds, 2), "executor": executor, "teacher": result.spent}
-            _write_json(folder / "run.json", run)
+            run = {"samples": made, "seconds": round(seconds, 2), "executor": executor, "device": device}
+            _write_json(folder / "run.json", {**run, "teacher": result.spent})
     return result
 
 

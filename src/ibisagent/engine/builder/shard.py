@@ -55,6 +55,8 @@ class ShardJob:
         Trajectories that a person rejected.
     parent
         Process id of the one that waits for it, or None if it is on another machine.
+    device
+        Where the segmenter computes.
     """
 
     folder: str
@@ -63,6 +65,7 @@ class ShardJob:
     names_by_modality: dict[str, tuple[str, ...]]
     rejected: frozenset[str] = frozenset()
     parent: int | None = None
+    device: str = "cpu"
 
 
 def journal_path(folder: str | Path, name: str) -> Path:

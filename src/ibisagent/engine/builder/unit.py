@@ -60,6 +60,8 @@ class Tools:
         Structures that the data sets name, by modality: what may be called absent.
     folder
         Of the corpus: a chat teacher keeps its answers there, unless the settings say where.
+    device
+        Where the segmenter computes.
 
     Raises
     ------
@@ -72,12 +74,13 @@ class Tools:
         config: SynthesisConfig,
         names_by_modality: Mapping[str, tuple[str, ...]],
         folder: str | Path | None = None,
+        device: str = "cpu",
     ) -> None:
         from ibisagent.engine.reasoning.teacher import make_teacher
         from ibisagent.registry import make_segmenter
 
         self.config, self.names_by_modality = config, names_by_modality
-        self.segmenter = MemoSegmenter(make_segmenter(config.segmenter))
+        self.segmenter = MemoSegmenter(make_segmenter(config.segmenter, device))
         self.expert = Expert(config.expert)
         teacher = make_teacher(config.teacher, **teacher_options(config, folder))
         self.reasoner = Reasoner(teacher, config.attempts)

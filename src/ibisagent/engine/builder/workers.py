@@ -17,7 +17,7 @@ from ibisagent.engine.ray_session import ray_session
 from ibisagent.errors import IbisError, InputError, ToolError
 from ibisagent.memory import keep_freed_memory
 
-__all__ = ["Executor", "default_processes", "run_jobs"]
+__all__ = ["Executor", "default_processes", "device_of", "run_jobs"]
 
 Executor = Literal["processes", "ray"]
 
@@ -52,11 +52,14 @@ def run_jobs(
     Raises
     ------
     IbisError
-        If a worker fails or dies; what was done stays.
+        If a worker fails or dies; what was done stays. Of Ray, whose workers are given CPUs alone, also if a segmenter
+        is to compute elsewhere.
     """
     if not jobs:
         return
     if executor == "ray":
+        if jobs[0].device != "cpu":
+            raise InputError(f"Ray's workers have CPUs alone; for --device {jobs[0].device} use --executor processes")
         _run_on_ray(jobs, num_workers, on_samples, address)
     else:
         _run_in_processes(jobs, min(num_workers, len(jobs)), on_samples)
@@ -72,9 +75,9 @@ def _run_in_processes(jobs: Sequence[ShardJob], num_workers: int, on_samples: Ca
     workers, pipes = [], []
     waiting = [replace(job, parent=os.getpid()) for job in jobs][::-1]
     try:
-        for _ in range(num_workers):
+        for number in range(num_workers):
             ours, theirs = context.Pipe(duplex=True)
-            worker = context.Process(target=_serve, args=(theirs,), daemon=True)
+            worker = context.Process(target=_serve, args=(theirs, number), daemon=True)
             worker.start()
             theirs.close()  # so that the pipe ends with the worker
             workers.append(worker)
@@ -126,7 +129,7 @@ def _hand(pipe: Any, waiting: list[ShardJob]) -> None:
         pipe.send(waiting.pop() if waiting else None)
 
 
-def _serve(pipe: Any) -> None:
+def _serve(pipe: Any, number: int) -> None:
     """A worker's life: take a job, make it, ask for the next."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     tools: dict[str, Tools] = {}
@@ -139,7 +142,7 @@ def _serve(pipe: Any) -> None:
         if job is None:
             return
         try:
-            make_shard(job, _tools_for(job, tools), lambda new: pipe.send(("sample", new)))
+            make_shard(job, _tools_for(job, tools, number), lambda new: pipe.send(("sample", new)))
         except (Orphaned, BrokenPipeError):
             return
         except IbisError as error:
@@ -169,12 +172,30 @@ def _settle() -> None:
     cv2.setNumThreads(1)
 
 
-def _tools_for(job: ShardJob, made: dict[str, Tools]) -> Tools:
+def _tools_for(job: ShardJob, made: dict[str, Tools], number: int = 0) -> Tools:
     key = job.config.sha256
     if key not in made:
         made.clear()
-        made[key] = Tools(job.config, job.names_by_modality, job.folder)
+        made[key] = Tools(job.config, job.names_by_modality, job.folder, device_of(job.device, number))
     return made[key]
+
+
+def device_of(device: str, number: int) -> str:
+    """The device of a worker: where any GPU may be taken, workers take turns at them.
+
+    Parameters
+    ----------
+    device
+        As the user named it.
+    number
+        Of the worker, from 0.
+    """
+    if device not in ("cuda", "auto"):
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{number % count}" if count else device
 
 
 # -- Ray -------------------------------------------------------------------------------------------
