@@ -19,6 +19,9 @@ __all__ = ["give_back_freed_memory", "keep_freed_memory"]
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
+_keeps = False
+"""Whether :func:`keep_freed_memory` has told glibc so."""
+
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX")
 
 
@@ -46,20 +49,21 @@ def keep_freed_memory() -> bool:
     # mallopt takes an int, so 1 GiB and 2 GiB stand in for "never"; larger blocks are still mapped one by one.
     settings = ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26))
     done = [mallopt(name, value) == 1 for name, value in settings]
-    return all(done)
+    global _keeps
+    _keeps = all(done)
+    return _keeps
 
 
 def give_back_freed_memory() -> bool:
-    """Give what is freed back to the system, once; whatever is freed later is kept as before.
+    """Give what :func:`keep_freed_memory` has kept back to the system; what is freed later is kept as before.
 
     Returns
     -------
     bool
-        Whether there was something to give back; False without glibc.
+        Whether there was something to give back; False where freed memory is not kept.
     """
-    if not sys.platform.startswith("linux"):
+    if not _keeps:
         return False
-    try:
-        return ctypes.CDLL(None).malloc_trim(0) == 1
-    except (OSError, AttributeError):  # musl and other C libraries
-        return False
+    trim = ctypes.CDLL(None).malloc_trim
+    trim.argtypes = (ctypes.c_size_t,)
+    return trim(0) == 1

@@ -179,9 +179,11 @@ def test_freed_memory_is_kept_measurably() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_kept_memory_is_given_back_on_demand() -> None:
     code = (
+        "import os\n"
         "from ibisagent.memory import give_back_freed_memory, keep_freed_memory\n"
+        "assert not give_back_freed_memory()\n"  # nothing is kept yet: the allocator is left alone
         "def resident():\n"
-        "    return int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE') >> 20\n"
         "done = keep_freed_memory()\n"
         "blocks = [bytearray(b'x') * (1 << 20) for _ in range(256)]\n"
         "pin = bytearray(b'x') * (1 << 20)\n"  # above them on the heap: nothing but a trim gives them back

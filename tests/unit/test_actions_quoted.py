@@ -35,6 +35,21 @@ def test_a_prompt_of_another_dialect_is_refused_in_one_line() -> None:
         dialect_for("latin", plain)
 
 
+def test_how_a_grammar_is_laid_out_does_not_matter() -> None:
+    for name, dialect in DIALECTS.items():
+        listed = "\n".join(f"  - {line}  " for line in default_system_prompt(dialect).splitlines())
+        assert dialect_for(None, listed) is DIALECTS[name]
+        other = "json" if name == "plain" else "plain"
+        with pytest.raises(InputError, match=rf"set dialect to {name}$"):
+            dialect_for(other, listed)
+
+
+def test_what_the_model_learnt_counts_beside_what_it_is_told() -> None:
+    assert dialect_for("json", "Segment.", "json") is DIALECTS["json"]
+    with pytest.raises(InputError, match=r"dialect 'plain', but the model learnt 'json'; set dialect to json$"):
+        dialect_for("plain", "Segment.", "json")
+
+
 def test_without_a_name_it_is_the_dialect_that_the_model_is_told() -> None:
     for name, dialect in DIALECTS.items():
         assert dialect_for(None, default_system_prompt(dialect)) is DIALECTS[name]

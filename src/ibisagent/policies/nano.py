@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ibisagent.errors import InputError
-from ibisagent.policies.vlm import VlmPolicy
+from ibisagent.policies.vlm import VlmPolicy, with_what_is_told
 from ibisagent.policies.vlm import windows as windows_of_folder
 
 __all__ = ["WEIGHTS_DIR", "make", "windows"]
@@ -25,8 +25,8 @@ def windows(arg: str | None = None) -> str | None:
 def make(arg: str | None = None, **options: Any) -> VlmPolicy:
     """The policy ``nano``; ``arg`` may name another folder that ``ibisagent train nano`` wrote.
 
-    Options are those of :class:`~ibisagent.policies.vlm.VlmPolicy`; the system prompt that the weights
-    were trained with comes from ``system_prompt.txt`` unless one is given.
+    Options are those of :class:`~ibisagent.policies.vlm.VlmPolicy`; what the weights were trained with comes from the
+    folder's files unless it is given (:func:`~ibisagent.policies.vlm.make`).
 
     Raises
     ------
@@ -34,13 +34,9 @@ def make(arg: str | None = None, **options: Any) -> VlmPolicy:
         If the folder holds no such model.
     """
     folder = Path(arg) if arg else WEIGHTS_DIR
-    if options.get("system_prompt") is None:
-        try:
-            options["system_prompt"] = (folder / "system_prompt.txt").read_text(encoding="utf-8").strip()
-        except OSError:
-            raise InputError(f"{folder} holds no nano model: system_prompt.txt is missing") from None
-    if options.get("windows") is None:
-        options["windows"] = windows(arg)
+    options = with_what_is_told(options, folder)
+    if options["system_prompt"] is None:
+        raise InputError(f"{folder} holds no nano model: system_prompt.txt is missing")
     options = {k: v for k, v in options.items() if v is not None}
     options.setdefault("max_new_tokens", _MAX_NEW_TOKENS)
     options.setdefault("name", f"nano:{arg}" if arg else "nano")

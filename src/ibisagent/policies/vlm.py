@@ -23,7 +23,7 @@ from ibisagent.policies.conversation import (
 )
 from ibisagent.policies.protocol import Reply, View
 
-__all__ = ["VlmPolicy", "make", "windows"]
+__all__ = ["VlmPolicy", "make", "told", "windows", "with_what_is_told"]
 
 
 class VlmPolicy:
@@ -285,27 +285,52 @@ class VlmPolicy:
 def make(arg: str | None, **options: Any) -> VlmPolicy:
     """``--policy vlm:PATH_OR_ID``; `options` are those of :class:`VlmPolicy`, None meaning the default.
 
-    A folder that our training wrote says in ``system_prompt.txt`` which prompt it was trained with, and so which
-    dialect; it holds unless another one is given, and an adapter's before its base's. ``windows.txt`` says in the same
-    way which windows CT was shown in (:func:`windows`).
+    A folder that our training wrote says in ``system_prompt.txt`` which prompt it was trained with, and in
+    ``dialect.txt`` which grammar it learnt; they hold unless others are given, and an adapter's before its base's.
+    ``windows.txt`` says in the same way which windows CT was shown in.
     """
     if not arg:
         raise InputError("the policy vlm needs a folder or a hub id: vlm:PATH_OR_ID")
-    told = [Path(folder).expanduser() / "system_prompt.txt" for folder in (options.get("adapter"), arg) if folder]
-    prompt = next((file for file in told if file.is_file()), None)
-    if options.get("system_prompt") is None and prompt is not None:
-        options["system_prompt"] = prompt.read_text(encoding="utf-8").strip()
-    if options.get("windows") is None:
-        options["windows"] = windows(arg)
-    return VlmPolicy(arg, **known_options("vlm", VlmPolicy, options))
+    return VlmPolicy(arg, **known_options("vlm", VlmPolicy, with_what_is_told(options, arg)))
+
+
+def with_what_is_told(options: dict[str, Any], *folders: str | Path) -> dict[str, Any]:
+    """Options of a policy, with what its folders say where the user says nothing.
+
+    Parameters
+    ----------
+    options
+        Those given; ``adapter`` may name one more folder, which comes first.
+    folders
+        Of the model.
+    """
+    adapter = options.get("adapter")
+    where = (*([adapter] if adapter else []), *folders)
+    found = {name: told(name, *where) for name in ("system_prompt", "dialect", "windows") if options.get(name) is None}
+    return {**options, **found}
+
+
+def told(name: str, *folders: str | Path) -> str | None:
+    """What the first of model folders that has ``NAME.txt`` says there; None where no one does (or it is no text).
+
+    Parameters
+    ----------
+    name
+        ``system_prompt``, ``dialect`` or ``windows``.
+    folders
+        Folders; hub ids have none.
+    """
+    for folder in folders:
+        try:
+            return (Path(folder).expanduser() / f"{name}.txt").read_text(encoding="utf-8").strip()
+        except (OSError, RuntimeError, ValueError):  # a hub id, no such file, no such home
+            continue
+    return None
 
 
 def windows(arg: str | None) -> str | None:
-    """The ``--window`` option in a model folder's ``windows.txt``, or None if there is none (or it is no text)."""
-    try:
-        return (Path(arg or "").expanduser() / "windows.txt").read_text(encoding="utf-8").strip() if arg else None
-    except (OSError, RuntimeError, ValueError):  # a hub id, no such file, no such home
-        return None
+    """The ``--window`` option in a model folder's ``windows.txt``, or None if there is none."""
+    return told("windows", arg) if arg else None
 
 
 def _sampler(temperature: float, seeds: list[int]) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ibisagent.segmenters.preprocess import Normalisation
 
 __all__ = [
+    "device_of_worker",
     "is_hub_id",
     "load_model",
     "model_folder",
@@ -76,6 +77,25 @@ def pick_device(device: str) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"device {device!r} is not present on this machine: use cpu or auto")
     return chosen
+
+
+def device_of_worker(device: str, number: int) -> str:
+    """The device of one of several workers, ``"auto"`` resolved: where any GPU may be taken, they take turns at them.
+
+    Parameters
+    ----------
+    device
+        As :func:`pick_device` takes it.
+    number
+        Of the worker, from 0.
+    """
+    if device == "auto":
+        device = str(pick_device(device))
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda:{number % max(1, torch.cuda.device_count())}"
 
 
 def is_hub_id(arg: str) -> bool:

@@ -62,15 +62,15 @@ class Start:
         The prompt that its folder names, or None.
     base
         Folder or hub id of the weights below an adapter, for the adapter's own record.
-    windows
-        The ``--window`` option that its folder names (``windows.txt``), or None.
+    dialect
+        The grammar that its folder says it learnt (``dialect.txt``), or None.
     """
 
     model: Any
     processor: Any
     system_prompt: str | None
     base: str
-    windows: str | None = None
+    dialect: str | None = None
 
     @property
     def nano(self) -> bool:
@@ -129,7 +129,7 @@ def load_start(
 
     from ibisagent.policies.checkpoints import load_checkpoint
     from ibisagent.policies.nano import WEIGHTS_DIR
-    from ibisagent.policies.vlm import windows
+    from ibisagent.policies.vlm import told
 
     where = str(WEIGHTS_DIR) if spec == "nano" else spec
     set_seed(seed)
@@ -163,9 +163,7 @@ def load_start(
         limit_pixels(processor, max_pixels)
     if getattr(model.config, "use_cache", None):
         model.config.use_cache = False
-    prompt = Path(where).expanduser() / "system_prompt.txt"
-    text = prompt.read_text(encoding="utf-8").strip() if prompt.is_file() else None
-    return Start(model.train(), processor, text, base, windows(where))
+    return Start(model.train(), processor, told("system_prompt", where), base, told("dialect", where))
 
 
 def is_nano(model: Any) -> bool:
@@ -216,7 +214,7 @@ def limit_pixels(processor: Any, max_pixels: int) -> bool:
     return True
 
 
-def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> None:
+def export_model(start: Start, model: Any, folder: Path, system_prompt: str, dialect: str) -> None:
     """Write a folder that ``--policy vlm:FOLDER`` loads: weights or adapter, processor, and :func:`write_told`'s files.
 
     Parameters
@@ -227,8 +225,8 @@ def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> 
         The trained model, without wrappers of the launcher. Of NanoVLM a half-precision copy is written.
     folder
         Made if need be; files in it are replaced.
-    system_prompt
-        The prompt that was trained with.
+    system_prompt, dialect
+        The prompt that was trained with, and the name of the grammar that was learnt.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if getattr(model.config, "use_cache", None) is False:
@@ -244,24 +242,21 @@ def export_model(start: Start, model: Any, folder: Path, system_prompt: str) -> 
         # An adapter's frozen copy, which the KL term is held to, is no part of the result.
         model.save_pretrained(folder, **({"selected_adapters": ["default"]} if adapted else {}))
         start.processor.save_pretrained(folder)
-    write_told(start, folder, system_prompt)
+    write_told(folder, system_prompt, dialect)
 
 
-def write_told(start: Start, folder: Path, system_prompt: str) -> None:
-    """Write what inference must do as training did: ``system_prompt.txt``, and ``windows.txt`` where the start had one.
+def write_told(folder: Path, system_prompt: str, dialect: str) -> None:
+    """Write what the policies read beside the weights: ``system_prompt.txt`` and ``dialect.txt``.
 
     Parameters
     ----------
-    start
-        What the training began with.
     folder
         Of the trained model; it exists.
-    system_prompt
-        The prompt that was trained with.
+    system_prompt, dialect
+        The prompt that was trained with, and the name of the grammar that was learnt.
     """
     (folder / "system_prompt.txt").write_text(system_prompt + "\n", encoding="utf-8")
-    if start.windows is not None:
-        (folder / "windows.txt").write_text(start.windows + "\n", encoding="utf-8")
+    (folder / "dialect.txt").write_text(dialect + "\n", encoding="utf-8")
 
 
 def without_input_gradients(model: Any, args: Any) -> None:

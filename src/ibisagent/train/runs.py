@@ -70,7 +70,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) -> None:
+def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str, dialect: str) -> None:
     """Write what was trained as :func:`~ibisagent.train.models.export_model` does. All processes call this.
 
     Parameters
@@ -81,8 +81,8 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) ->
         What the training began with.
     folder
         Made if need be.
-    system_prompt
-        The prompt that was trained with.
+    system_prompt, dialect
+        The prompt that was trained with, and the name of the grammar that was learnt.
     """
     from ibisagent.train.models import export_model, write_told
 
@@ -95,12 +95,12 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str) ->
         if trainer.accelerator.is_main_process:
             shutil.rmtree(folder / "ref", ignore_errors=True)  # the frozen copy that a KL term is held to
             start.processor.save_pretrained(folder)
-            write_told(start, folder, system_prompt)
+            write_told(folder, system_prompt, dialect)
     elif trainer.accelerator.is_main_process:
         # trl's way of computing the loss comes off the model again.
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         base.__dict__.pop("forward", None)
-        export_model(start, model, folder, system_prompt)
+        export_model(start, model, folder, system_prompt, dialect)
 
 
 def restore_on_numbered_cpus() -> None:

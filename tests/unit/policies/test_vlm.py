@@ -162,12 +162,25 @@ def test_a_trained_folder_says_which_dialect_its_replies_are_in(folders, tmp_pat
     assert make(str(folders["qwen2_5_vl"]), device="cpu").dialect is DIALECTS["plain"]
 
 
+def test_what_a_folder_says_that_it_learnt_goes_before_what_its_prompt_quotes(folders, tmp_path):
+    folder = shutil.copytree(folders["qwen2_5_vl"], tmp_path / "m")
+    (folder / "system_prompt.txt").write_text("Segment the target by clicks.\n")
+    (folder / "dialect.txt").write_text("ibis-paper\n")
+    assert make(str(folder), device="cpu").dialect is DIALECTS["ibis-paper"]
+    assert make(str(folder), device="cpu", dialect="json").dialect is DIALECTS["json"]
+
+
 def test_an_adapter_that_is_put_on_says_what_it_was_told(adapter, folders, tmp_path):
+    base = shutil.copytree(folders["qwen2_5_vl"], tmp_path / "base")
     on = shutil.copytree(adapter, tmp_path / "adapter")
-    (on / "system_prompt.txt").write_text(default_system_prompt(DIALECTS["json"]) + "\n")
-    policy = make(str(folders["qwen2_5_vl"]), device="cpu", adapter=str(on))
-    assert policy.dialect is DIALECTS["json"]
+    for folder, dialect, windows in ((base, "plain", "bone"), (on, "json", "lung")):
+        (folder / "system_prompt.txt").write_text(default_system_prompt(DIALECTS[dialect]) + "\n")
+        (folder / "windows.txt").write_text(windows + "\n")
+    policy = make(str(base), device="cpu", adapter=str(on))
+    assert (policy.dialect, policy.windows) == (DIALECTS["json"], "lung")
     assert policy.system_prompt == default_system_prompt(DIALECTS["json"])
+    (on / "windows.txt").unlink()
+    assert make(str(base), device="cpu", adapter=str(on)).windows == "bone"
 
 
 def test_a_models_own_sampling_settings_are_not_used(folders, policies, make_view, tmp_path):

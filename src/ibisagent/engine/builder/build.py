@@ -1,7 +1,8 @@
 """The build from beginning to end: plan, check, make what is missing, add up.
 
 What is in the folder afterwards depends on the settings and the data alone: not on the number of workers, nor on how
-often it was interrupted. Only ``run.json`` (seconds and rate) is of one run.
+often it was interrupted; with ``cuda`` or ``mps``, on the device, too. Only ``run.json`` (seconds, rate, device) is of
+one run.
 """
 
 from __future__ import annotations
@@ -94,11 +95,14 @@ def synthesize(
     Raises
     ------
     InputError
-        If a setting or data set cannot be used, the folder belongs to another build, another process works in it,
-        splits leak into each other, or ``on_fault`` is ``fail`` and there is a fault.
+        If a setting or data set cannot be used, Ray is to use another device than CPUs, the folder belongs to another
+        build, another process works in it, splits leak into each other, or ``on_fault`` is ``fail`` and there is a
+        fault.
     ToolError, TeacherError
         If the segmenter or the teacher fails; what was done stays, and the same call goes on.
     """
+    if executor == "ray" and device != "cpu":
+        raise InputError(f"Ray's workers have CPUs alone; for --device {device} use --executor processes")
     folder = Path(out)
     rejected = _rejected(folder, decisions)
     plan = make_plan(config)
@@ -155,7 +159,9 @@ def _add_up(folder: Path, config: SynthesisConfig, plan: Plan) -> Report:
     made_with = {json.dumps(note["made_with"], sort_keys=True) for note in notes}
     if len(made_with) > 1:
         what = " and ".join(sorted(made_with))
-        raise InputError(f"{folder} was made in parts with different code or weights ({what}); choose another --out")
+        raise InputError(
+            f"{folder} was made in parts with different code, weights or devices ({what}); choose another --out"
+        )
     report = Report(config, plan, notes)
     _keep_images_once(folder, plan.shards, notes)
     records = (ImageRecord(**record) for record in report.records)

@@ -107,6 +107,8 @@ def make_shard(job: ShardJob, tools: Tools, on_sample: Callable[[bool], None] = 
     with _alone(path.with_suffix(".lock")):
         _check_parent(job)
         made_with = {"version": __version__, "segmenter_sha256": tools.segmenter.weights_sha256}
+        if tools.device != "cpu":  # its rounding is another, and two roundings do not belong in one corpus
+            made_with["device"] = tools.device.partition(":")[0]
         units = _read_journal(path, shard, made_with)
         for _ in units:
             on_sample(False)

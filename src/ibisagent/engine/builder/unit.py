@@ -79,7 +79,7 @@ class Tools:
         from ibisagent.engine.reasoning.teacher import make_teacher
         from ibisagent.registry import make_segmenter
 
-        self.config, self.names_by_modality = config, names_by_modality
+        self.config, self.names_by_modality, self.device = config, names_by_modality, device
         self.segmenter = MemoSegmenter(make_segmenter(config.segmenter, device))
         self.expert = Expert(config.expert)
         teacher = make_teacher(config.teacher, **teacher_options(config, folder))

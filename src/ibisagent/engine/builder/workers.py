@@ -17,7 +17,7 @@ from ibisagent.engine.ray_session import ray_session
 from ibisagent.errors import IbisError, InputError, ToolError
 from ibisagent.memory import keep_freed_memory
 
-__all__ = ["Executor", "default_processes", "device_of", "run_jobs"]
+__all__ = ["Executor", "default_processes", "run_jobs"]
 
 Executor = Literal["processes", "ray"]
 
@@ -52,14 +52,11 @@ def run_jobs(
     Raises
     ------
     IbisError
-        If a worker fails or dies; what was done stays. Of Ray, whose workers are given CPUs alone, also if a segmenter
-        is to compute elsewhere.
+        If a worker fails or dies; what was done stays.
     """
     if not jobs:
         return
     if executor == "ray":
-        if jobs[0].device != "cpu":
-            raise InputError(f"Ray's workers have CPUs alone; for --device {jobs[0].device} use --executor processes")
         _run_on_ray(jobs, num_workers, on_samples, address)
     else:
         _run_in_processes(jobs, min(num_workers, len(jobs)), on_samples)
@@ -175,27 +172,11 @@ def _settle() -> None:
 def _tools_for(job: ShardJob, made: dict[str, Tools], number: int = 0) -> Tools:
     key = job.config.sha256
     if key not in made:
+        from ibisagent.segmenters.pretrained import device_of_worker
+
         made.clear()
-        made[key] = Tools(job.config, job.names_by_modality, job.folder, device_of(job.device, number))
+        made[key] = Tools(job.config, job.names_by_modality, job.folder, device_of_worker(job.device, number))
     return made[key]
-
-
-def device_of(device: str, number: int) -> str:
-    """The device of a worker: where any GPU may be taken, workers take turns at them.
-
-    Parameters
-    ----------
-    device
-        As the user named it.
-    number
-        Of the worker, from 0.
-    """
-    if device not in ("cuda", "auto"):
-        return device
-    import torch
-
-    count = torch.cuda.device_count()
-    return f"cuda:{number % count}" if count else device
 
 
 # -- Ray -------------------------------------------------------------------------------------------

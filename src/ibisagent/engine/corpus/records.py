@@ -26,18 +26,20 @@ if TYPE_CHECKING:
     from ibisagent.engine.corpus.reader import Corpus
     from ibisagent.types import Image
 
-__all__ = ["dialect_of", "episode_of_row"]
+__all__ = ["dialect_of", "dialects_of", "episode_of_row"]
 
 _ENDED = {Outcome.DONE: "terminate", Outcome.ABSENT: "terminate", Outcome.UNCERTAIN: "terminate"}
 
 
+def dialects_of(replies: Sequence[str]) -> tuple[str, ...]:
+    """Names of the dialects that can read the most of these replies; ``plain`` is the first where it is one of them."""
+    readable = {name: sum(_parses(dialect, reply) for reply in replies) for name, dialect in DIALECTS.items()}
+    return tuple(name for name, count in readable.items() if count == max(readable.values()))
+
+
 def dialect_of(replies: Sequence[str]) -> Dialect:
     """The dialect that can read the most of these replies; ``plain`` where several can."""
-
-    def readable(dialect: Dialect) -> int:
-        return sum(_parses(dialect, reply) for reply in replies)
-
-    return max(DIALECTS.values(), key=readable)  # the first of the best, and "plain" comes first
+    return DIALECTS[dialects_of(replies)[0]]
 
 
 def episode_of_row(corpus: Corpus, row: Mapping[str, Any]) -> Episode:

@@ -91,7 +91,7 @@ def train(config: RlConfig) -> int:
             seconds -= probe.seconds
             probe.finish()
         folder = config.out / "model"
-        write_model(trainer, start, folder, told)
+        write_model(trainer, start, folder, told, config.dialect)
         if state.is_main_process:
             result = _result(trainer, config, seconds)
             (folder / "README.md").write_text(_card(config, result, start), encoding="utf-8")
@@ -147,7 +147,7 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
         raise InputError(NO_PLACES)
     renderer = Renderer(start.processor)
     served = serve(config, start.nano)
-    player = make_player(config, renderer, told)
+    player = make_player(config, renderer, told, start.dialect)
     pages = None
     if config.page_updates and PartialState().is_main_process:
         number, scale = config.num_pages, config.scale_rewards

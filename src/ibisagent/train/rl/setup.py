@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["NO_PLACES", "grpo_arguments", "make_player", "make_sampler", "sampler_maker", "serve"]
 
 
-def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None) -> Player:
+def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None, learnt: str | None = None) -> Player:
     """Who plays the groups, told by a fixed system prompt; None writes the dialect's.
+
+    `learnt` is the dialect that the model's folder names, if it does.
 
     Raises
     ------
     InputError
-        If there is no such dialect, segmenter, device or reward, or the prompt is of another dialect.
+        If there is no such dialect, segmenter, device or reward, or prompt or model are of another dialect.
     """
     from accelerate import PartialState
 
@@ -42,7 +44,7 @@ def make_player(config: RlConfig, renderer: Renderer, system_prompt: str | None)
         renderer,
         load_rubric(config.reward),
         RolloutConfig(max_steps=config.max_steps, seed=config.seed),
-        dialect_for(config.dialect, system_prompt),
+        dialect_for(config.dialect, system_prompt, learnt),
         system_prompt,
         max_context=config.max_context,
         name=config.model,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ibisagent.actions import dialect_for
 from ibisagent.config import RolloutConfig
 from ibisagent.errors import InputError
+from ibisagent.policies.vlm import told
 from ibisagent.rewards import load_rubric
 from ibisagent.scoring import score_episode
 from ibisagent.segmenters.cache import EmbeddingCache
@@ -111,8 +112,10 @@ class VerlWorker:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
             keep_freed_memory()
-        told = _system_prompt(options.system_prompt, model)
-        dialect = dialect_for(options.dialect, told)
+        prompt = told("system_prompt", model) if model else None
+        if options.system_prompt is not None:
+            prompt = read_prompt(options.system_prompt)
+        dialect = dialect_for(options.dialect, prompt, told("dialect", model) if model else None)
         self.options, self.processor = options, processor
         self.renderer = Renderer(processor, options.max_pixels)
         self.rubric = load_rubric(options.reward)
@@ -122,7 +125,7 @@ class VerlWorker:
             self.renderer,
             RolloutConfig(max_steps=options.max_steps, seed=options.seed),
             dialect,
-            told,
+            prompt,
             options.max_context,
             model or "rl",
         )
@@ -173,11 +176,3 @@ def worker_for(options: VerlOptions, processor: Any, model: str | None = None) -
     if key not in _WORKERS:
         _WORKERS[key] = VerlWorker(options, processor, model)
     return _WORKERS[key]
-
-
-def _system_prompt(file: Path | None, model: str | None) -> str | None:
-    if file is None:
-        if model is None or not (Path(model).expanduser() / "system_prompt.txt").is_file():
-            return None
-        file = Path(model).expanduser() / "system_prompt.txt"
-    return read_prompt(file)

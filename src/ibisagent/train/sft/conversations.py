@@ -12,7 +12,7 @@ import numpy as np
 from ibisagent.actions import BoxAction, Click, ClickAction, Turn
 from ibisagent.engine.corpus.converters.dialogue import vqa_messages
 from ibisagent.engine.corpus.reader import Corpus
-from ibisagent.engine.corpus.records import dialect_of
+from ibisagent.engine.corpus.records import dialect_of, dialects_of
 from ibisagent.errors import ActionError, InputError
 from ibisagent.io.files import display_name
 from ibisagent.train.shards import Shards
@@ -141,6 +141,23 @@ class Conversations:
         if place.corpus not in self._corpora:
             self._corpora[place.corpus] = Corpus(self.folders[place.corpus])
         return self._corpora[place.corpus]
+
+    def dialects(self, most: int = 16) -> tuple[str, ...]:
+        """Names of the dialects that can read most of the replies, by `most` trajectories; none without trajectories.
+
+        Raises
+        ------
+        InputError
+            If a row is damaged.
+        """
+        places = [number for number, place in enumerate(self.places) if place.table != "vqa"]
+        replies = [
+            "".join(part.get("text", "") for part in message["content"])
+            for number in places[:: max(1, len(places) // most)][:most]
+            for message in self[number].messages
+            if message["role"] == "assistant"
+        ]
+        return dialects_of(replies) if replies else ()
 
     def _learn(self, row: Mapping[str, Any]) -> tuple[bool, ...]:
         spans = {span["message"]: (span["start"], span["end"]) for span in row["loss_spans"]}

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibisagent.actions import dialect_for
+from ibisagent.errors import InputError
 from ibisagent.train.config import load_config, read_yaml, write_config
 from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
 from ibisagent.train.sft.config import SftConfig
@@ -86,7 +88,7 @@ def train(config: SftConfig) -> int:
             seconds -= probe.seconds
             probe.finish()
         folder = config.out / "model"
-        write_model(trainer, start, folder, facts["system_prompt"])
+        write_model(trainer, start, folder, facts["system_prompt"], facts["dialect"])
         if state.is_main_process:
             result = _result(trainer, config, facts, seconds)
             (folder / "README.md").write_text(_card(config, result, start.base), encoding="utf-8")
@@ -148,8 +150,10 @@ def _build(
     learnt, measured = open_conversations(config, prompt, start.grid)
     renderer = Renderer(start.processor)
     parts = [learnt] if measured is None else [learnt, measured]
+    told = _system_prompt(learnt) if prompt is None else prompt
     facts = {
-        "system_prompt": _system_prompt(learnt) if prompt is None else prompt,
+        "system_prompt": told,
+        "dialect": _dialect(learnt.dialects(), told, start.dialect),
         "conversations": len(learnt),
         "questions": sum(place.table == "vqa" for place in learnt.places),
         "measured": 0 if measured is None else len(measured),
@@ -222,6 +226,27 @@ def _bf16(config: SftConfig) -> bool:
     if config.bf16 is not None:
         return config.bf16
     return config.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def _dialect(fitting: Sequence[str], told: str, before: str | None) -> str:
+    """The grammar that is learnt: of those that the corpus's replies fit, the one that the model knows or is told.
+
+    Raises
+    ------
+    InputError
+        If the prompt quotes none of them, but another.
+    """
+    meant = dialect_for(None, told).name
+    known = [name for name in (before, meant) if name is not None and (name in fitting or not fitting)]
+    name = known[0] if known else fitting[0]
+    try:
+        dialect_for(name, told)
+    except InputError:
+        raise InputError(
+            f"the corpus's replies are in the dialect '{name}', but the system prompt that is learnt with offers "
+            f"'{meant}': take another corpus, or give a prompt of that dialect with --system-prompt"
+        ) from None
+    return name
 
 
 def _system_prompt(learnt: Any) -> str:

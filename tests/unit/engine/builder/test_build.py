@@ -17,7 +17,6 @@ import pytest
 
 from ibisagent.engine.builder.build import synthesize
 from ibisagent.engine.builder.config import SynthesisConfig, load_config
-from ibisagent.engine.builder.workers import device_of
 from ibisagent.engine.corpus.decisions import Decision, append_decision
 from ibisagent.engine.corpus.reader import Corpus
 from ibisagent.errors import InputError
@@ -81,27 +80,29 @@ def test_the_number_of_workers_changes_nothing(built: Path, tmp_path: Path) -> N
     assert digest(tmp_path / "one") == digest(built)
 
 
-def test_workers_take_turns_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert [device_of("cuda", number) for number in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
-    assert device_of("auto", 4) == "cuda:1"
-    assert [device_of(name, 5) for name in ("cpu", "cuda:1", "mps")] == ["cpu", "cuda:1", "mps"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert [device_of(name, 1) for name in ("cuda", "auto")] == ["cuda", "auto"]
-
-
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     number = torch.cuda.device_count() + 7
-    config = settings("phantoms:2?size=96", segmenter="litemedsam")
+    config = settings("phantoms:2?size=96", segmenter="litemedsam", shard_images=1)
     with pytest.raises(InputError, match=rf"cuda:{number}") as caught:
         synthesize(config, tmp_path / "out", num_workers=1, device=f"cuda:{number}")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"Ray's workers have CPUs alone; .* --executor processes$"):
-        synthesize(config, tmp_path / "out", num_workers=1, executor="ray", device="cuda")
-    assert synthesize(settings("phantoms:2?size=96"), tmp_path / "other", num_workers=1, device="auto").num_made == 2
-    assert json.loads((tmp_path / "other" / "run.json").read_text())["device"] == "auto"
+        synthesize(config, tmp_path / "ray", num_workers=1, executor="ray", device="cuda")
+    assert not (tmp_path / "ray").exists()
+
+
+def test_two_devices_do_not_share_a_corpus(tmp_path: Path) -> None:
+    # Region growing computes on no device; what is noted is where it was told to.
+    config, out = settings("phantoms:8?size=96"), tmp_path / "out"
+    synthesize(config, out, num_workers=1, device="mps")
+    assert json.loads((out / "run.json").read_text())["device"] == "mps"
+    notes = [path for path in sorted((out / "work").glob("*.json")) if "made_with" in path.read_text()]
+    made = [json.loads(note.read_text())["made_with"] for note in notes]
+    assert len(made) == 2 and all(facts["device"] == "mps" for facts in made)
+    notes[0].unlink()
+    with pytest.raises(InputError, match=r"different code, weights or devices"):
+        synthesize(config, out, num_workers=1)
 
 
 def test_a_finished_build_is_left_as_it_is(built: Path) -> None:

@@ -285,7 +285,7 @@ def test_lost_images_end_a_run(tiny: Any, train: Run, tmp_path: Path, monkeypatc
 
 
 def test_nano_learns_and_is_saved_as_nano(train: Run, losses: Losses, tmp_path: Path) -> None:
-    from ibisagent.policies.nano import make, windows
+    from ibisagent.policies.nano import make
 
     arguments = ("--model", "nano", "--max-steps", 3, "--scenarios", "absent", "--no-freeze-vision")
     assert train(tmp_path / "out", *arguments, *SINGLE) == 0
@@ -293,7 +293,87 @@ def test_nano_learns_and_is_saved_as_nano(train: Run, losses: Losses, tmp_path: 
     assert found[3] < found[1]
     policy = make(str(tmp_path / "out" / "model"), device="cpu")
     assert policy.system_prompt is not None and policy.system_prompt.startswith("Segment the target by clicks")
-    assert policy.windows == windows() == "-1000,400"  # CT is shown to it as to what it began with
+    assert (tmp_path / "out" / "model" / "dialect.txt").read_text() == "plain\n"
+
+
+@pytest.fixture(scope="module")
+def paper_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms by the rule-based segmenter, in the grammar of the published weights."""
+    from ibisagent.engine.builder.build import synthesize
+    from ibisagent.engine.builder.config import load_config
+
+    out = tmp_path_factory.mktemp("paper") / "corpus"
+    none = {"self_correction": 0.0, "mismatched_mask": 0.0, "corrupted_mask": 0.0}
+    settings = {
+        "segmenter": "rules",
+        "teacher": "terse",
+        "dialect": "ibis-paper",
+        "proportions": {"plain": 1.0, **none},
+    }
+    filters = {"min_final_dice": 0.5}
+    synthesize(load_config(("phantoms:4?size=96",), "ibis", None, filters=filters, **settings), out, num_workers=1)
+    return out
+
+
+def test_the_grammar_that_is_learnt_is_kept_with_the_model(paper_corpus: Path, tmp_path: Path) -> None:
+    from ibisagent.policies.nano import make
+    from ibisagent.train.rl.run import main as train_rl
+    from ibisagent.train.sft.run import main
+
+    words = [
+        "--preset",
+        "tiny",
+        "--corpus",
+        str(paper_corpus),
+        "--device",
+        "cpu",
+        "--model",
+        "nano",
+        "--max-steps",
+        "1",
+    ]
+    assert main([*words, *map(str, SINGLE), "--out", str(tmp_path / "out")]) == 0
+    model = tmp_path / "out" / "model"
+    policy = make(str(model), device="cpu")  # its prompt, nano's own, quotes no grammar
+    assert policy.dialect.name == "ibis-paper"
+    with pytest.raises(InputError, match=r"the model learnt 'ibis-paper'; set dialect to ibis-paper$"):
+        train_rl(["--preset", "tiny", "--model", str(model), "--device", "cpu", "--out", str(tmp_path / "rl")])
+
+
+def test_a_corpus_of_another_grammar_than_the_prompt_is_refused(
+    paper_corpus: Path, tiny: Any, train: Run, tmp_path: Path
+) -> None:
+    from ibisagent.actions import DIALECTS
+    from ibisagent.messages import default_system_prompt
+    from ibisagent.train.sft.run import main
+
+    (tmp_path / "plain.txt").write_text(default_system_prompt(DIALECTS["plain"]))
+    words = ["--preset", "tiny", "--corpus", str(paper_corpus), "--device", "cpu", "--model", str(tiny(KINDS[0]))]
+    with pytest.raises(InputError, match=r"replies are in the dialect 'ibis-paper', but .* offers 'plain'"):
+        main([*words, "--system-prompt", str(tmp_path / "plain.txt"), "--out", str(tmp_path / "a")])
+    assert not (tmp_path / "a").exists()
+    assert main([*words, "--max-steps", "1", *map(str, SINGLE), "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "b" / "model" / "dialect.txt").read_text() == "ibis-paper\n"
+
+
+@pytest.mark.parametrize(
+    ("fitting", "told", "before", "name"),
+    [
+        (("plain", "ibis-paper"), "Segment.", None, "plain"),
+        (("plain", "ibis-paper"), "Segment.", "ibis-paper", "ibis-paper"),
+        (("plain", "ibis-paper"), "ibis-paper", None, "ibis-paper"),
+        (("json",), "Segment.", None, "json"),
+        (("json",), "Segment.", "plain", "json"),
+        ((), "json", None, "json"),
+        ((), "Segment.", "ibis-paper", "ibis-paper"),
+    ],
+)
+def test_which_grammar_is_learnt(fitting: tuple[str, ...], told: str, before: str | None, name: str) -> None:
+    from ibisagent.actions import DIALECTS
+    from ibisagent.messages import default_system_prompt
+    from ibisagent.train.sft.run import _dialect
+
+    assert _dialect(fitting, default_system_prompt(DIALECTS[told]) if told in DIALECTS else told, before) == name
 
 
 @pytest.mark.parametrize(
