@@ -42,6 +42,13 @@ def images_of(folders: str) -> dict[str, str]:
     return images
 
 
+def asked(folders: str) -> list[tuple[str, int]]:
+    """The case list of each run, and the seed by which its instructions were drawn."""
+    runs = (Path(folder) / "run.json" for folder in folders.split(","))
+    facts = (json.loads(run.read_text(encoding="utf-8")) for run in runs)
+    return [(run["cases_sha256"], run["seed"]) for run in facts]
+
+
 def number(text: str) -> float:
     """What an empty cell means for a score: nothing was earned."""
     return float(text) if text else 0.0
@@ -78,8 +85,8 @@ def compare(before: str, after: list[str]) -> dict[str, Any]:
     """
     first, others = read(before), [read(folder) for folder in after]
     for folder, other in zip(after, others, strict=True):
-        if other.keys() != first.keys():
-            sys.exit(f"{folder} and {before} are not of the same cases")
+        if other.keys() != first.keys() or asked(folder) != asked(before):
+            sys.exit(f"{folder} and {before} are not of the same cases in the same words (evaluate --seed)")
     present = [c for c in first if first[c]["right_refusal"] == ""]
     absent = [c for c in first if c not in set(present)]
     image_of = images_of(before)
@@ -105,6 +112,10 @@ def compare(before: str, after: list[str]) -> dict[str, Any]:
                 "ci95": interval(many - one, images, targets),
             }
     runs = [first, *others]
+    missed = np.array([[number(r[c]["false_refusal"]) > 0 for c in present] for r in (first, *others)])
+    one, many = (np.array([[number(r[c]["iou"]) for c in present] for r in some]) for some in ([first], others))
+    kept = ~(missed[:1] | missed[1:])
+    told["iou"]["of_it_where_neither_refused"] = round(float(((many - one) * kept).mean()), 4)
     told["validity"] = [
         round(sum(number(r[c]["num_valid"]) for c in r) / sum(number(r[c]["num_replies"]) for c in r), 4) for r in runs
     ]

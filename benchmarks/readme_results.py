@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ibisagent.train.course.report import paired_difference, read_cells
 
 Load = Callable[[str], dict | None]
@@ -220,23 +222,39 @@ def volumes(load: Load) -> str:
 
 
 def reinforcement(load: Load, folder: Path) -> str:
-    """What RL adds to the SFT that it begins with: nano and the course's small model, three seeds each.
+    """What RL adds to the SFT that it begins with: nano from two starts, and the course's small model by preset.
 
     `folder` holds the cells of the course.
     """
-    found = load("speedrun")
-    if not found:
-        return ""
-    lines = ["| RL against its own start | exam | n | IoU | actions |", "|---|---|---|---|---|"]
-    for exam, row in found.items():
-        parts = [(row[what]["difference"], *row[what]["ci95"]) for what in ("iou", "steps")]
-        lines.append(f"| nano of the speedrun, {row['seeds']} seeds | {exam} | {row['n']} | {_differences(parts)} |")
-    for name, exam in (("ablation-mini", "mini val"), ("ablation-places", "phantoms of the gym")):
+    lines = [
+        "| RL against its own start, 3 seeds | exam | n | IoU | actions | right refusals, start and after |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, who in (("nano_rl", "nano, the shipped one's start"), ("speedrun", "nano of the speedrun")):
+        found = load(name)
+        if not found:
+            return ""
+        for exam, row in found.items():
+            parts = [(row[what]["difference"], *row[what]["ci95"]) for what in ("iou", "steps")]
+            refused = row.get("right_refusals")
+            rates = "" if refused is None else f"{refused['before']:.2f}, {np.mean(refused['after']):.2f}"
+            lines.append(f"| {who} | {exam} | {row['n']} | {_differences(parts)} | {rates} |")
+    small = (
+        ("ablation", "a 0.93 M model, 32 updates", "the gym"),
+        ("ablation-places", "a 0.93 M model, 80 updates, places", "the gym"),
+        ("ablation-mini", "a 0.93 M model, 24 updates", "mini val"),
+    )
+    for name, who, exam in small:
         made, _ = read_cells(folder / name)
+        if not {"all", "reflection"} <= made.keys():
+            return ""
         after, before = made["all"], made["reflection"]
         parts = [paired_difference(after, before, what) for what in ("iou", "steps")]
+        first, last = (
+            np.mean([cell["figures"]["right_refusals"]["value"] for cell in row.values()]) for row in (before, after)
+        )
         number = len(after[0]["runs"]["iou"])
-        lines.append(f"| a model of 0.93 M, {len(after)} seeds | {exam} | {number} | {_differences(parts)} |")
+        lines.append(f"| {who} | {exam} | {number} | {_differences(parts)} | {first:.2f}, {last:.2f} |")
     return "\n".join(lines)
 
 
