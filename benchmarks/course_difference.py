@@ -3,7 +3,8 @@
     python benchmarks/course_difference.py docs/results/ablation-places/all docs/results/ablation-places-off/all
 
 Both must have been examined on the same prompts. Prints the mean difference (first minus second) of IoU, in points,
-and of steps, with 95% bootstrap intervals that draw seeds and whole images.
+and of steps, with 95% bootstrap intervals that draw seeds and whole images; and how much of the former is of prompts on
+which both acted: who refuses, or says found at once, has no step.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ def main() -> int:
             + ", ".join(f"{s}: {scale * d:+.2f}" for s, d in zip(seeds, each, strict=True))
             + f", n {len(one[seeds[0]]['runs'][what])}"
         )
+    runs = {what: [[c[s]["runs"][what] for s in seeds] for c in (one, other)] for what in ("iou", "steps")}
+    gains, acted = np.subtract(*np.asarray(runs["iou"])), (np.asarray(runs["steps"]) > 0).all(0)
+    print(f"of it where both acted: {100 * (gains * acted).mean():+.2f}")
     return 0
 
 

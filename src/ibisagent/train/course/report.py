@@ -226,16 +226,50 @@ def comparisons(cells: Cells, tables: Sequence[str] = ("stages", "rewards"), who
             lines += [f"| {name} | {said} | – | 0 | not run |"] * whole
             continue
         left, right = ({seed: cells[row][seed] for seed in seeds} for row in (first, second))
-        scale = 100 if what == "iou" else 1
-        mean, low, high = (scale * v for v in paired_difference(left, right, what))
-        if low <= 0 <= high:
-            verdict = "undecided"
-        elif published is None:
-            verdict = "more" if mean > 0 else "fewer"
-        else:
-            verdict = "yes" if (mean > 0) == (published > 0) else "no"
-        lines.append(f"| {name} | {said} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) | {len(seeds)} | {verdict} |")
+        lines.append(_compared(name, published, paired_difference(left, right, what), what, len(seeds)))
+    if "rewards" in tables:
+        lines += _main_effects(cells)
     return "\n".join(lines) + "\n"
+
+
+def _compared(name: str, published: float | None, here: tuple[float, float, float], what: str, num_seeds: int) -> str:
+    """A line: what was published, the mean difference here with its interval, and whether they agree."""
+    mean, low, high = ((100 if what == "iou" else 1) * v for v in here)
+    if low <= 0 <= high:
+        verdict = "undecided"
+    elif published is None:
+        verdict = "more" if mean > 0 else "fewer"
+    else:
+        verdict = "yes" if (mean > 0) == (published > 0) else "no"
+    said = "–" if published is None else f"{published:+.2f}"
+    return f"| {name} | {said} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) | {num_seeds} | {verdict} |"
+
+
+def _main_effects(cells: Cells) -> list[str]:
+    """What each part of the published reward adds, over the four pairs of rows that differ by it alone.
+
+    None where a row has not run.
+    """
+    rows = [row for row in ROWS.values() if row.table == "rewards"]
+    seeds = sorted(set.intersection(*(set(cells.get(row.name, {})) for row in rows)))
+    if not seeds:
+        return []
+    lines = []
+    for what in ("iou", "steps"):
+        for part in ("click", "progress", "length"):
+            has = [part in row.name or row.name == "reward-all" for row in rows]
+            published, here = [], []
+            for row, with_it in zip(rows, has, strict=True):
+                sign = 1 if with_it else -1
+                value = row.paper_iou if what == "iou" else row.paper_steps
+                published.append(sign * (value or 0.0))
+                here.append(sign * _runs({seed: cells[row.name][seed] for seed in seeds}, what))
+            difference = np.sum(here, 0) / sum(has)
+            images = _images({seed: cells[rows[0].name][seed] for seed in seeds})
+            found = (float(difference.mean()), *_interval(difference, images))
+            name = f"reward {part} in four pairs of rows, {'IoU' if what == 'iou' else 'steps'}"
+            lines.append(_compared(name, sum(published) / sum(has), found, what, len(seeds)))
+    return lines
 
 
 def paired_difference(

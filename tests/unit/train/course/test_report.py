@@ -107,6 +107,29 @@ def test_rewards_on_real_images_are_told_where_there_is_a_place_for_them(tmp_pat
     assert "reward length" not in rest
 
 
+def test_what_a_reward_adds_is_told_over_the_four_pairs_of_rows_that_differ_by_it(tmp_path: Path) -> None:
+    document = tmp_path / "course.md"
+    document.write_text(PLACES)
+    rewards = [row.name for row in ROWS.values() if row.table == "rewards"]
+    for seed in (0, 1):
+        for row in rewards:
+            parts = {"click", "progress", "length"} if row == "reward-all" else set(row[7:].split("+"))
+            iou = 0.3 + 0.2 * ("progress" in parts) - 0.1 * ("click" in parts)
+            write_cell(tmp_path / "results", row, seed, iou, steps=6 - 2 * ("length" in parts))
+    assert report.main(["--results", str(tmp_path / "results"), "--document", str(document)]) == 0
+    text = document.read_text()
+    progress = line(text, "reward progress in four pairs of rows, IoU").split(" | ")
+    assert progress[1] == "+1.68"  # of the published table
+    assert float(progress[2].split()[0]) == pytest.approx(20, abs=0.5) and progress[-1].startswith("yes")
+    assert line(text, "reward click in four pairs of rows, IoU").endswith("| 2 | no |")
+    shorter = line(text, "reward length in four pairs of rows, steps")
+    assert "| -5.47 | -2.00 (-2.00 to -2.00) | 2 | yes |" in shorter
+    (tmp_path / "results" / "reward-none-seed1.json").unlink()
+    (tmp_path / "results" / "reward-all-seed0.json").unlink()
+    assert report.main(["--results", str(tmp_path / "results"), "--document", str(document)]) == 0
+    assert "four pairs" not in document.read_text()
+
+
 def test_rows_that_were_not_to_run_are_left_out_of_the_places_preset(tmp_path: Path) -> None:
     document = tmp_path / "course.md"
     places = "".join(f"<!-- course places {name} -->\nold\n<!-- /course -->\n" for name in ("stages", "shapes", "made"))
