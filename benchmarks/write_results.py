@@ -135,19 +135,18 @@ def nano_rl(name: str = "nano_rl") -> str:
     ]
     names = {"iou": "mean IoU", "target_mean_iou": "target_mean_iou", "steps": "mean steps"}
     for exam, told in found.items():
-        number = f"{told['n']}" + (f" in {told['wordings']} wordings" if "wordings" in told else "")
         for key, words in names.items():
             d, digits = told[key], 2 if key == "steps" else 3
             after = ", ".join(f"{v:.{digits}f}" for v in d["after"])
             low, high = d["ci95"]
             lines.append(
-                f"| {exam} | {number} | {told['seeds']} | {words} | {d['before']:.{digits}f} | {after} | "
+                f"| {exam} | {told['n']} | {told['seeds']} | {words} | {d['before']:.{digits}f} | {after} | "
                 f"**{d['difference']:+.{digits}f}** [{low:+.{digits}f}, {high:+.{digits}f}] |"
             )
         rates = {"action validity": told["validity"], "false refusals": told["false_refusals"]}
         for words, values in rates.items():
             after = ", ".join(f"{v:.3f}" for v in values[1:])
-            lines.append(f"| {exam} | {number} | {told['seeds']} | {words} | {values[0]:.3f} | {after} | |")
+            lines.append(f"| {exam} | {told['n']} | {told['seeds']} | {words} | {values[0]:.3f} | {after} | |")
         if "right_refusals" in told:
             d = told["right_refusals"]
             after = ", ".join(f"{v:.3f}" for v in d["after"])
