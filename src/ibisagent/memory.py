@@ -1,11 +1,9 @@
 """Keep freed memory: on a CPU most of an encoder's time is page faults, because glibc gives large blocks back at once.
 
 Every layer of a network allocates megabytes and frees them. By default glibc maps and unmaps them each time, and the
-kernel zeroes every page anew. Told to keep them, it reuses warm pages (measured on a small convolution net, 2 cores:
-5 million page faults become none, 17 s become 3 s). The price is that the process keeps its peak memory until it ends,
-and more than that where blocks of ever other sizes leave holes that fit nothing: :func:`give_back_freed_memory` is for
-between the phases of a long run. ``IBISAGENT_MALLOC=0`` leaves the allocator as it is, and so does any allocator
-setting of the user's own.
+kernel zeroes every page anew. Told to keep them, it reuses warm pages (measured on a small convolution net, 2 cores: 5
+million page faults become none, 17 s become 3 s). The price is that the process keeps its peak memory until it ends.
+``IBISAGENT_MALLOC=0`` leaves the allocator as it is, and so does any allocator setting of the user's own.
 """
 
 from __future__ import annotations
@@ -14,13 +12,10 @@ import ctypes
 import os
 import sys
 
-__all__ = ["give_back_freed_memory", "keep_freed_memory"]
+__all__ = ["keep_freed_memory"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-
-_keeps = False
-"""Whether :func:`keep_freed_memory` has told glibc so."""
 
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX")
 
@@ -49,21 +44,4 @@ def keep_freed_memory() -> bool:
     # mallopt takes an int, so 1 GiB and 2 GiB stand in for "never"; larger blocks are still mapped one by one.
     settings = ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26))
     done = [mallopt(name, value) == 1 for name, value in settings]
-    global _keeps
-    _keeps = all(done)
-    return _keeps
-
-
-def give_back_freed_memory() -> bool:
-    """Give what :func:`keep_freed_memory` has kept back to the system; what is freed later is kept as before.
-
-    Returns
-    -------
-    bool
-        Whether there was something to give back; False where freed memory is not kept.
-    """
-    if not _keeps:
-        return False
-    trim = ctypes.CDLL(None).malloc_trim
-    trim.argtypes = (ctypes.c_size_t,)
-    return trim(0) == 1
+    return all(done)

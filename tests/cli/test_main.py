@@ -174,26 +174,3 @@ def test_freed_memory_is_kept_measurably() -> None:
     if not done:
         pytest.skip("another C library")
     assert kept * 10 < faults("plain")[1] or kept < 1000
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_kept_memory_is_given_back_on_demand() -> None:
-    code = (
-        "import os\n"
-        "from ibisagent.memory import give_back_freed_memory, keep_freed_memory\n"
-        "assert not give_back_freed_memory()\n"  # nothing is kept yet: the allocator is left alone
-        "def resident():\n"
-        "    return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE') >> 20\n"
-        "done = keep_freed_memory()\n"
-        "blocks = [bytearray(b'x') * (1 << 20) for _ in range(256)]\n"
-        "pin = bytearray(b'x') * (1 << 20)\n"  # above them on the heap: nothing but a trim gives them back
-        "del blocks\n"
-        "kept = resident()\n"
-        "print(int(done), kept, int(give_back_freed_memory()), resident())\n"
-    )
-    env = {k: v for k, v in os.environ.items() if "MALLOC" not in k and k not in ("GLIBC_TUNABLES", "LD_PRELOAD")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    was_set, kept, given, left = map(int, done.stdout.split())
-    if not was_set:
-        pytest.skip("another C library")
-    assert given == 1 and kept > 256 and left < kept - 200

@@ -142,7 +142,9 @@ def _build(config: RlConfig, num_processes: int) -> tuple[Any, Start, str, VqaPr
         told = read_prompt(config.system_prompt)
     if start.nano:
         start.model.to(memory_format=torch.channels_last)  # its tower is convolutions
-        remember_vision(start.model)
+        # As many pictures as a process's part of a batch can show: older ones are not asked for again.
+        runs = config.prompts_per_update * config.updates_per_batch * config.group_size // num_processes
+        remember_vision(start.model, most=runs * (config.max_steps + 1))
     elif config.num_places:
         raise InputError(NO_PLACES)
     renderer = Renderer(start.processor)

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from trl import GRPOConfig, GRPOTrainer
 
 from ibisagent.errors import IbisError
-from ibisagent.memory import give_back_freed_memory
 from ibisagent.train.careful import CarefulTrainer
 from ibisagent.train.guards import FailureWatch, not_finite
 from ibisagent.train.models import is_nano, same_parameters_learn, without_input_gradients
@@ -116,8 +115,6 @@ class AgentGrpoTrainer(CarefulTrainer, GRPOTrainer):
         if len(inputs) % size:
             raise IbisError("a process got part of a group; its runs must be a multiple of group_size")
         began = time.perf_counter()
-        # Every update's tensors have other sizes: the holes that they leave would add up to gigabytes.
-        give_back_freed_memory()
         before = self._player.seconds.__dict__.copy()
         prompts = [self._prompts[number] for number in self._numbers(len(inputs) // size)]
         with whole_model(self) if self._served is None else self._served.current(self) as model:

@@ -647,17 +647,6 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert reason in str(error.value) and "\n" not in str(error.value)
 
 
-def test_freed_memory_is_given_back_once_an_update(
-    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from ibisagent.train.rl import trainer
-
-    given: list[int] = []
-    monkeypatch.setattr(trainer, "give_back_freed_memory", lambda: given.append(1))
-    assert train(tmp_path / "out", "--num-updates", 3) == 0
-    assert len(given) == 3
-
-
 def test_a_model_that_was_taught_another_grammar_is_refused(
     tiny: Callable[[str], Path], train: Train, tmp_path: Path
 ) -> None:
