@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ibisagent.train.rl.config import RlConfig
     from ibisagent.train.sft.config import SftConfig
 
-__all__ = ["CONFIG", "check_out", "read_prompt", "restore_on_numbered_cpus", "say", "write_model"]
+__all__ = ["CONFIG", "check_out", "disband", "read_prompt", "restore_on_numbered_cpus", "say", "write_model"]
 
 CONFIG = "config.yaml"
 """Name of the settings in a run's folder."""
@@ -101,6 +101,17 @@ def write_model(trainer: Any, start: Start, folder: Path, system_prompt: str, di
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         base.__dict__.pop("forward", None)
         export_model(start, model, folder, system_prompt, dialect)
+
+
+def disband() -> None:
+    """End what joins this process to others, once a run is over; nothing where there are no others.
+
+    A process that ends while it is still joined may be aborted by torch's threads (SIGABRT), after all its work.
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def restore_on_numbered_cpus() -> None:

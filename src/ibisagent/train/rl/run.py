@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibisagent.train.config import load_config, write_config
 from ibisagent.train.rl.config import RlConfig
-from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
+from ibisagent.train.runs import CONFIG, check_out, disband, read_prompt, restore_on_numbered_cpus, say, write_model
 
 if TYPE_CHECKING:
     from ibisagent.train.models import Start
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     TrainingError
         If memory does not suffice or the loss is not finite.
     """
-    return train(load_config(RlConfig, argv, "ibisagent train rl", "Multi-turn reinforcement learning."))
+    code = train(load_config(RlConfig, argv, "ibisagent train rl", "Multi-turn reinforcement learning."))
+    disband()
+    return code
 
 
 def train(config: RlConfig) -> int:

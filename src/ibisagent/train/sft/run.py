@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ibisagent.actions import dialect_for
 from ibisagent.errors import InputError
 from ibisagent.train.config import load_config, read_yaml, write_config
-from ibisagent.train.runs import CONFIG, check_out, read_prompt, restore_on_numbered_cpus, say, write_model
+from ibisagent.train.runs import CONFIG, check_out, disband, read_prompt, restore_on_numbered_cpus, say, write_model
 from ibisagent.train.sft.config import SftConfig
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     TrainingError
         If memory does not suffice, the loss is not finite, or images do not reach the model.
     """
-    return train(load_config(SftConfig, argv, "ibisagent train sft", "Supervised fine-tuning on trajectories."))
+    code = train(load_config(SftConfig, argv, "ibisagent train sft", "Supervised fine-tuning on trajectories."))
+    disband()
+    return code
 
 
 def train(config: SftConfig) -> int:
