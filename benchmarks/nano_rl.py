@@ -112,10 +112,10 @@ def compare(before: str, after: list[str]) -> dict[str, Any]:
                 "ci95": interval(many - one, images, targets),
             }
     runs = [first, *others]
-    missed = np.array([[number(r[c]["false_refusal"]) > 0 for c in present] for r in (first, *others)])
-    one, many = (np.array([[number(r[c]["iou"]) for c in present] for r in some]) for some in ([first], others))
-    kept = ~(missed[:1] | missed[1:])
-    told["iou"]["of_it_where_neither_refused"] = round(float(((many - one) * kept).mean()), 4)
+    missed = np.array([[number(r[c]["false_refusal"]) > 0 for c in present] for r in runs])
+    ious = np.array([[number(r[c]["iou"]) for c in present] for r in runs])
+    gains = (ious[1:] - ious[0]) * ~(missed[1:] | missed[0])
+    told["iou"]["of_it_where_neither_refused"] = round(float(gains.mean()), 4)
     told["validity"] = [
         round(sum(number(r[c]["num_valid"]) for c in r) / sum(number(r[c]["num_replies"]) for c in r), 4) for r in runs
     ]

@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     with tqdm(unit="image", desc="synthesizing", file=sys.stderr, disable=None, smoothing=0.05) as bar:
 
         def show(done: int, total: int) -> None:
+            """Move the bar to `done` of `total` images."""
             if bar.total is None:
                 # What was there already counts for the bar, not for the rate.
                 bar.total, bar.initial, bar.n = total, done, done

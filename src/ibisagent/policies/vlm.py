@@ -311,7 +311,7 @@ def with_what_is_told(options: dict[str, Any], *folders: str | Path) -> dict[str
 
 
 def told(name: str, *folders: str | Path) -> str | None:
-    """What the first of model folders that has ``NAME.txt`` says there; None where no one does (or it is no text).
+    """What the first of model folders that has ``NAME.txt`` says there; None where no one does.
 
     Parameters
     ----------
@@ -319,18 +319,28 @@ def told(name: str, *folders: str | Path) -> str | None:
         ``system_prompt``, ``dialect`` or ``windows``.
     folders
         Folders; hub ids have none.
+
+    Raises
+    ------
+    InputError
+        If the file is there and cannot be read: what a model was trained with is not to be guessed then.
     """
     for folder in folders:
         try:
             return (Path(folder).expanduser() / f"{name}.txt").read_text(encoding="utf-8").strip()
+        except (PermissionError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {Path(folder) / name}.txt: {one_line(error)}") from None
         except (OSError, RuntimeError, ValueError):  # a hub id, no such file, no such home
             continue
     return None
 
 
 def windows(arg: str | None) -> str | None:
-    """The ``--window`` option in a model folder's ``windows.txt``, or None if there is none."""
-    return told("windows", arg) if arg else None
+    """The ``--window`` option in a model folder's ``windows.txt``, or None if there is none (or it is no text)."""
+    try:
+        return told("windows", arg) if arg else None
+    except InputError:
+        return None
 
 
 def _sampler(temperature: float, seeds: list[int]) -> Any:
@@ -339,6 +349,8 @@ def _sampler(temperature: float, seeds: list[int]) -> Any:
     from transformers import LogitsProcessor
 
     class Sampler(LogitsProcessor):
+        """Logits (rows, vocabulary) made noisy, so that the greedy choice among them is a draw; a generator a row."""
+
         def __init__(self) -> None:
             self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 

@@ -168,6 +168,10 @@ def test_what_a_folder_says_that_it_learnt_goes_before_what_its_prompt_quotes(fo
     (folder / "dialect.txt").write_text("ibis-paper\n")
     assert make(str(folder), device="cpu").dialect is DIALECTS["ibis-paper"]
     assert make(str(folder), device="cpu", dialect="json").dialect is DIALECTS["json"]
+    (folder / "system_prompt.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"cannot read .*system_prompt\.txt") as damaged:
+        make(str(folder), device="cpu")
+    assert "\n" not in str(damaged.value)
 
 
 def test_an_adapter_that_is_put_on_says_what_it_was_told(adapter, folders, tmp_path):

@@ -126,6 +126,7 @@ def synthesize(
         on_progress(done, total)
 
         def count(number: int, new: bool) -> None:
+            """Note `number` samples as done; those that are not `new` were found in a journal."""
             nonlocal done, made
             done += number
             made -= 0 if new else number

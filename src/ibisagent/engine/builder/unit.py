@@ -157,6 +157,7 @@ class _Maker:
         self.asker = Asker(sample, image.modality, self.config, "test" if held_out else "train")
 
     def run(self) -> None:
+        """Fill the unit: its record, and the rows of all tables that its split serves."""
         from ibisagent.engine.sources.audit import fingerprint
 
         sample, image, rows = self.sample, self.image, self.unit.rows

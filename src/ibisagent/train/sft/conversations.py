@@ -244,6 +244,7 @@ def open_conversations(
         train += questions * whole + [questions[int(i)] for i in rng.permutation(len(questions))[:rest]]
 
     def make(places: list[Place]) -> Conversations:
+        """The conversations of some places, by the settings."""
         return Conversations(
             config.corpus,
             places,
@@ -265,9 +266,11 @@ def snapped(messages: Sequence[Message], grid: int) -> list[Message]:
     dialect = dialect_of(replies)
 
     def centre(value: float) -> float:
+        """The middle of the cell that a fraction of the image's side lies in, with four decimals."""
         return round((min(int(value * grid), grid - 1) + 0.5) / grid, 4)
 
     def moved(text: str) -> str:
+        """A reply with its clicks and boxes at middles of cells; as it is where it is no turn of the dialect."""
         try:
             turn = dialect.parse(text)
         except ActionError:
